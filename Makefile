@@ -1,0 +1,59 @@
+# Martlet: a self-hosted data engine.
+# SPDX-License-Identifier: Apache-2.0
+
+SWIFT ?= swift
+# One configuration everywhere: a program, its tests and its benchmarks share what is compiled.
+SWIFT_FLAGS := -c release
+# Without the first option `swift test` compiles every module again.
+TEST_FLAGS := --disable-testable-imports --disable-xctest
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest -q
+MARTLET := .build/release/martlet
+# Directory of OpenEXR files that `make demo` adds to its own.
+EXR_DIR ?=
+DATA_DIR ?= ./martlet-data
+
+.PHONY: help setup build demo serve check test test-swift test-sdk test-examples test-tools test-end-to-end bench clean
+
+help:  ## Show the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-16s %s\n", $$1, $$2 }'
+
+setup:  ## Install what is missing: Debian packages, and Python packages into .venv
+	@Tools/setup
+
+build: setup  ## Build the program
+	$(SWIFT) build $(SWIFT_FLAGS) --product martlet
+
+demo: build  ## Run the main job on real files, on a temporary data directory; EXR_DIR=DIR adds files
+	@$(PYTHON) examples/exr-inspector/demo.py --martlet $(MARTLET) $(if $(EXR_DIR),--exr-dir "$(EXR_DIR)")
+
+serve: build  ## Run the engine in the foreground on DATA_DIR (./martlet-data)
+	@$(MARTLET) serve --data-dir "$(DATA_DIR)"
+
+check:  ## Check format, licence lines, banned calls, lengths, documentation, imports and links
+	@Tools/check
+
+test: test-tools test-swift test-sdk test-examples test-end-to-end  ## Run every test
+
+test-swift: setup  ## Run the Swift tests
+	$(SWIFT) build $(SWIFT_FLAGS)
+	$(SWIFT) test $(SWIFT_FLAGS) $(TEST_FLAGS)
+
+test-sdk: setup  ## Run the tests of the Python SDK
+	cd sdk/python && ../../$(PYTEST)
+
+test-examples: setup  ## Run the tests of the examples
+	cd examples/exr-inspector && ../../$(PYTEST)
+
+test-tools: setup  ## Run the tests of Tools/check
+	$(PYTEST) Tools/tests
+
+test-end-to-end: build  ## Run the tests that drive the real program
+	$(PYTEST) Tests/EndToEnd
+
+bench: build  ## Measure, and print ratios where there is a peer
+	@$(PYTHON) Benchmarks/run.py --martlet $(MARTLET)
+
+clean:  ## Remove what was built; data directories stay
+	rm -rf .build .venv .pytest_cache
+	find sdk examples Tests Tools -name __pycache__ -prune -exec rm -rf {} +
