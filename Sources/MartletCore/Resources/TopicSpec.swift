@@ -1,0 +1,47 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+/// A topic as people see it; the event log holds its partitions.
+package struct TopicSpec: ResourceSpec, Equatable {
+    package static let kind = ResourceKind.topics
+
+    package var partitions: Int32
+    /// Nil keeps records for ever.
+    package var retentionMilliseconds: Int64?
+    /// Per partition; nil is no limit.
+    package var retentionBytes: Int64?
+    /// Events of triggers without a topic of their own go here.
+    package var isDefault: Bool
+    /// Events that could not be processed go here.
+    package var isDeadLetter: Bool
+    /// Made by the engine for a link of a pipeline.
+    package var isInternal: Bool
+
+    package init(
+        partitions: Int32,
+        retentionMilliseconds: Int64? = 7 * 86_400_000,
+        retentionBytes: Int64? = nil,
+        isDefault: Bool = false,
+        isDeadLetter: Bool = false,
+        isInternal: Bool = false
+    ) {
+        self.partitions = partitions
+        self.retentionMilliseconds = retentionMilliseconds
+        self.retentionBytes = retentionBytes
+        self.isDefault = isDefault
+        self.isDeadLetter = isDeadLetter
+        self.isInternal = isInternal
+    }
+}
+
+/// A named set of key-value pairs, sealed in the catalog; values never leave it but to workers.
+package struct SecretSpec: ResourceSpec, Equatable {
+    package static let kind = ResourceKind.secrets
+
+    /// Names of the entries, sorted.
+    package var keys: [String]
+
+    package init(keys: [String]) {
+        self.keys = keys
+    }
+}
