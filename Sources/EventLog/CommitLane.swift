@@ -1,0 +1,103 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import KafkaCodec
+
+/// A writer thread and the partitions that belong to it.
+///
+/// Each cycle takes everything that is waiting, writes it with one call per partition, then flushes each file once and
+/// answers its appends: what arrives during a flush shares the next one.
+final class CommitLane: Sendable {
+    private enum Work: Sendable {
+        case append(PendingAppend)
+        case operation(@Sendable () -> Void)
+    }
+
+    private struct Item: Sendable {
+        let partition: PartitionLog
+        let work: Work
+    }
+
+    private let threads: WorkerThreads<Item>
+
+    init(number: Int, pendingBytesMax: Int) {
+        threads = WorkerThreads(name: "log-writer-\(number)", weightMax: pendingBytesMax) { items, queue in
+            let (appends, nanoseconds) = Self.cycle(items)
+            // Producers just answered are about to send again. Waiting a fraction of a flush for as many as last time
+            // doubles the size of the groups when several producers take turns, and costs a lone producer nothing.
+            if appends > 1 { queue.linger(untilCount: appends, nanoseconds: min(nanoseconds / 8, 300_000)) }
+        }
+    }
+
+    /// Appends a validated batch; see ``EventLog/append(_:to:)``.
+    func append(_ batch: [UInt8], _ header: RecordBatchHeader, to partition: PartitionLog) async throws -> AppendResult
+    {
+        try await withCheckedThrowingContinuation { continuation in
+            let pending = PendingAppend(batch: batch, header: header, continuation: continuation)
+            let accepted = threads.submit(Item(partition: partition, work: .append(pending)), weight: batch.count)
+            if let error = refusal(accepted) { continuation.resume(throwing: error.at(partition.id)) }
+        }
+    }
+
+    /// Runs an operation between cycles, on the writer thread.
+    func perform<Value: Sendable>(
+        on partition: PartitionLog,
+        _ operation: @escaping @Sendable () -> Value
+    ) async throws -> Value {
+        try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Value, any Error>) in
+            let work = Work.operation { continuation.resume(returning: operation()) }
+            if let error = refusal(threads.submit(Item(partition: partition, work: work))) {
+                continuation.resume(throwing: error.at(partition.id))
+            }
+        }
+    }
+
+    /// Finishes what was accepted and ends the thread.
+    ///
+    /// Blocks.
+    func stop() {
+        threads.stop()
+    }
+
+    private func refusal(_ accepted: Bool?) -> EventLogError? {
+        switch accepted {
+        case true: nil
+        case false: EventLogError(.overloaded, "too much is waiting to be written to disk; try again shortly")
+        default: EventLogError(.closed, "the event log is closed")
+        }
+    }
+
+    /// Does a cycle's work; returns the number of appends and the time it took.
+    private static func cycle(_ items: [Item]) -> (appends: Int, nanoseconds: Int) {
+        let started = ContinuousClock.now
+        var order: [PartitionLog] = []
+        var groups: [ObjectIdentifier: [PendingAppend]] = [:]
+        var count = 0
+        func flushGroups() {
+            var runs: [(PartitionLog, WrittenRun)] = []
+            for partition in order {
+                guard let appends = groups[ObjectIdentifier(partition)] else { continue }
+                if let run = partition.write(appends) { runs.append((partition, run)) }
+            }
+            for (partition, run) in runs { partition.finish(run) }
+            order.removeAll()
+            groups.removeAll()
+        }
+        for item in items {
+            switch item.work {
+            case .append(let append):
+                count += 1
+                let key = ObjectIdentifier(item.partition)
+                if groups[key] == nil { order.append(item.partition) }
+                groups[key, default: []].append(append)
+            case .operation(let operation):
+                flushGroups()
+                operation()
+            }
+        }
+        flushGroups()
+        let (seconds, attoseconds) = (ContinuousClock.now - started).components
+        return (count, Int(seconds) * 1_000_000_000 + Int(attoseconds / 1_000_000_000))
+    }
+}

@@ -1,0 +1,41 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+/// Stored bytes that cannot be used; they are reported and left where they are.
+package struct DamageReport: Hashable, Sendable, CustomStringConvertible {
+    /// The topic, or the empty string for damage outside topics (consumer group offsets).
+    package let topic: String
+    /// The partition, or -1 for damage that concerns a whole topic or none.
+    package let partition: Int32
+    /// The offsets that cannot be read; empty when no offsets are lost.
+    package let offsets: Range<Int64>
+    /// The file.
+    package let file: String
+    /// The bytes of the file.
+    package let bytes: Range<Int64>
+    /// What is wrong with them.
+    package let reason: String
+
+    /// Describes damage.
+    package init(
+        topic: String,
+        partition: Int32,
+        offsets: Range<Int64>,
+        file: String,
+        bytes: Range<Int64>,
+        reason: String
+    ) {
+        self.topic = topic
+        self.partition = partition
+        self.offsets = offsets
+        self.file = file
+        self.bytes = bytes
+        self.reason = reason
+    }
+
+    package var description: String {
+        let place = topic.isEmpty ? "" : partition < 0 ? "topic \(topic), " : "topic \(topic) partition \(partition), "
+        let lost = offsets.isEmpty ? "" : "offsets \(offsets.lowerBound) to \(offsets.upperBound - 1), "
+        return "\(place)\(lost)\(file) bytes \(bytes.lowerBound)..<\(bytes.upperBound): \(reason)"
+    }
+}

@@ -1,0 +1,100 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import CLinux
+import Glibc
+
+/// An open file; closed when the last reference goes.
+final class DiskFile: Sendable {
+    let path: String
+    let descriptor: Int32
+
+    /// Opens or creates a file.
+    init(path: String, flags: Int32, mode: mode_t = 0o640) throws(EventLogError) {
+        self.path = path
+        let opened = retryingOnInterrupt { Glibc.open(path, flags | O_CLOEXEC, mode) }
+        guard opened >= 0 else { throw Disk.error(errno, "cannot open", path) }
+        descriptor = Int32(opened)
+    }
+
+    deinit {
+        close(descriptor)
+    }
+
+    func size() throws(EventLogError) -> Int64 {
+        var info = stat()
+        guard fstat(descriptor, &info) == 0 else { throw Disk.error(errno, "cannot examine", path) }
+        return Int64(info.st_size)
+    }
+
+    func modifiedMilliseconds() throws(EventLogError) -> Int64 {
+        var info = stat()
+        guard fstat(descriptor, &info) == 0 else { throw Disk.error(errno, "cannot examine", path) }
+        return Int64(info.st_mtim.tv_sec) * 1000 + Int64(info.st_mtim.tv_nsec) / 1_000_000
+    }
+
+    /// Writes all of `bytes` at `position`.
+    func write(_ bytes: [UInt8], at position: Int64) throws(EventLogError) {
+        var failure: Int32 = 0
+        bytes.withUnsafeBytes { buffer in
+            guard let base = buffer.baseAddress else { return }
+            var done = 0
+            while done < buffer.count, failure == 0 {
+                let count = retryingOnInterrupt {
+                    pwrite(descriptor, base + done, buffer.count - done, off_t(position) + off_t(done))
+                }
+                if count > 0 { done += count } else { failure = count == 0 ? EIO : errno }
+            }
+        }
+        if failure != 0 { throw Disk.error(failure, "cannot write", path) }
+    }
+
+    /// Reads up to `count` bytes; fewer only at the end of the file.
+    func read(at position: Int64, count: Int) throws(EventLogError) -> [UInt8] {
+        var failure: Int32 = 0
+        let bytes = [UInt8](unsafeUninitializedCapacity: max(0, count)) { buffer, initialized in
+            let raw = UnsafeMutableRawBufferPointer(buffer)
+            while initialized < count, let base = raw.baseAddress {
+                let done = initialized
+                let got = retryingOnInterrupt {
+                    pread(descriptor, base + done, count - done, off_t(position) + off_t(done))
+                }
+                if got == 0 { break }
+                if got < 0 {
+                    failure = errno
+                    break
+                }
+                initialized += got
+            }
+        }
+        if failure != 0 { throw Disk.error(failure, "cannot read", path) }
+        return bytes
+    }
+
+    func truncate(to size: Int64) throws(EventLogError) {
+        guard retryingOnInterrupt({ Int(ftruncate(descriptor, off_t(size))) }) == 0 else {
+            throw Disk.error(errno, "cannot cut back", path)
+        }
+    }
+
+    /// Flushes data and the size.
+    func synchronize() throws(EventLogError) {
+        guard fdatasync(descriptor) == 0 else { throw Disk.error(errno, "cannot flush", path) }
+    }
+
+    /// Reserves room behind the end without changing the size; a refusal is harmless, the write itself will tell.
+    func reserve(from position: Int64, count: Int64) {
+        _ = martlet_reserve(descriptor, position, count)
+    }
+}
+
+private func retryingOnInterrupt(_ call: () -> Int) -> Int {
+    while true {
+        let result = call()
+        if result >= 0 || errno != EINTR { return result }
+    }
+}
+
+private func retryingOnInterrupt(_ call: () -> Int32) -> Int {
+    retryingOnInterrupt { Int(call()) }
+}

@@ -1,0 +1,241 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import FoundationEssentials
+import Glibc
+import KafkaCodec
+import Logging
+import Synchronization
+
+/// The offsets consumer groups have committed: a file that is appended to, and all of it in memory.
+///
+/// Commits that wait together share one `fdatasync`. The file is rewritten when most of it is outdated.
+final class GroupOffsetStore: Sendable {
+    private struct Request: Sendable {
+        let entry: GroupOffsetEntry
+        let continuation: CheckedContinuation<Void, any Error>
+    }
+
+    private struct State {
+        var groups: [String: [TopicPartition: StoredOffset]] = [:]
+        var file: DiskFile
+        var fileBytes: Int64 = 0
+        /// The size that, once reached, makes a rewrite worthwhile.
+        var rewriteAtBytes: Int64 = GroupOffsetStore.rewriteBytesMin
+        var stopped: EventLogError?
+        var damage: [DamageReport] = []
+    }
+
+    static let fileName = "offsets.log"
+    private static let rewriteBytesMin: Int64 = 8 << 20
+
+    private let directory: String
+    private let settings: LocalLogSettings
+    private let logger: Logger
+    private let state: Mutex<State>
+    private let threads: WorkerThreads<Request>
+
+    /// Opens or creates the file in `directory` and reads it; blocks.
+    ///
+    /// A torn entry at the end is cut; an unreadable one elsewhere is reported, and the file kept aside at the next
+    /// rewrite.
+    static func open(
+        directory: String,
+        settings: LocalLogSettings,
+        logger: Logger
+    ) throws(EventLogError) -> GroupOffsetStore {
+        try Disk.makeDirectories(directory)
+        let path = "\(directory)/\(fileName)"
+        let isNew = !Disk.exists(path)
+        let file = try DiskFile(path: path, flags: O_RDWR | O_CREAT)
+        if isNew { try Disk.synchronizeDirectory(directory) }
+        var state = State(file: file)
+        let bytes = try file.read(at: 0, count: Int(try file.size()))
+        var position = 0
+        while position < bytes.count {
+            if let (entry, end) = GroupOffsetEntry.decode(bytes, at: position) {
+                apply(entry, to: &state.groups)
+                position = end
+                continue
+            }
+            guard let next = nextEntry(in: bytes, after: position) else {
+                logger.notice("cut a torn commit", metadata: ["file": "\(path)", "bytes": "\(bytes.count - position)"])
+                try file.truncate(to: Int64(position))
+                break
+            }
+            let report = DamageReport(
+                topic: "",
+                partition: -1,
+                offsets: 0..<0,
+                file: path,
+                bytes: Int64(position)..<Int64(next),
+                reason: "committed offsets cannot be read: some groups may start from an earlier commit"
+            )
+            logger.error("stored group offsets are damaged", metadata: ["damage": "\(report)"])
+            state.damage.append(report)
+            position = next
+        }
+        // What a killed process wrote may be in the page cache only.
+        if position > 0 { try file.synchronize() }
+        state.fileBytes = Int64(position)
+        return GroupOffsetStore(directory: directory, settings: settings, logger: logger, state: state)
+    }
+
+    private init(directory: String, settings: LocalLogSettings, logger: Logger, state: sending State) {
+        self.directory = directory
+        self.settings = settings
+        self.logger = logger
+        self.state = Mutex(state)
+        let handler = HandlerBox()
+        threads = WorkerThreads(name: "log-groups", itemsMax: 1 << 16) { requests, _ in handler.call(requests) }
+        handler.set { [weak self] requests in self?.write(requests) }
+    }
+
+    /// Stores an entry; durable on return.
+    func store(_ entry: GroupOffsetEntry) async throws {
+        try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+            switch threads.submit(Request(entry: entry, continuation: continuation)) {
+            case true: break
+            case false:
+                continuation.resume(throwing: EventLogError(.overloaded, "too many commits are waiting; try again"))
+            default: continuation.resume(throwing: EventLogError(.closed, "the event log is closed"))
+            }
+        }
+    }
+
+    func offsets(of group: String) -> [TopicPartition: StoredOffset] {
+        state.withLock { $0.groups[group] ?? [:] }
+    }
+
+    func groupNames() -> [String] {
+        state.withLock { $0.groups.keys.sorted() }
+    }
+
+    func damage() -> [DamageReport] {
+        state.withLock { $0.damage }
+    }
+
+    /// Finishes what was accepted and ends the thread.
+    ///
+    /// Blocks.
+    func stop() {
+        threads.stop()
+    }
+
+    private static func nextEntry(in bytes: [UInt8], after position: Int) -> Int? {
+        var candidate = position + 1
+        while bytes.count - candidate >= GroupOffsetEntry.frameBytes {
+            if bytes[candidate] == 0x4D, GroupOffsetEntry.decode(bytes, at: candidate) != nil { return candidate }
+            candidate += 1
+        }
+        return nil
+    }
+
+    private static func apply(_ entry: GroupOffsetEntry, to groups: inout [String: [TopicPartition: StoredOffset]]) {
+        switch entry {
+        case .commit(let group, let offsets): groups[group, default: [:]].merge(offsets) { $1 }
+        case .deleteGroup(let group): groups[group] = nil
+        case .deleteTopic(let id):
+            for (group, offsets) in groups {
+                let kept = offsets.filter { $0.value.topicID != id }
+                groups[group] = kept.isEmpty ? nil : kept
+            }
+        }
+    }
+
+    // MARK: On the thread
+
+    private func write(_ requests: [Request]) {
+        let (file, position, stopped) = state.withLock { ($0.file, $0.fileBytes, $0.stopped) }
+        if let stopped { return fail(requests, stopped) }
+        var bytes: [UInt8] = []
+        for request in requests { request.entry.encode(to: &bytes) }
+        do {
+            try file.write(bytes, at: position)
+        } catch {
+            if error.code == .diskFull, (try? file.truncate(to: position)) != nil { return fail(requests, error) }
+            return fail(requests, stop(error))
+        }
+        let number = settings.synchronize(file.descriptor)
+        guard number == 0 else { return fail(requests, stop(Disk.error(number, "cannot flush", file.path))) }
+        let isRewriteDue = state.withLock { state in
+            for request in requests { Self.apply(request.entry, to: &state.groups) }
+            state.fileBytes += Int64(bytes.count)
+            return state.fileBytes >= state.rewriteAtBytes
+        }
+        for request in requests { request.continuation.resume() }
+        if isRewriteDue { rewrite() }
+    }
+
+    private func rewrite() {
+        let groups = state.withLock { $0.groups }
+        let hasDamage = state.withLock { !$0.damage.isEmpty }
+        var bytes: [UInt8] = []
+        for (group, offsets) in groups {
+            for (partition, stored) in offsets {
+                GroupOffsetEntry.commit(group: group, offsets: [partition: stored]).encode(to: &bytes)
+            }
+        }
+        let path = "\(directory)/\(Self.fileName)"
+        do {
+            if hasDamage {
+                let aside = "\(path).damaged-\(settings.now())"
+                if link(path, aside) != 0, errno != EEXIST { throw Disk.error(errno, "cannot keep aside", path) }
+            }
+            try Disk.replace(path, with: bytes)
+            let file = try DiskFile(path: path, flags: O_RDWR)
+            state.withLock { state in
+                state.file = file
+                state.fileBytes = Int64(bytes.count)
+                state.rewriteAtBytes = max(Self.rewriteBytesMin, 4 * Int64(bytes.count))
+            }
+        } catch {
+            logger.warning("the group offsets file was not rewritten", metadata: ["error": "\(error)"])
+            afterFailedRewrite(path)
+        }
+    }
+
+    /// Makes sure that the open file is still the one under the name, and does not try again at once.
+    private func afterFailedRewrite(_ path: String) {
+        do {
+            let file = try DiskFile(path: path, flags: O_RDWR)
+            let size = try file.size()
+            state.withLock { state in
+                state.file = file
+                state.fileBytes = size
+                state.rewriteAtBytes = 2 * max(size, Self.rewriteBytesMin)
+            }
+        } catch {
+            _ = stop(error)
+        }
+    }
+
+    private func stop(_ cause: EventLogError) -> EventLogError {
+        let error = EventLogError(
+            .partitionStopped,
+            "group offsets cannot be stored any more (\(cause.message)); mend the disk and start the engine again",
+            path: cause.path,
+            systemError: cause.systemError
+        )
+        state.withLock { $0.stopped = error }
+        logger.critical("group offsets stopped", metadata: ["error": "\(error)"])
+        return error
+    }
+
+    private func fail(_ requests: [Request], _ error: EventLogError) {
+        for request in requests { request.continuation.resume(throwing: error) }
+    }
+
+    /// Lets the thread be made before `self` is complete.
+    private final class HandlerBox: Sendable {
+        private let handler = Mutex<(@Sendable ([Request]) -> Void)?>(nil)
+
+        func set(_ handler: @escaping @Sendable ([Request]) -> Void) {
+            self.handler.withLock { $0 = handler }
+        }
+
+        func call(_ requests: [Request]) {
+            handler.withLock { $0 }?(requests)
+        }
+    }
+}

@@ -1,0 +1,115 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import FoundationEssentials
+import Glibc
+import Logging
+import Synchronization
+
+extension LocalLog {
+    private var checkpointPath: String { "\(directory)/checkpoint" }
+
+    /// Keeps the log in order until the task is cancelled: flushes relaxed topics, and runs ``maintain()`` at
+    /// intervals.
+    package func run() async {
+        let settings = environment.settings
+        let clock = ContinuousClock()
+        var nextMaintenance = clock.now.advanced(by: settings.housekeepingInterval)
+        while !Task.isCancelled {
+            do {
+                try await Task.sleep(for: min(settings.flushInterval, settings.housekeepingInterval))
+            } catch {
+                return
+            }
+            await flushRelaxed()
+            if clock.now >= nextMaintenance {
+                await maintain()
+                nextMaintenance = clock.now.advanced(by: settings.housekeepingInterval)
+            }
+        }
+    }
+
+    /// Rolls segments that are old enough, deletes what retention no longer covers and writes the checkpoint.
+    package func maintain() async {
+        for (_, partition) in allPartitions() {
+            if partition.isRollDue(at: environment.settings.now()) { await report(rolling: partition) }
+        }
+        do {
+            try await administrate { [self] () throws(EventLogError) in
+                let now = environment.settings.now()
+                for (_, partition) in allPartitions() {
+                    try partition.applyRetention(at: now)
+                    partition.releaseSealedFiles()
+                }
+            }
+            await flushRelaxed()
+            try await administrate { [self] () throws(EventLogError) in try writeCheckpoint(allPartitions()) }
+        } catch let error as EventLogError where error.code == .closed {
+            return
+        } catch {
+            environment.logger.error("keeping the event log in order failed", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// Reads every segment in full and returns all damage known then.
+    package func verify() async throws -> [DamageReport] {
+        for (_, partition) in allPartitions() {
+            try await partition.onReaderThread { () throws(EventLogError) in try partition.verify() }
+        }
+        return damage()
+    }
+
+    private func flushRelaxed() async {
+        for (_, partition) in allPartitions() where partition.hasUnflushed {
+            // Fails only while closing, which flushes by itself.
+            try? await partition.lane.perform(on: partition) { partition.flush() }
+        }
+    }
+
+    private func report(rolling partition: PartitionLog) async {
+        // As above.
+        let outcome = try? await partition.lane.perform(on: partition) { partition.roll() }
+        if let error = outcome ?? nil {
+            environment.logger.error("a segment was not rolled", metadata: ["error": "\(error)"])
+        }
+    }
+
+    // MARK: Checkpoint
+
+    /// Stores the last segments' indexes, then the checkpoint; blocks.
+    func writeCheckpoint(_ partitions: [(UUID, PartitionLog)]) throws(EventLogError) {
+        var entries: [CheckpointEntry] = []
+        var hasChanged = !Disk.exists(checkpointPath)
+        for (topicID, partition) in partitions {
+            let (entry, changed) = try partition.checkpoint(topicID: topicID)
+            entries.append(entry)
+            hasChanged = hasChanged || changed
+        }
+        if hasChanged { try Disk.replace(checkpointPath, with: Checkpoint.encode(entries)) }
+    }
+
+    /// Reads the checkpoint; without a usable one every segment is read again.
+    func loadCheckpoint() throws(EventLogError) -> [UUID: [Int32: CheckpointEntry]] {
+        guard Disk.exists(checkpointPath) else { return [:] }
+        do {
+            var found: [UUID: [Int32: CheckpointEntry]] = [:]
+            for entry in try Checkpoint.decode(try Disk.readWhole(checkpointPath), path: checkpointPath) {
+                found[entry.topicID, default: [:]][entry.partition] = entry
+            }
+            return found
+        } catch {
+            guard error.code == .damaged else { throw error }
+            let report = DamageReport(
+                topic: "",
+                partition: -1,
+                offsets: 0..<0,
+                file: checkpointPath,
+                bytes: 0..<0,
+                reason: "\(error.message); every segment was read to replace it"
+            )
+            environment.logger.warning("the checkpoint is damaged", metadata: ["damage": "\(report)"])
+            registry.withLock { $0.damage.append(report) }
+            return [:]
+        }
+    }
+}

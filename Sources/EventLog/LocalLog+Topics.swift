@@ -1,0 +1,302 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import FoundationEssentials
+import Glibc
+import KafkaCodec
+import Logging
+import Synchronization
+
+extension LocalLog {
+    /// Marks directories that are being made or removed; no topic name may contain it.
+    private static let unfinishedMark = "~"
+    private static let partitionsMax: Int32 = 10_000
+
+    package func createTopic(_ name: String, partitions: Int32, settings: TopicSettings) async throws {
+        try TopicName.validate(name)
+        try settings.validate()
+        try Self.validate(partitions: partitions)
+        try await administrate { [self] () throws(EventLogError) in
+            guard registry.withLock({ $0.topics[name] == nil }) else {
+                throw EventLogError(.topicExists, "topic \(name) exists", topic: name)
+            }
+            let file = TopicFile(name: name, id: UUID(), partitions: partitions, settings: settings)
+            let unfinished = "\(directory)/topics/\(Self.unfinishedMark)new\(Self.unfinishedMark)\(name)"
+            do throws(EventLogError) {
+                if Disk.exists(unfinished) { try Disk.removeTree(unfinished) }
+                try Disk.makeDirectory(unfinished)
+                for number in 0..<partitions { try createPartition(number, in: unfinished) }
+                try file.store(in: unfinished)
+                try Disk.rename(unfinished, to: "\(directory)/topics/\(name)")
+                try Disk.synchronizeDirectory("\(directory)/topics")
+            } catch {
+                // What could not be made is removed as far as possible; opening removes the rest.
+                try? Disk.removeTree(unfinished)
+                throw error
+            }
+            try load(file)
+        }
+    }
+
+    package func updateTopic(_ name: String, settings: TopicSettings, partitions: Int32? = nil) async throws {
+        try settings.validate()
+        if let partitions { try Self.validate(partitions: partitions) }
+        try await administrate { [self] () throws(EventLogError) in
+            guard let topic = registry.withLock({ $0.topics[name] }) else { throw Self.unknownTopic(name) }
+            let count = partitions ?? topic.file.partitions
+            guard count >= topic.file.partitions else {
+                throw EventLogError(
+                    .invalidSettings,
+                    "topic \(name) has \(topic.file.partitions) partitions; the number can be raised, not lowered to \(count)",
+                    topic: name
+                )
+            }
+            let path = "\(directory)/topics/\(name)"
+            for number in topic.file.partitions..<count where !Disk.exists("\(path)/\(number)") {
+                try createPartition(number, in: path)
+            }
+            var file = topic.file
+            file.partitions = count
+            file.settings = settings
+            try file.store(in: path)
+            for partition in topic.partitions { partition.apply(settings) }
+            var loaded = topic.partitions
+            for number in topic.file.partitions..<count { loaded.append(try open(number, of: file, checkpoint: nil)) }
+            registry.withLock { $0.topics[name] = Topic(file: file, partitions: loaded) }
+            divideMemory()
+        }
+    }
+
+    package func deleteTopic(_ name: String) async throws {
+        let id = try await administrate { [self] () throws(EventLogError) in
+            guard let topic = registry.withLock({ $0.topics[name] }) else { throw Self.unknownTopic(name) }
+            let condemned =
+                "\(directory)/topics/\(Self.unfinishedMark)old\(Self.unfinishedMark)\(topic.file.id.uuidString)"
+            try Disk.rename("\(directory)/topics/\(name)", to: condemned)
+            try Disk.synchronizeDirectory("\(directory)/topics")
+            registry.withLock { $0.topics[name] = nil }
+            for partition in topic.partitions { partition.retire(Self.unknownTopic(name)) }
+            divideMemory()
+            do {
+                try Disk.removeTree(condemned)
+            } catch {
+                environment.logger.warning(
+                    "a deleted topic's files are removed at the next start",
+                    metadata: ["topic": "\(name)", "error": "\(error)"]
+                )
+            }
+            return topic.file.id
+        }
+        try await groupStore.store(.deleteTopic(id))
+    }
+
+    package func topic(_ name: String) -> TopicDescription? {
+        registry.withLock { $0.topics[name]?.file.description }
+    }
+
+    package func topics() -> [TopicDescription] {
+        registry.withLock { $0.topics.values.map(\.file.description) }.sorted { $0.name < $1.name }
+    }
+
+    // MARK: Groups
+
+    package func commit(group: String, offsets: [TopicPartition: CommittedOffset]) async throws {
+        try Self.validate(group: group)
+        var stored: [TopicPartition: StoredOffset] = [:]
+        for (id, committed) in offsets {
+            _ = try partition(id)
+            guard let topic = topic(id.topic) else { throw Self.unknownTopic(id.topic) }
+            guard committed.offset >= 0 else {
+                throw EventLogError(.invalidSettings, "offset \(committed.offset) is negative").at(id)
+            }
+            guard committed.metadata.utf8.count <= CommittedOffset.metadataBytesMax else {
+                throw EventLogError(
+                    .messageTooLarge,
+                    "metadata of \(committed.metadata.utf8.count) bytes; at most \(CommittedOffset.metadataBytesMax) are kept"
+                ).at(id)
+            }
+            stored[id] = StoredOffset(topicID: topic.id, committed: committed)
+        }
+        if stored.isEmpty { return }
+        try await groupStore.store(.commit(group: group, offsets: stored))
+    }
+
+    package func committed(group: String) -> [TopicPartition: CommittedOffset] {
+        let stored = groupStore.offsets(of: group)
+        // Offsets of a deleted topic do not count for another one of the same name.
+        let ids = registry.withLock { $0.topics.mapValues(\.file.id) }
+        return stored.filter { ids[$0.key.topic] == $0.value.topicID }.mapValues(\.committed)
+    }
+
+    package func groups() -> [String] {
+        groupStore.groupNames()
+    }
+
+    package func deleteGroup(_ group: String) async throws {
+        try Self.validate(group: group)
+        try await groupStore.store(.deleteGroup(group))
+    }
+
+    // MARK: Opening
+
+    /// Loads every topic, and what the checkpoint says of it; blocks.
+    func recover() throws(EventLogError) {
+        let root = "\(directory)/topics"
+        let checkpoint = try loadCheckpoint()
+        for name in try Disk.names(in: root) {
+            let path = "\(root)/\(name)"
+            if name.hasPrefix(Self.unfinishedMark) {
+                try Disk.removeTree(path)
+                continue
+            }
+            guard (try? TopicName.validate(name)) != nil else { continue }
+            let (file, problem) = try TopicFile.load(from: path)
+            if file == nil, try partitionNumbers(in: path).isEmpty {
+                environment.logger.warning("something among the topics is none", metadata: ["path": "\(path)"])
+                continue
+            }
+            if let problem { try reportTopicFile(problem, topic: name, path: path, isRestored: file != nil) }
+            var usable: TopicFile
+            if let file { usable = file } else { usable = try reconstruct(name, path) }
+            usable.name = name
+            if problem != nil { try usable.store(in: path) }
+            try load(usable, checkpoint: checkpoint[usable.id] ?? [:])
+        }
+        do {
+            try writeCheckpoint(allPartitions())
+        } catch {
+            // A full disk does not keep the log from being read; the next start reads a little more.
+            environment.logger.warning("no checkpoint was written", metadata: ["error": "\(error)"])
+        }
+    }
+
+    private func reportTopicFile(_ problem: String, topic: String, path: String, isRestored: Bool) throws(EventLogError)
+    {
+        let consequence =
+            isRestored
+            ? "its copy was used" : "the topic was opened with default settings and without retention: set them again"
+        let damaged = "\(path)/\(TopicFile.name)"
+        for name in [TopicFile.name] + (isRestored ? [] : [TopicFile.copyName]) where Disk.exists("\(path)/\(name)") {
+            try Disk.rename("\(path)/\(name)", to: "\(path)/\(name).damaged-\(environment.settings.now())")
+        }
+        let report = DamageReport(
+            topic: topic,
+            partition: -1,
+            offsets: 0..<0,
+            file: damaged,
+            bytes: 0..<0,
+            reason: "\(problem); \(consequence)"
+        )
+        environment.logger.error("a topic's settings are damaged", metadata: ["damage": "\(report)"])
+        registry.withLock { $0.damage.append(report) }
+    }
+
+    /// Makes settings for a topic whose files hold records but no readable settings: nothing may expire.
+    private func reconstruct(_ name: String, _ path: String) throws(EventLogError) -> TopicFile {
+        TopicFile(
+            name: name,
+            id: UUID(),
+            partitions: (try partitionNumbers(in: path).max() ?? 0) + 1,
+            settings: TopicSettings(retentionMilliseconds: nil, retentionBytes: nil)
+        )
+    }
+
+    private func partitionNumbers(in path: String) throws(EventLogError) -> [Int32] {
+        do {
+            return try Disk.names(in: path).compactMap { Int32($0) }.filter { (0..<Self.partitionsMax).contains($0) }
+        } catch  where error.systemError == ENOTDIR {
+            return []
+        }
+    }
+
+    private func load(_ file: TopicFile, checkpoint: [Int32: CheckpointEntry] = [:]) throws(EventLogError) {
+        var partitions: [PartitionLog] = []
+        for number in 0..<file.partitions {
+            partitions.append(try open(number, of: file, checkpoint: checkpoint[number]))
+        }
+        registry.withLock { $0.topics[file.name] = Topic(file: file, partitions: partitions) }
+        divideMemory()
+    }
+
+    private func open(
+        _ number: Int32,
+        of file: TopicFile,
+        checkpoint: CheckpointEntry?
+    ) throws(EventLogError) -> PartitionLog {
+        let id = TopicPartition(topic: file.name, partition: number)
+        let path = "\(directory)/topics/\(file.name)/\(number)"
+        var recovery = PartitionRecovery(
+            id: id,
+            directory: path,
+            settings: file.settings,
+            checkpoint: checkpoint,
+            logSettings: environment.settings,
+            logger: environment.logger
+        )
+        let state = try recovery.recover()
+        let lane = registry.withLock { registry in
+            registry.nextLane += 1
+            return lanes[registry.nextLane % lanes.count]
+        }
+        for report in state.damage {
+            environment.logger.error(
+                "stored records are damaged; nothing was deleted",
+                metadata: ["damage": "\(report)"]
+            )
+        }
+        return PartitionLog(id: id, directory: path, environment: environment, lane: lane, state: state)
+    }
+
+    private func createPartition(_ number: Int32, in path: String) throws(EventLogError) {
+        let partition = "\(path)/\(number)"
+        try Disk.makeDirectory(partition)
+        _ = try PartitionLog.createSegment(directory: partition, baseOffset: 0, createdAt: 0)
+        try Disk.synchronizeDirectory(path)
+    }
+
+    private func divideMemory() {
+        let count = registry.withLock { $0.topics.values.reduce(0) { $0 + $1.partitions.count } }
+        environment.recentBytes.divide(amongPartitions: count)
+    }
+
+    // MARK: Checks
+
+    /// Runs `work` on the administrator's thread.
+    func administrate<Value: Sendable>(
+        _ work: @escaping @Sendable () throws(EventLogError) -> Value
+    ) async throws -> Value {
+        try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Value, any Error>) in
+            let accepted = administrator.submit {
+                do {
+                    continuation.resume(returning: try work())
+                } catch {
+                    continuation.resume(throwing: error)
+                }
+            }
+            switch accepted {
+            case true: break
+            case false:
+                continuation.resume(
+                    throwing: EventLogError(.overloaded, "too many topic changes are waiting; try again")
+                )
+            default: continuation.resume(throwing: EventLogError(.closed, "the event log is closed"))
+            }
+        }
+    }
+
+    private static func validate(partitions: Int32) throws(EventLogError) {
+        guard (1...partitionsMax).contains(partitions) else {
+            throw EventLogError(.invalidSettings, "\(partitions) partitions; a topic has 1 to \(partitionsMax)")
+        }
+    }
+
+    private static func validate(group: String) throws(EventLogError) {
+        guard (1...1024).contains(group.utf8.count) else {
+            throw EventLogError(.invalidSettings, "a group name has 1 to 1024 bytes, not \(group.utf8.count)")
+        }
+    }
+
+    private static func unknownTopic(_ name: String) -> EventLogError {
+        EventLogError(.unknownTopic, "there is no topic \(name)", topic: name)
+    }
+}

@@ -1,0 +1,200 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import FoundationEssentials
+import KafkaCodec
+package import Logging
+import Synchronization
+
+/// An ``EventLog`` in one directory of this machine.
+///
+/// Opening recovers every partition and starts the threads that write, read and keep deadlines; nothing else runs until
+/// ``run()``, which applies retention, rolls segments by time, flushes relaxed topics and writes the checkpoint.
+/// ``close()`` must be called. The caller owns the directory: see ``DataDirectoryLock``.
+package final class LocalLog: EventLog {
+    struct Topic: Sendable {
+        var file: TopicFile
+        var partitions: [PartitionLog]
+    }
+
+    struct Registry {
+        var topics: [String: Topic] = [:]
+        var damage: [DamageReport] = []
+        var isClosed = false
+        var nextLane = 0
+    }
+
+    let directory: String
+    let environment: LogEnvironment
+    let lanes: [CommitLane]
+    let groupStore: GroupOffsetStore
+    /// Runs what creates, changes and deletes topics, one at a time.
+    let administrator: WorkerThreads<@Sendable () -> Void>
+    let registry = Mutex(Registry())
+
+    /// Opens the log in `directory`, below which `log/` is created where needed.
+    ///
+    /// Damage found is logged and listed by ``damage()``; it does not keep the log from opening.
+    /// - Throws: `.inputOutput` when a file or directory cannot be used, `.unsupportedFormat` for files of a newer engine.
+    package static func open(
+        directory: String,
+        settings: LocalLogSettings = LocalLogSettings(),
+        logger: Logger
+    ) async throws -> LocalLog {
+        try await withCheckedThrowingContinuation { continuation in
+            _ = startThread(name: "log-open") {
+                do throws(EventLogError) {
+                    let log = try LocalLog(root: directory + "/log", settings: settings, logger: logger)
+                    do throws(EventLogError) {
+                        try log.recover()
+                    } catch {
+                        log.stopThreads()
+                        throw error
+                    }
+                    continuation.resume(returning: log)
+                } catch {
+                    continuation.resume(throwing: error)
+                }
+            }
+        }
+    }
+
+    private init(root: String, settings: LocalLogSettings, logger: Logger) throws(EventLogError) {
+        directory = root
+        try Disk.makeDirectories(root + "/topics")
+        groupStore = try GroupOffsetStore.open(directory: root + "/groups", settings: settings, logger: logger)
+        environment = LogEnvironment(
+            settings: settings,
+            logger: logger,
+            deadlines: DeadlineThread(),
+            readers: WorkerThreads(name: "log-reader", count: settings.readerThreads, itemsMax: 1 << 16, batchMax: 1) {
+                work,
+                _ in
+                for item in work { item() }
+            },
+            recentBytes: RecentBytesBudget(total: settings.recentBytesMax)
+        )
+        environment.deadlines.start()
+        lanes = (0..<max(1, settings.writerThreads)).map { number in
+            CommitLane(number: number, pendingBytesMax: settings.pendingBytesMax / max(1, settings.writerThreads))
+        }
+        administrator = WorkerThreads(name: "log-admin", itemsMax: 1 << 12, batchMax: 1) { work, _ in
+            for item in work { item() }
+        }
+    }
+
+    /// Finishes accepted appends, flushes everything, writes the checkpoint and ends all threads.
+    ///
+    /// Waiting readers get `.closed`. A second call returns at once.
+    package func close() async {
+        let isFirst = registry.withLock { registry in
+            defer { registry.isClosed = true }
+            return !registry.isClosed
+        }
+        guard isFirst else { return }
+        await withCheckedContinuation { continuation in
+            _ = startThread(name: "log-close") { [self] in
+                administrator.stop()
+                for lane in lanes { lane.stop() }
+                groupStore.stop()
+                let partitions = allPartitions()
+                // The writer threads are gone, so this thread takes their place.
+                for (_, partition) in partitions { partition.flush() }
+                do {
+                    try writeCheckpoint(partitions)
+                } catch {
+                    environment.logger.warning("no checkpoint was written", metadata: ["error": "\(error)"])
+                }
+                for (_, partition) in partitions { partition.retire(EventLogError(.closed, "the event log is closed")) }
+                environment.readers.stop()
+                environment.deadlines.stop()
+                continuation.resume()
+            }
+        }
+    }
+
+    // MARK: Records
+
+    package func append(_ batch: [UInt8], to id: TopicPartition) async throws -> AppendResult {
+        let (partition, settings) = try partition(id)
+        guard batch.count <= Int(settings.messageBytesMax) else {
+            throw EventLogError(
+                .messageTooLarge,
+                "a batch of \(batch.count) bytes is larger than the topic's limit of \(settings.messageBytesMax); "
+                    + "send less at once or raise messageBytesMax"
+            ).at(id)
+        }
+        let header: RecordBatchHeader
+        do {
+            header = try RecordBatchValidator.validate(batch)
+        } catch {
+            throw EventLogError(.corruptBatch, error.description).at(id)
+        }
+        return try await partition.lane.append(batch, header, to: partition)
+    }
+
+    package func read(
+        _ id: TopicPartition,
+        from offset: Int64,
+        bytesMax: Int,
+        wait: Duration
+    ) async throws -> ReadResult {
+        try await partition(id).0.read(from: offset, bytesMax: bytesMax, wait: wait)
+    }
+
+    package func offset(
+        _ id: TopicPartition,
+        atOrAfter timestamp: Int64
+    ) async throws -> (offset: Int64, timestamp: Int64)? {
+        let partition = try partition(id).0
+        let found = try await partition.onReaderThread { () throws(EventLogError) in
+            try partition.firstRecord(atOrAfter: timestamp)
+        }
+        return found.map { ($0.offset, $0.timestamp) }
+    }
+
+    package func bounds(_ id: TopicPartition) throws -> (start: Int64, end: Int64) {
+        try partition(id).0.bounds()
+    }
+
+    /// Returns all damage found so far: when opening, when reading and by ``verify()``.
+    package func damage() -> [DamageReport] {
+        let own = registry.withLock { $0.damage }
+        return own + allPartitions().flatMap { $0.1.damage() } + groupStore.damage()
+    }
+
+    // MARK: Lookup
+
+    func partition(_ id: TopicPartition) throws(EventLogError) -> (PartitionLog, TopicSettings) {
+        let found = registry.withLock { registry -> Result<(PartitionLog, TopicSettings), EventLogError> in
+            if registry.isClosed { return .failure(EventLogError(.closed, "the event log is closed")) }
+            guard let topic = registry.topics[id.topic] else {
+                return .failure(EventLogError(.unknownTopic, "there is no topic \(id.topic)", topic: id.topic))
+            }
+            guard id.partition >= 0, Int(id.partition) < topic.partitions.count else {
+                return .failure(
+                    EventLogError(
+                        .unknownPartition,
+                        "topic \(id.topic) has partitions 0 to \(topic.partitions.count - 1), not \(id.partition)"
+                    ).at(id)
+                )
+            }
+            return .success((topic.partitions[Int(id.partition)], topic.file.settings))
+        }
+        return try found.get()
+    }
+
+    func allPartitions() -> [(UUID, PartitionLog)] {
+        registry.withLock { registry in
+            registry.topics.values.flatMap { topic in topic.partitions.map { (topic.file.id, $0) } }
+        }
+    }
+
+    private func stopThreads() {
+        administrator.stop()
+        for lane in lanes { lane.stop() }
+        groupStore.stop()
+        environment.readers.stop()
+        environment.deadlines.stop()
+    }
+}

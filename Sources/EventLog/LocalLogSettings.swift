@@ -1,0 +1,48 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import FoundationEssentials
+
+/// How a ``LocalLog`` uses its machine; the defaults suit one engine on one disk.
+package struct LocalLogSettings: Sendable {
+    /// Threads that write and flush; each partition belongs to one of them.
+    package var writerThreads: Int
+    /// Threads that read what is no longer in memory.
+    package var readerThreads: Int
+    /// The most bytes of batches waiting to be written; more are refused as `.overloaded`.
+    package var pendingBytesMax: Int
+    /// The most bytes of recently appended batches kept in memory for readers, over all partitions.
+    package var recentBytesMax: Int
+    /// How often ``LocalLog/run()`` applies retention and time-based roll and writes the checkpoint.
+    package var housekeepingInterval: Duration
+    /// How often ``LocalLog/run()`` flushes topics with relaxed durability.
+    package var flushInterval: Duration
+    /// The wall clock, in milliseconds since 1970.
+    package var now: @Sendable () -> Int64
+    /// Flushes a file's data; replaced in tests to see or fail flushes.
+    ///
+    /// Returns 0 or an error number.
+    package var synchronize: @Sendable (Int32) -> Int32
+
+    /// Creates settings.
+    package init(
+        writerThreads: Int = 4,
+        readerThreads: Int = 2,
+        pendingBytesMax: Int = 256 << 20,
+        recentBytesMax: Int = 32 << 20,
+        housekeepingInterval: Duration = .seconds(10),
+        flushInterval: Duration = .seconds(1),
+        now: @escaping @Sendable () -> Int64 = { Int64(Date().timeIntervalSince1970 * 1000) },
+        synchronize: @escaping @Sendable (Int32) -> Int32 = { fdatasync($0) == 0 ? 0 : errno }
+    ) {
+        self.writerThreads = writerThreads
+        self.readerThreads = readerThreads
+        self.pendingBytesMax = pendingBytesMax
+        self.recentBytesMax = recentBytesMax
+        self.housekeepingInterval = housekeepingInterval
+        self.flushInterval = flushInterval
+        self.now = now
+        self.synchronize = synchronize
+    }
+}

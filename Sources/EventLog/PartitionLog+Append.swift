@@ -1,0 +1,316 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import KafkaCodec
+import Logging
+import Synchronization
+
+/// One batch on its way to disk.
+struct PendingAppend: Sendable {
+    let batch: [UInt8]
+    let header: RecordBatchHeader
+    let continuation: CheckedContinuation<AppendResult, any Error>
+}
+
+/// Batches that are written but not yet flushed.
+struct WrittenRun {
+    let appends: [PendingAppend]
+    let file: DiskFile
+    let position: Int64
+    let baseOffset: Int64
+    let nextOffset: Int64
+    let bytes: [UInt8]
+}
+
+// Everything here runs on the partition's writer thread.
+extension PartitionLog {
+    private struct WritePoint {
+        let file: DiskFile
+        let segmentBase: Int64
+        let position: Int64
+        let nextOffset: Int64
+        let reserved: Int64
+        let settings: TopicSettings
+    }
+
+    /// Writes batches behind the log's end, rolling where a segment is full.
+    ///
+    /// Returns what still has to be flushed and acknowledged by ``finish(_:)``; failed appends are answered here.
+    func write(_ appends: [PendingAppend]) -> WrittenRun? {
+        var rest = appends[...]
+        while true {
+            let point: WritePoint
+            switch writePoint() {
+            case .success(let found): point = found
+            case .failure(let error):
+                fail(rest, error)
+                return nil
+            }
+            let fitting = fittingPrefix(of: rest, at: point)
+            guard !fitting.isEmpty else {
+                if let error = roll() {
+                    fail(rest, error)
+                    return nil
+                }
+                continue
+            }
+            rest = rest.dropFirst(fitting.count)
+            do {
+                let run = try write(Array(fitting), at: point)
+                if rest.isEmpty { return run }
+                finish(run)
+            } catch {
+                fail(fitting, error)
+                fail(rest, error)
+                return nil
+            }
+        }
+    }
+
+    /// Flushes a run as the topic's durability asks, lets readers see it and answers its appends.
+    func finish(_ run: WrittenRun) {
+        let isRelaxed = state.withLock { $0.settings.durability != .onDisk }
+        if !isRelaxed, let error = synchronize(run.file) {
+            fail(run.appends[...], error)
+            return
+        }
+        let now = environment.settings.now()
+        let recentMax = environment.recentBytes.perPartition
+        let (waiters, logStart) = state.withLock { state in
+            publish(run, in: &state, isSynced: !isRelaxed, now: now)
+            let chunk = PartitionState.RecentChunk(
+                baseOffset: run.baseOffset,
+                nextOffset: run.nextOffset,
+                bytes: run.bytes
+            )
+            state.keepRecent(chunk, bytesMax: recentMax)
+            return (state.takeReadyWaiters(), state.logStartOffset)
+        }
+        for waiter in waiters {
+            if let deadline = waiter.deadline { environment.deadlines.cancel(deadline) }
+            waiter.continuation.resume(returning: true)
+        }
+        var base = run.baseOffset
+        for append in run.appends {
+            let last = base + Int64(append.header.lastOffsetDelta)
+            append.continuation.resume(
+                returning: AppendResult(baseOffset: base, lastOffset: last, logStartOffset: logStart)
+            )
+            base = last + 1
+        }
+    }
+
+    /// Flushes what a relaxed topic has acknowledged.
+    func flush() {
+        let pending = state.withLock { state -> (DiskFile, Int64, Int64)? in
+            guard case .running = state.status, let active = state.segments.last, let file = active.file,
+                state.syncedBytes < active.byteCount
+            else { return nil }
+            return (file, active.byteCount, state.highWatermark)
+        }
+        guard let (file, bytes, offset) = pending, synchronize(file) == nil else { return }
+        state.withLock { state in
+            state.syncedBytes = bytes
+            state.syncedOffset = offset
+        }
+    }
+
+    /// Closes the last segment, if it holds anything, and begins the next.
+    func roll() -> EventLogError? {
+        let sealed = state.withLock { state -> (Segment, Bool)? in
+            guard case .running = state.status, let active = state.segments.last, active.byteCount > 0 else {
+                return nil
+            }
+            return (active, state.syncedBytes < active.byteCount)
+        }
+        guard let (active, needsFlush) = sealed, let file = active.file, let index = active.index else { return nil }
+        if needsFlush, let error = synchronize(file) { return error }
+        do {
+            let next = try Self.createSegment(
+                directory: directory,
+                baseOffset: index.nextOffset,
+                createdAt: environment.settings.now()
+            )
+            // Gives back what was reserved; without it the room is only freed when the segment is deleted.
+            try? file.truncate(to: active.byteCount)
+            try? SegmentPaths(directory: directory, baseOffset: active.baseOffset).store(index)
+            state.withLock { state in
+                state.segments.append(next)
+                state.syncedBytes = 0
+                state.syncedOffset = index.nextOffset
+                state.reservedBytes = 0
+                state.changedSinceCheckpoint = true
+            }
+            return nil
+        } catch {
+            return error.at(id)
+        }
+    }
+
+    /// Creates the files of an empty segment; durable on return.
+    static func createSegment(
+        directory: String,
+        baseOffset: Int64,
+        createdAt: Int64
+    ) throws(EventLogError) -> Segment {
+        let paths = SegmentPaths(directory: directory, baseOffset: baseOffset)
+        let file = try DiskFile(path: paths.log, flags: O_RDWR | O_CREAT | O_EXCL)
+        do {
+            try Disk.synchronizeDirectory(directory)
+        } catch {
+            // Left behind, the empty file would be in the way of the next attempt.
+            unlink(paths.log)
+            throw error
+        }
+        return Segment(
+            baseOffset: baseOffset,
+            nextOffset: baseOffset,
+            byteCount: 0,
+            maxTimestamp: .min,
+            createdAt: createdAt,
+            file: file,
+            index: SegmentIndex(baseOffset: baseOffset, createdAt: createdAt)
+        )
+    }
+
+    private func writePoint() -> Result<WritePoint, EventLogError> {
+        state.withLock { state in
+            switch state.status {
+            case .stopped(let error), .gone(let error): return .failure(error)
+            case .running: break
+            }
+            guard let active = state.segments.last, let file = active.file else {
+                return .failure(EventLogError(.closed, "the partition has no open segment").at(id))
+            }
+            return .success(
+                WritePoint(
+                    file: file,
+                    segmentBase: active.baseOffset,
+                    position: active.byteCount,
+                    nextOffset: state.highWatermark,
+                    reserved: state.reservedBytes,
+                    settings: state.settings
+                )
+            )
+        }
+    }
+
+    private func fittingPrefix(of appends: ArraySlice<PendingAppend>, at point: WritePoint) -> ArraySlice<PendingAppend>
+    {
+        var bytes = point.position
+        var offset = point.nextOffset
+        return appends.prefix { append in
+            let isFirst = bytes == 0
+            bytes += Int64(append.batch.count)
+            offset += Int64(append.header.lastOffsetDelta) + 1
+            return isFirst || (bytes <= point.settings.segmentBytes && offset - point.segmentBase <= Int64(Int32.max))
+        }
+    }
+
+    private func write(_ appends: [PendingAppend], at point: WritePoint) throws(EventLogError) -> WrittenRun {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(appends.reduce(0) { $0 + $1.batch.count })
+        var offset = point.nextOffset
+        for append in appends {
+            let start = bytes.count
+            bytes += append.batch
+            RecordBatchHeader.assign(baseOffset: offset, leaderEpoch: Self.leaderEpoch, in: &bytes, at: start)
+            offset += Int64(append.header.lastOffsetDelta) + 1
+        }
+        reserve(for: bytes.count, at: point)
+        do {
+            try point.file.write(bytes, at: point.position)
+        } catch {
+            throw cutBack(after: error, at: point)
+        }
+        return WrittenRun(
+            appends: appends,
+            file: point.file,
+            position: point.position,
+            baseOffset: point.nextOffset,
+            nextOffset: offset,
+            bytes: bytes
+        )
+    }
+
+    /// Reserves room in growing steps: flushing into reserved room does not have to allocate blocks.
+    private func reserve(for count: Int, at point: WritePoint) {
+        let end = point.position + Int64(count)
+        guard end > point.reserved else { return }
+        let step = min(max(point.position, 64 << 10), 16 << 20)
+        let target = min(max(end + step, point.position), max(end, point.settings.segmentBytes))
+        guard target > end else { return }
+        let from = max(point.position, point.reserved)
+        point.file.reserve(from: from, count: target - from)
+        state.withLock { $0.reservedBytes = target }
+    }
+
+    private func cutBack(after error: EventLogError, at point: WritePoint) -> EventLogError {
+        do {
+            try point.file.truncate(to: point.position)
+            state.withLock { $0.reservedBytes = 0 }
+            if error.code == .diskFull { return error.at(id) }
+            return stop("a write failed (\(error.message))", error)
+        } catch let second {
+            return stop("the log cannot be cut back after a failed write (\(second.message))", second)
+        }
+    }
+
+    private func synchronize(_ file: DiskFile) -> EventLogError? {
+        let number = environment.settings.synchronize(file.descriptor)
+        guard number != 0 else { return nil }
+        let error = Disk.error(number, "cannot flush", file.path)
+        return stop("flushing failed (\(error.message))", error)
+    }
+
+    /// Ends appends to this partition: after a failed flush the system may have dropped the data it could not write, so
+    /// a second flush that succeeds would prove nothing.
+    private func stop(_ reason: String, _ cause: EventLogError) -> EventLogError {
+        let error = EventLogError(
+            .partitionStopped,
+            "\(reason); the partition takes no more records until the disk is sound and the engine is started again",
+            path: cause.path,
+            systemError: cause.systemError
+        ).at(id)
+        state.withLock { state in
+            if case .running = state.status { state.status = .stopped(error) }
+        }
+        environment.logger.critical(
+            "partition stopped",
+            metadata: ["topic": "\(id.topic)", "partition": "\(id.partition)", "error": "\(error)"]
+        )
+        return error
+    }
+
+    private func publish(_ run: WrittenRun, in state: inout PartitionState, isSynced: Bool, now: Int64) {
+        let last = state.segments.count - 1
+        if run.position == 0 {
+            // A segment's age counts from its first record.
+            state.segments[last].createdAt = now
+            state.segments[last].index?.createdAt = now
+        }
+        var position = run.position
+        var offset = run.baseOffset
+        for append in run.appends {
+            var header = append.header
+            header.baseOffset = offset
+            state.segments[last].index?.add(header, at: position)
+            state.segments[last].maxTimestamp = max(state.segments[last].maxTimestamp, header.maxTimestamp)
+            position += Int64(header.batchByteCount)
+            offset = header.nextOffset
+        }
+        state.segments[last].byteCount = position
+        state.segments[last].nextOffset = offset
+        state.highWatermark = offset
+        if isSynced {
+            state.syncedBytes = position
+            state.syncedOffset = offset
+        }
+        state.changedSinceCheckpoint = true
+    }
+
+    private func fail(_ appends: ArraySlice<PendingAppend>, _ error: EventLogError) {
+        for append in appends { append.continuation.resume(throwing: error) }
+    }
+}

@@ -1,0 +1,127 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import FoundationEssentials
+import Glibc
+import KafkaCodec
+import Logging
+import Synchronization
+
+extension PartitionLog {
+    var hasUnflushed: Bool {
+        state.withLock { state in state.syncedBytes < state.segments[state.segments.count - 1].byteCount }
+    }
+
+    /// Whether the last segment is old enough to be closed, or holds only what retention no longer covers.
+    func isRollDue(at now: Int64) -> Bool {
+        state.withLock { state in
+            guard case .running = state.status, let active = state.segments.last, active.byteCount > 0 else {
+                return false
+            }
+            if now - active.createdAt >= state.settings.segmentMilliseconds { return true }
+            guard let limit = state.settings.retentionMilliseconds else { return false }
+            return active.maxTimestamp >= 0 && active.maxTimestamp < now - limit && now - active.createdAt > limit
+        }
+    }
+
+    /// Deletes sealed segments from the oldest on while retention allows; blocks.
+    ///
+    /// A segment expires with its newest record. Where that has no timestamp, or one in the future, the time the file
+    /// was last written counts.
+    func applyRetention(at now: Int64) throws(EventLogError) {
+        while let base = try expiredSegment(at: now) {
+            state.withLock { state in
+                guard state.segments.count > 1, state.segments[0].baseOffset == base else { return }
+                state.segments.removeFirst()
+                state.logStartOffset = max(state.logStartOffset, state.segments[0].baseOffset)
+                let start = state.logStartOffset
+                state.recent.removeAll { $0.nextOffset <= start }
+                state.recentBytes = state.recent.reduce(0) { $0 + $1.bytes.count }
+                state.damage.removeAll { !$0.offsets.isEmpty && $0.offsets.upperBound <= start }
+                state.changedSinceCheckpoint = true
+            }
+            try SegmentPaths(directory: directory, baseOffset: base).remove()
+            environment.logger.info(
+                "deleted an expired segment",
+                metadata: ["topic": "\(id.topic)", "partition": "\(id.partition)", "offset": "\(base)"]
+            )
+        }
+    }
+
+    private func expiredSegment(at now: Int64) throws(EventLogError) -> Int64? {
+        let (first, settings, total) = state.withLock { state -> (Segment?, TopicSettings, Int64) in
+            guard state.segments.count > 1 else { return (nil, state.settings, 0) }
+            return (state.segments[0], state.settings, state.segments.reduce(0) { $0 + $1.byteCount })
+        }
+        guard let first else { return nil }
+        if let limit = settings.retentionBytes, total - first.byteCount >= limit { return first.baseOffset }
+        guard let limit = settings.retentionMilliseconds else { return nil }
+        var newest = first.maxTimestamp
+        if newest > now || newest < 0 {
+            let path = SegmentPaths(directory: directory, baseOffset: first.baseOffset).log
+            let modified = try DiskFile(path: path, flags: O_RDONLY).modifiedMilliseconds()
+            newest = newest < 0 ? modified : min(newest, modified)
+        }
+        // Subtracted in this order, the smallest timestamp cannot overflow.
+        return newest < now - limit ? first.baseOffset : nil
+    }
+
+    /// Closes sealed segments' files and forgets their indexes; the next read opens them again.
+    func releaseSealedFiles() {
+        state.withLock { state in
+            state.releaseSealedFiles()
+        }
+    }
+
+    /// Stores the last segment's index and returns the partition's line of the checkpoint; blocks.
+    func checkpoint(topicID: UUID) throws(EventLogError) -> (CheckpointEntry, hasChanged: Bool) {
+        let (entry, index, hasChanged) = state.withLock { state in
+            let active = state.segments[state.segments.count - 1]
+            let entry = CheckpointEntry(
+                topicID: topicID,
+                partition: id.partition,
+                logStartOffset: state.logStartOffset,
+                segmentBase: active.baseOffset,
+                syncedBytes: state.syncedBytes,
+                nextOffset: state.syncedOffset
+            )
+            defer { state.changedSinceCheckpoint = false }
+            // An index that covers bytes not yet flushed would vouch for them.
+            let isFlushed = state.syncedBytes == active.byteCount
+            return (entry, isFlushed ? active.index : nil, state.changedSinceCheckpoint)
+        }
+        if hasChanged, let index, index.coveredBytes > 0 {
+            try SegmentPaths(directory: directory, baseOffset: index.baseOffset).store(index)
+        }
+        return (entry, hasChanged)
+    }
+
+    /// Reads every segment in full, remembering the damage found; blocks.
+    func verify() throws(EventLogError) {
+        let segments = state.withLock { $0.segments }
+        for (number, segment) in segments.enumerated() {
+            let path = SegmentPaths(directory: directory, baseOffset: segment.baseOffset).log
+            let file: DiskFile
+            do throws(EventLogError) {
+                if let open = segment.file { file = open } else { file = try DiskFile(path: path, flags: O_RDONLY) }
+            } catch {
+                // Retention may have deleted it meanwhile.
+                if number < segments.count - 1, error.systemError == ENOENT, isDeleted(segment.baseOffset) { continue }
+                throw error
+            }
+            let scan = try PartitionRecovery.scan(
+                file: file,
+                index: SegmentIndex(baseOffset: segment.baseOffset, createdAt: 0),
+                byteCount: segment.byteCount,
+                nextOffset: segment.nextOffset,
+                id: id
+            )
+            for found in scan.damage { report(found) }
+        }
+    }
+
+    /// Whether retention has taken the segment away.
+    func isDeleted(_ base: Int64) -> Bool {
+        state.withLock { state in !state.segments.contains { $0.baseOffset == base } }
+    }
+}

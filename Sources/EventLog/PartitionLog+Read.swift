@@ -1,0 +1,397 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import KafkaCodec
+import Synchronization
+
+extension PartitionLog {
+    private enum ReadPlan: Sendable {
+        case failed(EventLogError)
+        case nothingYet(ReadResult)
+        case memory([PartitionState.RecentChunk], highWatermark: Int64, logStart: Int64)
+        case disk(DiskPlan)
+    }
+
+    /// Where on disk to look.
+    struct DiskPlan: Sendable {
+        let segmentBase: Int64
+        let segmentNext: Int64
+        let limit: Int64
+        let file: DiskFile?
+        let start: (position: Int64, offset: Int64)?
+        let highWatermark: Int64
+        let logStart: Int64
+    }
+
+    /// See ``EventLog/read(_:from:bytesMax:wait:)``.
+    func read(from offset: Int64, bytesMax: Int, wait: Duration) async throws -> ReadResult {
+        let clock = ContinuousClock()
+        let deadline = wait > .zero ? clock.now.advanced(by: wait) : nil
+        while true {
+            switch plan(offset) {
+            case .failed(let error): throw error
+            case .memory(let chunks, let highWatermark, let logStart):
+                return Self.assemble(chunks, offset, bytesMax, highWatermark, logStart)
+            case .disk(let diskPlan):
+                return try await onReaderThread { () throws(EventLogError) in
+                    try self.readFromDisk(diskPlan, offset, max(0, min(bytesMax, 64 << 20)))
+                }
+            case .nothingYet(let empty):
+                try Task.checkCancellation()
+                guard let deadline else { return empty }
+                let left = clock.now.duration(to: deadline)
+                guard left > .zero, try await waitForRecords(at: offset, atMost: left) else { return empty }
+            }
+        }
+    }
+
+    /// Runs blocking work on a reader thread.
+    func onReaderThread<Value: Sendable>(
+        _ work: @escaping @Sendable () throws(EventLogError) -> Value
+    ) async throws -> Value {
+        try await withCheckedThrowingContinuation { continuation in
+            let accepted = environment.readers.submit {
+                do {
+                    continuation.resume(returning: try work())
+                } catch {
+                    continuation.resume(throwing: error)
+                }
+            }
+            switch accepted {
+            case true: break
+            case false:
+                continuation.resume(
+                    throwing: EventLogError(.overloaded, "too many reads are waiting; try again").at(id)
+                )
+            default: continuation.resume(throwing: EventLogError(.closed, "the event log is closed").at(id))
+            }
+        }
+    }
+
+    private func plan(_ offset: Int64) -> ReadPlan {
+        state.withLock { state in
+            if case .gone(let error) = state.status { return .failed(error) }
+            guard offset >= state.logStartOffset, offset <= state.highWatermark else {
+                return .failed(
+                    EventLogError(
+                        .offsetOutOfRange,
+                        "offset \(offset) is outside \(state.logStartOffset)...\(state.highWatermark)",
+                        offset: offset
+                    ).at(id)
+                )
+            }
+            if offset == state.highWatermark {
+                return .nothingYet(
+                    ReadResult(
+                        bytes: [],
+                        highWatermark: state.highWatermark,
+                        logStartOffset: state.logStartOffset,
+                        nextOffset: offset
+                    )
+                )
+            }
+            if let first = state.recent.first, offset >= first.baseOffset {
+                let from = state.recent.lastIndex { $0.baseOffset <= offset } ?? 0
+                return .memory(
+                    Array(state.recent[from...]),
+                    highWatermark: state.highWatermark,
+                    logStart: state.logStartOffset
+                )
+            }
+            if let known = state.damage(at: offset) { return .failed(damagedError(known, offset, state)) }
+            return .disk(diskPlan(forOffset: offset, in: state))
+        }
+    }
+
+    private func diskPlan(forOffset offset: Int64, in state: PartitionState) -> DiskPlan {
+        let segment = state.segments[state.segmentIndex(of: offset)]
+        var start = segment.index?.start(forOffset: offset)
+        // Damage between the indexed batch and the wanted one is stepped over where it is known.
+        let path = SegmentPaths(directory: directory, baseOffset: segment.baseOffset).log
+        for known in state.damage where known.file == path && known.offsets.upperBound <= offset {
+            if let found = start, found.offset < known.offsets.upperBound {
+                start = (known.bytes.upperBound, known.offsets.upperBound)
+            }
+        }
+        return DiskPlan(
+            segmentBase: segment.baseOffset,
+            segmentNext: segment.nextOffset,
+            limit: segment.byteCount,
+            file: segment.file,
+            start: start,
+            highWatermark: state.highWatermark,
+            logStart: state.logStartOffset
+        )
+    }
+
+    private func damagedError(_ known: DamageReport, _ offset: Int64, _ state: PartitionState) -> EventLogError {
+        var next = known.offsets.upperBound
+        while let following = state.damage(at: next) { next = following.offsets.upperBound }
+        return EventLogError(
+            .damaged,
+            "offset \(offset) cannot be read: \(known); continue at offset \(next) or restore the file from a backup",
+            offset: offset,
+            nextReadableOffset: next,
+            path: known.file
+        ).at(id)
+    }
+
+    // MARK: Memory
+
+    private static func assemble(
+        _ chunks: [PartitionState.RecentChunk],
+        _ offset: Int64,
+        _ bytesMax: Int,
+        _ highWatermark: Int64,
+        _ logStart: Int64
+    ) -> ReadResult {
+        func result(_ bytes: [UInt8], _ next: Int64) -> ReadResult {
+            ReadResult(bytes: bytes, highWatermark: highWatermark, logStartOffset: logStart, nextOffset: next)
+        }
+        // One whole chunk, the usual case of a reader that keeps up, is handed out without a copy.
+        let first = chunks[0]
+        if offset == first.baseOffset, first.bytes.count <= bytesMax,
+            chunks.count == 1 || first.bytes.count + chunks[1].bytes.count > bytesMax
+        {
+            return result(first.bytes, first.nextOffset)
+        }
+        var bytes: [UInt8] = []
+        var next = offset
+        for chunk in chunks {
+            if chunk.baseOffset >= offset, bytes.count + chunk.bytes.count <= bytesMax {
+                bytes += chunk.bytes
+                next = chunk.nextOffset
+                continue
+            }
+            let selected = select(
+                from: chunk.bytes,
+                offset: offset,
+                bytesMax: bytesMax - bytes.count,
+                takesFirst: bytes.isEmpty
+            )
+            if let selected {
+                bytes += chunk.bytes[selected.range]
+                next = selected.nextOffset
+            }
+            // A chunk cut short ends the answer.
+            if next != chunk.nextOffset { break }
+        }
+        return result(bytes, next)
+    }
+
+    /// Chooses whole batches from the one that holds `offset` on.
+    private static func select(
+        from bytes: [UInt8],
+        offset: Int64,
+        bytesMax: Int,
+        takesFirst: Bool
+    ) -> (range: Range<Int>, nextOffset: Int64)? {
+        var position = 0
+        var range: Range<Int>?
+        var next = offset
+        while let header = try? RecordBatchHeader(parsing: bytes, at: position) {
+            let end = position + header.batchByteCount
+            if header.nextOffset > offset {
+                let start = range?.lowerBound ?? position
+                guard end - start <= bytesMax || (range == nil && takesFirst) else { break }
+                range = start..<end
+                next = header.nextOffset
+            }
+            position = end
+        }
+        return range.map { ($0, next) }
+    }
+
+    // MARK: Waiting
+
+    private func waitForRecords(at offset: Int64, atMost duration: Duration) async throws -> Bool {
+        let number = state.withLock { state in
+            state.lastWaiter += 1
+            return state.lastWaiter
+        }
+        return try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { continuation in
+                let immediate = state.withLock { state -> Result<Bool, any Error>? in
+                    if Task.isCancelled { return .failure(CancellationError()) }
+                    if case .gone(let error) = state.status { return .failure(error) }
+                    if state.highWatermark > offset { return .success(true) }
+                    let deadline = environment.deadlines.schedule(after: duration) { [self] in
+                        wake(number, with: .success(false))
+                    }
+                    state.waiters[number] = PartitionState.Waiter(
+                        offset: offset,
+                        continuation: continuation,
+                        deadline: deadline
+                    )
+                    return nil
+                }
+                if let immediate { continuation.resume(with: immediate) }
+            }
+        } onCancel: {
+            wake(number, with: .failure(CancellationError()))
+        }
+    }
+
+    private func wake(_ number: UInt64, with result: Result<Bool, any Error>) {
+        guard let waiter = state.withLock({ $0.waiters.removeValue(forKey: number) }) else { return }
+        if let deadline = waiter.deadline { environment.deadlines.cancel(deadline) }
+        waiter.continuation.resume(with: result)
+    }
+
+    // MARK: Disk
+
+    private func readFromDisk(
+        _ first: DiskPlan,
+        _ offset: Int64,
+        _ bytesMax: Int
+    ) throws(EventLogError) -> ReadResult {
+        var plan = first
+        while true {
+            let file: DiskFile
+            let start: (position: Int64, offset: Int64)
+            do throws(EventLogError) {
+                (file, start) = try openForReading(plan, offset)
+            } catch  where error.systemError == ENOENT && isDeleted(plan.segmentBase) {
+                throw EventLogError(.offsetOutOfRange, "offset \(offset) was deleted", offset: offset).at(id)
+            }
+            if let found = try readBatches(file, from: start, plan: plan, offset: offset, bytesMax: bytesMax) {
+                return found
+            }
+            // Something between the indexed batch and the wanted one is unreadable: find its extent, then plan again.
+            try reportDamage(file, from: start, plan: plan)
+            let next = state.withLock { state -> Result<DiskPlan, EventLogError> in
+                if let known = state.damage(at: offset) { return .failure(damagedError(known, offset, state)) }
+                guard offset >= state.logStartOffset else {
+                    return .failure(EventLogError(.offsetOutOfRange, "offset \(offset) was deleted").at(id))
+                }
+                return .success(diskPlan(forOffset: offset, in: state))
+            }
+            plan = try next.get()
+        }
+    }
+
+    /// Returns the segment's file and where to begin, opening and loading what a sealed segment has dropped.
+    private func openForReading(
+        _ plan: DiskPlan,
+        _ offset: Int64
+    ) throws(EventLogError) -> (DiskFile, (position: Int64, offset: Int64)) {
+        if let file = plan.file, let start = plan.start { return (file, start) }
+        let (file, _) = try load(segmentAt: plan.segmentBase, byteCount: plan.limit, nextOffset: plan.segmentNext)
+        let again = state.withLock { state in diskPlan(forOffset: offset, in: state) }
+        return (file, again.start ?? (0, plan.segmentBase))
+    }
+
+    /// Opens a sealed segment and loads its index, rebuilding it where it is missing or damaged.
+    func load(
+        segmentAt base: Int64,
+        byteCount: Int64,
+        nextOffset: Int64
+    ) throws(EventLogError) -> (DiskFile, SegmentIndex) {
+        let paths = SegmentPaths(directory: directory, baseOffset: base)
+        let file = try DiskFile(path: paths.log, flags: O_RDONLY)
+        var index = paths.loadIndex()
+        if index?.baseOffset != base || index?.coveredBytes != byteCount { index = nil }
+        let loaded: SegmentIndex
+        if let index {
+            loaded = index
+        } else {
+            let created = try file.modifiedMilliseconds()
+            let scan = try PartitionRecovery.scan(
+                file: file,
+                index: SegmentIndex(baseOffset: base, createdAt: created),
+                byteCount: byteCount,
+                nextOffset: nextOffset,
+                id: id
+            )
+            for report in scan.damage { self.report(report) }
+            loaded = scan.index
+            // It can be rebuilt again should this fail.
+            try? paths.store(loaded)
+        }
+        state.withLock { state in
+            let place = state.segmentIndex(of: base)
+            guard state.segments[place].baseOffset == base, place < state.segments.count - 1 else { return }
+            if state.segments.count(where: { $0.file != nil }) > PartitionState.openSealedMax {
+                state.releaseSealedFiles()
+            }
+            state.segments[place].file = file
+            state.segments[place].index = loaded
+        }
+        return (file, loaded)
+    }
+
+    /// Returns whole batches, or `nil` when an unreadable one is in the way.
+    private func readBatches(
+        _ file: DiskFile,
+        from start: (position: Int64, offset: Int64),
+        plan: DiskPlan,
+        offset: Int64,
+        bytesMax: Int
+    ) throws(EventLogError) -> ReadResult? {
+        var position = start.position
+        var expected = start.offset
+        var window = try file.read(at: position, count: Int(min(plan.limit - position, Int64(bytesMax) + 8192)))
+        var local = 0
+        var range: Range<Int>?
+        while position < plan.limit {
+            if window.count - local < RecordBatchHeader.byteCount {
+                if range != nil { break }
+                window = try file.read(at: position, count: Int(min(plan.limit - position, Int64(bytesMax) + 8192)))
+                local = 0
+            }
+            guard let header = try? RecordBatchHeader(parsing: window, at: local), header.baseOffset == expected,
+                Int64(header.batchByteCount) <= plan.limit - position
+            else { break }
+            let size = header.batchByteCount
+            if header.nextOffset > offset {
+                if let chosen = range, local + size - chosen.lowerBound > bytesMax { break }
+                if size > window.count - local {
+                    if range != nil { break }
+                    window = try file.read(
+                        at: position,
+                        count: Int(min(plan.limit - position, Int64(max(size, bytesMax))))
+                    )
+                    local = 0
+                }
+                guard header.hasValidChecksum(in: window, at: local) else { break }
+                range = (range?.lowerBound ?? local)..<local + size
+            }
+            expected = header.nextOffset
+            position += Int64(size)
+            local = min(local + size, window.count)
+        }
+        guard let range else { return nil }
+        return ReadResult(
+            bytes: range == 0..<window.count ? window : Array(window[range]),
+            highWatermark: plan.highWatermark,
+            logStartOffset: plan.logStart,
+            nextOffset: expected
+        )
+    }
+
+    /// Finds the unreadable bytes behind `start` and remembers them.
+    private func reportDamage(
+        _ file: DiskFile,
+        from start: (position: Int64, offset: Int64),
+        plan: DiskPlan
+    ) throws(EventLogError) {
+        var index = SegmentIndex(baseOffset: plan.segmentBase, createdAt: 0)
+        index.skip(toPosition: start.position, nextOffset: start.offset)
+        let scan = try PartitionRecovery.scan(
+            file: file,
+            index: index,
+            byteCount: plan.limit,
+            nextOffset: plan.segmentNext,
+            id: id
+        )
+        guard !scan.damage.isEmpty else {
+            throw EventLogError(
+                .inputOutput,
+                "reading \(file.path) gave different bytes twice; check the disk",
+                path: file.path
+            ).at(id)
+        }
+        for report in scan.damage { self.report(report) }
+    }
+}

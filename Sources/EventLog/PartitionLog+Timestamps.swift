@@ -1,0 +1,88 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import KafkaCodec
+import Synchronization
+
+/// A record's place in time.
+struct TimedOffset: Sendable {
+    let offset: Int64
+    let timestamp: Int64
+}
+
+extension PartitionLog {
+    /// Returns the first record with this timestamp or a later one, reading from the place the time index gives;
+    /// blocks.
+    ///
+    /// Damaged batches are stepped over.
+    func firstRecord(atOrAfter timestamp: Int64) throws(EventLogError) -> TimedOffset? {
+        let (segments, logStart, status) = state.withLock { ($0.segments, $0.logStartOffset, $0.status) }
+        if case .gone(let error) = status { throw error }
+        for segment in segments where segment.maxTimestamp >= timestamp && segment.nextOffset > logStart {
+            do throws(EventLogError) {
+                if let found = try firstRecord(in: segment, atOrAfter: timestamp, from: logStart) { return found }
+            } catch  where error.systemError == ENOENT && isDeleted(segment.baseOffset) {
+                continue
+            }
+        }
+        return nil
+    }
+
+    private func firstRecord(
+        in segment: Segment,
+        atOrAfter timestamp: Int64,
+        from logStart: Int64
+    ) throws(EventLogError) -> TimedOffset? {
+        let file: DiskFile
+        let index: SegmentIndex
+        if let openFile = segment.file, let openIndex = segment.index {
+            (file, index) = (openFile, openIndex)
+        } else {
+            (file, index) = try load(
+                segmentAt: segment.baseOffset,
+                byteCount: segment.byteCount,
+                nextOffset: segment.nextOffset
+            )
+        }
+        let start = index.start(forTimestamp: timestamp)
+        var scanner = SegmentScanner(
+            file: file,
+            from: start.position,
+            expecting: start.offset,
+            end: segment.byteCount
+        )
+        while true {
+            switch try scanner.next() {
+            case .batch(let header, let position):
+                guard header.maxTimestamp >= timestamp, header.nextOffset > logStart, !header.isControl else {
+                    continue
+                }
+                let bytes = scanner.bytes(of: header, at: position)
+                if let found = Self.record(in: bytes, header, atOrAfter: timestamp, from: logStart) { return found }
+            case .invalid:
+                guard try scanner.resynchronize() else { return nil }
+            case .end: return nil
+            }
+        }
+    }
+
+    private static func record(
+        in bytes: [UInt8],
+        _ header: RecordBatchHeader,
+        atOrAfter timestamp: Int64,
+        from logStart: Int64
+    ) -> TimedOffset? {
+        guard header.codec == CompressionCodec.none else {
+            return TimedOffset(offset: max(header.baseOffset, logStart), timestamp: header.baseTimestamp)
+        }
+        var walk = RecordBatches(bytes, verifiesChecksums: false)
+        // The scanner has checked the bytes; what cannot be decoded has no timestamp to find.
+        while let record = try? walk.nextRecord() {
+            if record.timestamp >= timestamp, record.offset >= logStart {
+                return TimedOffset(offset: record.offset, timestamp: record.timestamp)
+            }
+        }
+        return nil
+    }
+}

@@ -1,0 +1,274 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import KafkaCodec
+import Logging
+
+/// Brings a partition's directory back into service.
+///
+/// Only a torn tail is ever cut: bytes at the end of the last segment that form no whole batch, behind what the
+/// checkpoint knows to have been flushed. Everything else that cannot be read is reported and left alone.
+struct PartitionRecovery {
+    /// What a scan of one segment found.
+    struct Scan {
+        var index: SegmentIndex
+        var damage: [DamageReport] = []
+        /// The end of the last whole batch.
+        var validBytes: Int64 = 0
+    }
+
+    let id: TopicPartition
+    let directory: String
+    let settings: TopicSettings
+    let checkpoint: CheckpointEntry?
+    let logSettings: LocalLogSettings
+    let logger: Logger
+    private var segments: [Segment] = []
+    private var damage: [DamageReport] = []
+    /// Whether nothing happened since the checkpoint was written.
+    private var isAsCheckpointed = false
+
+    init(
+        id: TopicPartition,
+        directory: String,
+        settings: TopicSettings,
+        checkpoint: CheckpointEntry?,
+        logSettings: LocalLogSettings,
+        logger: Logger
+    ) {
+        self.id = id
+        self.directory = directory
+        self.settings = settings
+        self.checkpoint = checkpoint
+        self.logSettings = logSettings
+        self.logger = logger
+    }
+
+    /// Reads the directory and returns the partition's state; blocks.
+    mutating func recover() throws(EventLogError) -> sending PartitionState {
+        try Disk.makeDirectories(directory)
+        let names = try Disk.names(in: directory)
+        let bases = names.compactMap(Segment.baseOffset(ofFileNamed:)).sorted()
+        for name in names where name.hasSuffix(".tmp") { try Disk.remove("\(directory)/\(name)") }
+        for (number, base) in bases.enumerated() {
+            if number + 1 < bases.count {
+                try recoverSealed(base, nextOffset: bases[number + 1])
+            } else {
+                try recoverLast(base)
+            }
+        }
+        if segments.isEmpty {
+            let start = checkpoint?.nextOffset ?? 0
+            if let checkpoint, checkpoint.nextOffset > checkpoint.logStartOffset {
+                addDamage(
+                    checkpoint.logStartOffset..<checkpoint.nextOffset,
+                    file: directory,
+                    bytes: 0..<0,
+                    "all segment files are missing"
+                )
+            }
+            segments = [
+                try PartitionLog.createSegment(directory: directory, baseOffset: start, createdAt: logSettings.now())
+            ]
+        }
+        let firstOffset = segments[0].baseOffset
+        var logStart = max(checkpoint?.logStartOffset ?? 0, firstOffset)
+        let end = segments[segments.count - 1].nextOffset
+        logStart = min(logStart, end)
+        var state = PartitionState(
+            settings: settings,
+            segments: segments,
+            logStartOffset: logStart,
+            highWatermark: end,
+            syncedBytes: segments[segments.count - 1].byteCount,
+            syncedOffset: end
+        )
+        state.damage = damage
+        state.changedSinceCheckpoint = !isAsCheckpointed
+        return state
+    }
+
+    private mutating func recoverSealed(_ base: Int64, nextOffset: Int64) throws(EventLogError) {
+        let paths = SegmentPaths(directory: directory, baseOffset: base)
+        let file = try DiskFile(path: paths.log, flags: O_RDONLY)
+        let size = try file.size()
+        let modified = try file.modifiedMilliseconds()
+        let isOld = checkpoint.map { base < $0.segmentBase } ?? false
+        if isOld, let summary = paths.loadSummary(), summary.baseOffset == base, summary.coveredBytes == size,
+            summary.nextOffset == nextOffset
+        {
+            segments.append(
+                Segment(
+                    baseOffset: base,
+                    nextOffset: nextOffset,
+                    byteCount: size,
+                    maxTimestamp: summary.maxTimestamp,
+                    createdAt: summary.createdAt
+                )
+            )
+            return
+        }
+        let scan = try Self.scan(
+            file: file,
+            index: SegmentIndex(baseOffset: base, createdAt: modified),
+            byteCount: size,
+            nextOffset: nextOffset,
+            id: id
+        )
+        damage += scan.damage
+        try paths.store(scan.index)
+        segments.append(
+            Segment(
+                baseOffset: base,
+                nextOffset: nextOffset,
+                byteCount: size,
+                maxTimestamp: scan.index.maxTimestamp,
+                createdAt: modified
+            )
+        )
+    }
+
+    private mutating func recoverLast(_ base: Int64) throws(EventLogError) {
+        let paths = SegmentPaths(directory: directory, baseOffset: base)
+        let file = try DiskFile(path: paths.log, flags: O_RDWR)
+        let size = try file.size()
+        let known = checkpoint.flatMap { $0.segmentBase == base ? $0 : nil }
+        let knownBytes = known?.syncedBytes ?? 0
+        var index = SegmentIndex(baseOffset: base, createdAt: try file.modifiedMilliseconds())
+        if let stored = paths.loadIndex(), stored.baseOffset == base, stored.coveredBytes <= min(knownBytes, size) {
+            index = stored
+            isAsCheckpointed =
+                stored.coveredBytes == size && knownBytes == size && known?.nextOffset == stored.nextOffset
+        }
+        if size == 0, let known, known.syncedBytes == 0, known.nextOffset == base { isAsCheckpointed = true }
+        let scan = try Self.scan(file: file, index: index, byteCount: size, nextOffset: nil, id: id)
+        index = scan.index
+        damage += scan.damage
+        var end = scan.validBytes
+        if end < size, end >= knownBytes {
+            logger.notice(
+                "cut a torn tail",
+                metadata: [
+                    "topic": "\(id.topic)", "partition": "\(id.partition)", "file": "\(paths.log)",
+                    "bytes": "\(size - end)", "offset": "\(index.nextOffset)",
+                ]
+            )
+            try file.truncate(to: end)
+        } else if end == size {
+            // Gives back what an earlier process had reserved behind the end.
+            try file.truncate(to: size)
+        }
+        if end > knownBytes || end < size {
+            // What a killed process wrote may be in the page cache only. Readers will see it, so it has to last.
+            let number = logSettings.synchronize(file.descriptor)
+            guard number == 0 else { throw Disk.error(number, "cannot flush", file.path) }
+        }
+        let nextOffset = max(index.nextOffset, checkpoint?.nextOffset ?? 0)
+        let isDamagedAtEnd = end < knownBytes || nextOffset > index.nextOffset
+        if isDamagedAtEnd {
+            end = size
+            addDamage(
+                index.nextOffset..<nextOffset,
+                file: paths.log,
+                bytes: scan.validBytes..<max(size, knownBytes),
+                "records that had been flushed are missing or unreadable at the end of the segment"
+            )
+            index.skip(toPosition: size, nextOffset: nextOffset)
+        }
+        segments.append(
+            Segment(
+                baseOffset: base,
+                nextOffset: nextOffset,
+                byteCount: end,
+                maxTimestamp: index.maxTimestamp,
+                createdAt: index.createdAt,
+                file: file,
+                index: index
+            )
+        )
+        if isDamagedAtEnd, nextOffset > base {
+            // The damaged file stays as it is; new records go to a new one.
+            try paths.store(index)
+            segments.append(
+                try PartitionLog.createSegment(
+                    directory: directory,
+                    baseOffset: nextOffset,
+                    createdAt: logSettings.now()
+                )
+            )
+        }
+    }
+
+    private mutating func addDamage(_ offsets: Range<Int64>, file: String, bytes: Range<Int64>, _ reason: String) {
+        let report = DamageReport(
+            topic: id.topic,
+            partition: id.partition,
+            offsets: offsets,
+            file: file,
+            bytes: bytes,
+            reason: reason
+        )
+        damage.append(report)
+    }
+
+    /// Reads a segment from where `index` ends, adding to it.
+    ///
+    /// With `nextOffset` the segment is sealed and everything up to that offset is expected. Without, unreadable bytes
+    /// at the very end are not reported: the caller decides whether they are a torn tail.
+    static func scan(
+        file: DiskFile,
+        index: SegmentIndex,
+        byteCount: Int64,
+        nextOffset: Int64?,
+        id: TopicPartition
+    ) throws(EventLogError) -> Scan {
+        var result = Scan(index: index)
+        result.validBytes = index.coveredBytes
+        var scanner = SegmentScanner(
+            file: file,
+            from: min(index.coveredBytes, byteCount),
+            expecting: index.nextOffset,
+            end: byteCount
+        )
+        func damage(_ offsets: Range<Int64>, _ bytes: Range<Int64>, _ reason: String) -> DamageReport {
+            DamageReport(
+                topic: id.topic,
+                partition: id.partition,
+                offsets: offsets,
+                file: file.path,
+                bytes: bytes,
+                reason: reason
+            )
+        }
+        var reason = "the segment ends early"
+        while true {
+            switch try scanner.next() {
+            case .batch(let header, let position):
+                result.index.add(header, at: position)
+                result.validBytes = scanner.position
+                continue
+            case .invalid(let position, let why):
+                let expected = scanner.expectedOffset
+                if try scanner.resynchronize(), scanner.expectedOffset <= nextOffset ?? .max {
+                    result.damage.append(
+                        damage(expected..<scanner.expectedOffset, position..<scanner.position, why)
+                    )
+                    result.index.skip(toPosition: scanner.position, nextOffset: scanner.expectedOffset)
+                    continue
+                }
+                reason = why
+            case .end: break
+            }
+            break
+        }
+        guard let nextOffset else { return result }
+        if result.index.nextOffset < nextOffset {
+            result.damage.append(
+                damage(result.index.nextOffset..<nextOffset, result.validBytes..<byteCount, reason)
+            )
+        }
+        result.index.skip(toPosition: byteCount, nextOffset: nextOffset)
+        return result
+    }
+}

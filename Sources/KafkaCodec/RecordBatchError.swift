@@ -1,0 +1,44 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+/// Why bytes are not a usable record batch.
+package struct RecordBatchError: Error, Equatable, Sendable, CustomStringConvertible {
+    /// The kinds of refusal.
+    package enum Code: String, Sendable, CaseIterable {
+        /// Fewer bytes than the batch says it has.
+        case truncated
+        /// The magic byte is not 2.
+        case unsupportedMagic
+        /// The length field is below the smallest batch or disagrees with the bytes given.
+        case badLength
+        /// The CRC-32C does not match the bytes.
+        case checksumMismatch
+        /// The record count disagrees with the last offset delta or with the records found.
+        case badCount
+        /// The records are compressed, or the codec number is unknown.
+        case unsupportedCompression
+        /// A record inside the batch cannot be read.
+        case malformedRecord
+    }
+
+    /// The kind of refusal.
+    package let code: Code
+    /// What was wrong, with the offending values.
+    package let message: String
+    /// The base offset of the batch, where the header could be read.
+    package let baseOffset: Int64?
+    /// The offset after the batch, where the header could be read: continue there to skip the batch.
+    package let nextOffset: Int64?
+
+    /// Creates an error.
+    package init(_ code: Code, _ message: String, baseOffset: Int64? = nil, nextOffset: Int64? = nil) {
+        self.code = code
+        self.message = message
+        self.baseOffset = baseOffset
+        self.nextOffset = nextOffset
+    }
+
+    package var description: String {
+        "\(code.rawValue): \(message)" + (baseOffset.map { " (batch at offset \($0))" } ?? "")
+    }
+}

@@ -1,0 +1,108 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+/// One whole batch inside fetched bytes.
+package struct RecordBatch: Sendable {
+    /// The batch's header.
+    package let header: RecordBatchHeader
+    /// Where the batch stands in the fetched bytes.
+    package let range: Range<Int>
+}
+
+/// Walks the batches and records of bytes fetched from a log.
+///
+/// A last batch that is cut off ends the walk without an error, as Kafka's fetch allows. After an error the walk stands
+/// behind the offending batch, or at the end where its size cannot be trusted.
+package struct RecordBatches: Sendable {
+    private let bytes: [UInt8]
+    private let verifiesChecksums: Bool
+    private var position = 0
+    private var current: RecordBatchHeader?
+    private var cursor: RecordCursor
+    private var recordsLeft: Int32 = 0
+
+    /// Creates a walk over `bytes`, which begin with a batch.
+    package init(_ bytes: [UInt8], verifiesChecksums: Bool = true) {
+        self.bytes = bytes
+        self.verifiesChecksums = verifiesChecksums
+        cursor = RecordCursor(bytes: bytes, position: 0, end: 0)
+    }
+
+    /// Returns the next whole batch, control and compressed ones included, or `nil` at the end.
+    package mutating func nextBatch() throws(RecordBatchError) -> RecordBatch? {
+        current = nil
+        recordsLeft = 0
+        let left = bytes.count - position
+        guard left >= RecordBatchHeader.lengthPrefixByteCount else { return nil }
+        let length = BigEndian.load(Int32.self, from: bytes, at: position + 8)
+        guard length >= RecordBatchHeader.lengthMin else {
+            position = bytes.count
+            throw RecordBatchError(.badLength, "length field is \(length)")
+        }
+        guard Int(length) <= left - RecordBatchHeader.lengthPrefixByteCount else {
+            position = bytes.count
+            return nil
+        }
+        let start = position
+        position = start + RecordBatchHeader.lengthPrefixByteCount + Int(length)
+        let header = try RecordBatchHeader(parsing: bytes, at: start)
+        if verifiesChecksums, !header.hasValidChecksum(in: bytes, at: start) {
+            throw RecordBatchError(
+                .checksumMismatch,
+                "the checksum does not match",
+                baseOffset: header.baseOffset,
+                nextOffset: header.nextOffset
+            )
+        }
+        return RecordBatch(header: header, range: start..<position)
+    }
+
+    /// Returns the next record, stepping over control batches, or `nil` at the end.
+    ///
+    /// - Throws: `.unsupportedCompression` for a compressed batch; ``RecordBatchError/nextOffset`` tells where to go on.
+    package mutating func nextRecord() throws(RecordBatchError) -> RecordView? {
+        while recordsLeft == 0 {
+            if let finished = current, cursor.position != cursor.end {
+                current = nil
+                throw located(finished, .badCount, "bytes are left after the last of \(finished.recordCount) records")
+            }
+            guard let batch = try nextBatch() else { return nil }
+            if batch.header.isControl { continue }
+            guard batch.header.codec == CompressionCodec.none else {
+                let name = batch.header.codec.map { "\($0)" } ?? "codec \(batch.header.attributes & 0x07)"
+                throw located(batch.header, .unsupportedCompression, "\(name) compression cannot be decoded here")
+            }
+            current = batch.header
+            recordsLeft = batch.header.recordCount
+            cursor.position = batch.range.lowerBound + RecordBatchHeader.byteCount
+            cursor.end = batch.range.upperBound
+        }
+        guard let header = current else { return nil }
+        recordsLeft -= 1
+        do {
+            return try RecordView(reading: &cursor, of: header)
+        } catch {
+            recordsLeft = 0
+            current = nil
+            throw located(header, error.code, error.message)
+        }
+    }
+
+    /// Returns every record at or after `offset`.
+    package static func records(in bytes: [UInt8], from offset: Int64 = 0) throws(RecordBatchError) -> [RecordView] {
+        var walk = RecordBatches(bytes)
+        var records: [RecordView] = []
+        while let record = try walk.nextRecord() {
+            if record.offset >= offset { records.append(record) }
+        }
+        return records
+    }
+
+    private func located(
+        _ header: RecordBatchHeader,
+        _ code: RecordBatchError.Code,
+        _ message: String
+    ) -> RecordBatchError {
+        RecordBatchError(code, message, baseOffset: header.baseOffset, nextOffset: header.nextOffset)
+    }
+}

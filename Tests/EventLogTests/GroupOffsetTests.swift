@@ -1,0 +1,104 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import EventLog
+import KafkaCodec
+import Testing
+
+@Suite(.timeLimit(.minutes(1)))
+struct GroupOffsetTests {
+    static let file = "log/groups/offsets.log"
+
+    static func log(committing numbers: Range<Int64>) async throws -> TemporaryDirectory {
+        let directory = try TemporaryDirectory()
+        return try await withLog(directory) { log async throws in
+            try await log.createTopic("t", partitions: 1, settings: TopicSettings())
+            for number in numbers {
+                let committed = CommittedOffset(offset: number, metadata: "m\(number)", committedAt: number)
+                try await log.commit(group: "g", offsets: [p0: committed])
+            }
+            return try directory.snapshot()
+        }
+    }
+
+    @Test func cutsATornCommitAtEveryByte() async throws {
+        let directory = try await Self.log(committing: 0..<3)
+        let whole = try directory.read(Self.file)
+        let entry = whole.count / 3
+        for length in whole.count - entry..<whole.count {
+            try directory.write(Array(whole[..<length]), to: Self.file)
+            try await withLog(directory) { log async throws in
+                #expect(log.committed(group: "g")[p0]?.offset == 1)
+                #expect(log.damage().isEmpty)
+            }
+        }
+    }
+
+    @Test func reportsADamagedCommitAndKeepsTheOthers() async throws {
+        let directory = try await Self.log(committing: 0..<3)
+        var bytes = try directory.read(Self.file)
+        bytes[bytes.count / 2] ^= 1
+        try directory.write(bytes, to: Self.file)
+        try await withLog(directory) { log async throws in
+            #expect(log.committed(group: "g")[p0]?.offset == 2)
+            #expect(log.damage().count == 1)
+            #expect(log.damage().first?.file.hasSuffix("offsets.log") == true)
+        }
+        #expect(try directory.read(Self.file) == bytes)
+    }
+
+    @Test func rewritesTheFileWhenMostOfItIsOutdated() async throws {
+        let directory = try TemporaryDirectory()
+        let metadata = String(repeating: "x", count: CommittedOffset.metadataBytesMax)
+        try await withLog(directory) { log async throws in
+            try await log.createTopic("t", partitions: 2, settings: TopicSettings())
+            let other = TopicPartition(topic: "t", partition: 1)
+            try await log.commit(group: "other", offsets: [other: CommittedOffset(offset: 5, committedAt: 6)])
+            for number in 0..<40 {
+                let committed = CommittedOffset(offset: Int64(number), metadata: metadata, committedAt: 0)
+                try await log.commit(group: "g", offsets: [p0: committed])
+            }
+            let tooLong = CommittedOffset(offset: 0, metadata: metadata + "x", committedAt: 0)
+            #expect(await errorCode { try await log.commit(group: "g", offsets: [p0: tooLong]) } == .messageTooLarge)
+        }
+        #expect(try directory.read(Self.file).count < 4 << 20)
+        try await withLog(directory) { log async throws in
+            #expect(log.committed(group: "g")[p0] == CommittedOffset(offset: 39, metadata: metadata, committedAt: 0))
+            #expect(log.committed(group: "other").values.map(\.offset) == [5])
+            #expect(log.groups() == ["g", "other"])
+        }
+    }
+
+    @Test func flushesConcurrentCommitsTogether() async throws {
+        let directory = try TemporaryDirectory()
+        let disk = CountingDisk()
+        try await withLog(directory, settings: disk.settings) { log async throws in
+            try await log.createTopic("t", partitions: 1, settings: TopicSettings())
+            let before = disk.flushes
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for number in 0..<500 {
+                    group.addTask {
+                        let committed = CommittedOffset(offset: Int64(number), committedAt: 0)
+                        try await log.commit(group: "g\(number)", offsets: [p0: committed])
+                    }
+                }
+                try await group.waitForAll()
+            }
+            #expect(disk.flushes - before < 250)
+            #expect(log.groups().count == 500)
+        }
+    }
+
+    @Test func refusesCommitsForWhatDoesNotExist() async throws {
+        let directory = try TemporaryDirectory()
+        try await withLog(directory) { log async throws in
+            let committed = CommittedOffset(offset: 0, committedAt: 0)
+            #expect(await errorCode { try await log.commit(group: "g", offsets: [p0: committed]) } == .unknownTopic)
+            try await log.createTopic("t", partitions: 1, settings: TopicSettings())
+            #expect(await errorCode { try await log.commit(group: "", offsets: [p0: committed]) } == .invalidSettings)
+            let negative = CommittedOffset(offset: -1, committedAt: 0)
+            #expect(await errorCode { try await log.commit(group: "g", offsets: [p0: negative]) } == .invalidSettings)
+            #expect(log.committed(group: "nobody").isEmpty)
+        }
+    }
+}
