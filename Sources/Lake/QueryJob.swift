@@ -1,0 +1,98 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+internal import DuckDB
+
+/// One query on a reader's thread, from its text to the end of its rows.
+struct QueryJob: Sendable {
+    let sql: String
+    let parameters: [DuckDBValue]
+    let rowsMax: Int
+    let allowWrites: Bool
+    let channel: QueryChannel
+    let afterWrite: @Sendable () -> Void
+
+    /// Statements that can only read, as far as their kind tells; the read-only transaction sees to the rest.
+    private static let readingKinds: Set<StatementKind> = [.select, .explain]
+    /// Statements that must not run inside a transaction of ours.
+    private static let ownTransactionKinds: Set<StatementKind> = [
+        .transaction, .attach, .detach, .vacuum, .call, .pragma, .set, .variableSet, .load, .copyDatabase,
+    ]
+
+    /// Runs the query; `begin` is called once, with the stream as soon as the columns are known or with the error before.
+    func run(on database: Database, begin: (Result<QueryStream, any Error>) -> Void) {
+        var hasBegun = false
+        do {
+            try body(database) { head in
+                hasBegun = true
+                begin(.success(QueryStream(head, channel: channel)))
+            }
+            channel.finish(nil)
+        } catch {
+            let described = describe(error)
+            channel.finish(described)
+            if !hasBegun { begin(.failure(described)) }
+        }
+    }
+
+    private func describe(_ error: any Error) -> any Error {
+        guard let error = error as? DuckDBError else { return error }
+        if error.code == .interrupted, let reason = channel.stopReason { return reason }
+        if error.code == .conflict, !allowWrites {
+            return LakeError(
+                .readOnly,
+                "Only queries are allowed here; this statement changes something. (\(error.message))"
+            )
+        }
+        return LakeError(error)
+    }
+
+    private func body(_ database: Database, _ begin: (QueryHead) -> Void) throws {
+        if let reason = channel.stopReason { throw reason }
+        let connection = try database.connect()
+        channel.attach(connection.control)
+        defer { channel.attach(nil) }
+        let statement = try connection.prepare(sql)
+        let kind = statement.kind
+        guard allowWrites || Self.readingKinds.contains(kind) else {
+            throw LakeError(
+                .readOnly,
+                "Only queries are allowed here (SELECT, FROM, SHOW, DESCRIBE, SUMMARIZE, EXPLAIN); this is \(kind). Tables are "
+                    + "written by functions and transactions."
+            )
+        }
+        let isTransaction = !allowWrites || !Self.ownTransactionKinds.contains(kind)
+        if isTransaction { try connection.execute(allowWrites ? "BEGIN TRANSACTION" : "BEGIN TRANSACTION READ ONLY") }
+        try statement.bind(parameters)
+        let result = allowWrites ? try statement.execute() : try statement.executeStreaming()
+        if allowWrites, isTransaction { try connection.execute("COMMIT") }
+        if allowWrites, !Self.readingKinds.contains(kind) { afterWrite() }
+        begin(
+            QueryHead(columns: result.columns, kind: kind, rowsChanged: result.rowsChanged, hasRows: result.hasRows)
+        )
+        try send(result)
+    }
+
+    private func send(_ result: QueryResult) throws {
+        var left = rowsMax
+        while true {
+            if let reason = channel.stopReason { throw reason }
+            guard let chunk = try result.nextChunk() else { return }
+            if left == 0 {
+                channel.markTruncated()
+                return
+            }
+            var columns = try chunk.allValues()
+            let count = min(chunk.rowCount, left)
+            if count < chunk.rowCount {
+                columns = columns.map { Array($0[..<count]) }
+                channel.markTruncated()
+            }
+            left -= count
+            guard channel.send(QueryBatch(columns: columns, rowCount: count)) else {
+                throw channel.stopReason ?? LakeError(.cancelled, "The query was cancelled.")
+            }
+            if count < chunk.rowCount { return }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import DuckDB
+import Foundation
+package import MartletCore
+
+extension TelemetryStore: TelemetryServices {
+    package func logs(_ query: LogQuery) async throws -> Page<LogRecord> {
+        var conditions = Conditions()
+        conditions.add("pipeline = ?", query.pipeline)
+        conditions.add("function = ?", query.function)
+        conditions.add("time >= ?", query.since)
+        conditions.add("time <= ?", query.end)
+        conditions.add("trace_id = ?", query.traceID)
+        conditions.add("span_id = ?", query.spanID)
+        conditions.add("contains(message, ?)", query.contains)
+        if let name = query.severity {
+            guard let severity = Severity(name: name) else {
+                throw ServiceError.invalid(
+                    field: "severity",
+                    "'\(name.prefix(40))' is not a severity",
+                    fix: "write TRACE, DEBUG, INFO, WARN, ERROR or FATAL"
+                )
+            }
+            conditions.add("severity >= ?", .int(severity.rawValue))
+        }
+        if let scope = query.scope { conditions.add("scope = ?", .string(try Self.scope(scope))) }
+        if let cursor = query.cursor {
+            guard let number = Int64(cursor) else {
+                throw ServiceError.invalid(field: "cursor", "'\(cursor.prefix(40))' is not a cursor of this list", fix: "leave it out to start over")
+            }
+            conditions.add("number > ?", .int(number))
+        }
+        // The newest are wanted, except by a tail that goes on where it stopped.
+        let newestFirst = query.cursor == nil
+        let order = newestFirst ? "time DESC, number DESC" : "number"
+        let rows = try await self.query(
+            """
+            SELECT time, severity, scope, pipeline, function, message, trace_id, span_id, attributes, number FROM logs
+            \(conditions.sql) ORDER BY \(order) LIMIT ?
+            """,
+            conditions.parameters + [.int(Int64(query.limit))]
+        )
+        let number = rows.compactMap { $0[9].int }.max().map(String.init) ?? query.cursor
+        var records = rows.map(Self.log)
+        if newestFirst == query.ascending { records.reverse() }
+        return Page(items: records, nextCursor: number ?? "0")
+    }
+
+    package func traces(_ query: TraceQuery) async throws -> [TraceSummary] {
+        var conditions = Conditions()
+        conditions.add("start >= ?", query.since)
+        conditions.add("start <= ?", query.end)
+        var having = Conditions()
+        having.add("max(CASE WHEN pipeline = ? THEN 1 ELSE 0 END) = 1", query.pipeline)
+        having.add("max(CASE WHEN event_id = ? THEN 1 ELSE 0 END) = 1", query.eventID)
+        having.add("max(CASE WHEN event_type = ? THEN 1 ELSE 0 END) = 1", query.eventType)
+        if let name = query.status?.uppercased() {
+            guard ["UNSET", "OK", "ERROR"].contains(name) else {
+                throw ServiceError.invalid(field: "status", "'\(name.prefix(40))' is not a status", fix: "write UNSET, OK or ERROR")
+            }
+            having.add("\(Self.traceStatus) = ?", .string(name))
+        }
+        let rows = try await self.query(
+            """
+            SELECT trace_id, min(start), max(start + duration) - min(start), \(Self.traceStatus), min(pipeline),
+                list(DISTINCT function ORDER BY function) FILTER (function IS NOT NULL), min(event_id), min(event_type), count(*),
+                to_json(list({'s': span_id, 'p': parent_span_id}))
+            FROM spans \(conditions.sql) GROUP BY trace_id \(having.sql.replacingOccurrences(of: "WHERE", with: "HAVING"))
+            ORDER BY 2 \(query.ascending ? "ASC" : "DESC") LIMIT ?
+            """,
+            conditions.parameters + having.parameters + [.int(Int64(query.limit))]
+        )
+        return rows.map { row in
+            TraceSummary(
+                traceId: row[0].text,
+                start: Date(timeIntervalSince1970: Double(row[1].int ?? 0) / 1_000_000),
+                durationMicros: row[2].int ?? 0,
+                status: row[3].text,
+                pipeline: row[4].string,
+                functions: (try? JSONValue(parsing: row[5].text))?.arrayValue?.compactMap(\.stringValue) ?? [],
+                eventId: row[6].string,
+                eventType: row[7].string,
+                spans: Int(row[8].int ?? 0),
+                depth: Self.depth(of: row[9].text)
+            )
+        }
+    }
+
+    package func trace(_ traceID: String) async throws -> (spans: [SpanRecord], logs: [LogRecord]) {
+        let rows = try await query(
+            """
+            SELECT trace_id, span_id, parent_span_id, name, kind, start, duration, status, status_message, pipeline, function,
+                event_id, event_type, attributes, events
+            FROM spans WHERE trace_id = ? ORDER BY start, duration DESC
+            """,
+            [.string(traceID.lowercased())]
+        )
+        guard !rows.isEmpty else {
+            throw ServiceError(.notFound, "no trace '\(traceID.prefix(64))'", fix: "list recent ones with: martlet traces list --since 1h")
+        }
+        var logs = LogQuery(limit: 10_000, ascending: true)
+        logs.traceID = traceID.lowercased()
+        return (rows.map(Self.span), try await self.logs(logs).items)
+    }
+
+    // MARK: Parts
+
+    private static let traceStatus = """
+        CASE WHEN count(*) FILTER (status = 'ERROR') > 0 THEN 'ERROR' WHEN count(*) FILTER (status = 'OK') > 0 THEN 'OK' ELSE 'UNSET' END
+        """
+
+    private static func scope(_ name: String) throws -> String {
+        switch name.lowercased() {
+        case "user": return "user"
+        case "runtime", "vast-runtime": return "vast-runtime"
+        case "engine": return "engine"
+        default:
+            throw ServiceError.invalid(field: "scope", "'\(name.prefix(40))' is not a scope", fix: "write user, runtime or engine")
+        }
+    }
+
+    private static func log(_ row: [DuckDBValue]) -> LogRecord {
+        LogRecord(
+            time: Date(timeIntervalSince1970: Double(row[0].int ?? 0) / 1_000_000),
+            severity: Severity(number: row[1].int ?? 9).name,
+            scope: row[2].text,
+            pipeline: row[3].string,
+            function: row[4].string,
+            message: row[5].text,
+            traceId: row[6].string,
+            spanId: row[7].string,
+            attributes: attributes(row[8])
+        )
+    }
+
+    private static func span(_ row: [DuckDBValue]) -> SpanRecord {
+        var span = SpanRecord(
+            traceId: row[0].text,
+            spanId: row[1].text,
+            parentSpanId: row[2].string,
+            name: row[3].text,
+            kind: row[4].text,
+            startMicros: row[5].int ?? 0,
+            durationMicros: row[6].int ?? 0,
+            status: row[7].text,
+            statusMessage: row[8].string,
+            pipeline: row[9].string,
+            function: row[10].string,
+            eventId: row[11].string,
+            eventType: row[12].string
+        )
+        span.attributes = attributes(row[13])
+        let events = row[14].string.flatMap { try? JSONValue(parsing: $0) }?.arrayValue ?? []
+        span.events = events.map { event in
+            SpanRecord.Event(
+                name: event["name"]?.stringValue ?? "",
+                time: Date(timeIntervalSince1970: Double(event["time"]?.intValue ?? 0) / 1_000_000),
+                attributes: strings(event["attributes"])
+            )
+        }
+        return span
+    }
+
+    private static func attributes(_ value: DuckDBValue) -> [String: String] {
+        strings(value.string.flatMap { try? JSONValue(parsing: $0) })
+    }
+
+    private static func strings(_ value: JSONValue?) -> [String: String] {
+        var all: [String: String] = [:]
+        for member in value?.objectValue?.members ?? [] { all[member.key] = member.value.stringValue ?? member.value.text }
+        return all
+    }
+
+    /// Longest chain of parents, from `[{"s":span,"p":parent},…]`.
+    private static func depth(of json: String) -> Int {
+        var parents: [String: String] = [:]
+        for pair in (try? JSONValue(parsing: json))?.arrayValue ?? [] {
+            guard let span = pair["s"]?.stringValue else { continue }
+            parents[span] = pair["p"]?.stringValue ?? ""
+        }
+        var deepest = 0
+        for span in parents.keys {
+            var depth = 0
+            var current: String? = span
+            while let here = current, let parent = parents[here], depth <= parents.count {
+                depth += 1
+                current = parent
+            }
+            deepest = max(deepest, depth)
+        }
+        return deepest
+    }
+}
+
+/// Conditions of a WHERE clause with their parameters.
+private struct Conditions {
+    private var terms: [String] = []
+    private(set) var parameters: [DuckDBValue] = []
+
+    mutating func add(_ term: String, _ value: DuckDBValue) {
+        terms.append(term)
+        parameters.append(value)
+    }
+
+    mutating func add(_ term: String, _ value: String?) {
+        if let value { add(term, .string(value)) }
+    }
+
+    mutating func add(_ term: String, _ value: Date?) {
+        if let value { add(term, .int(Timestamp.microseconds(value))) }
+    }
+
+    var sql: String { terms.isEmpty ? "" : "WHERE " + terms.joined(separator: " AND ") }
+}
+
+extension DuckDBValue {
+    fileprivate var string: String? {
+        if case .null = self { return nil }
+        return text
+    }
+
+    fileprivate var int: Int64? {
+        switch self {
+        case .int(let value): value
+        case .hugeint(let value): Int64(exactly: value)
+        default: nil
+        }
+    }
+}
