@@ -1,0 +1,368 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import EventLog
+import Foundation
+import KafkaCodec
+import Logging
+package import MartletCore
+import NIOCore
+import Synchronization
+package import Workers
+
+/// Runs one function deployment: reads its topics, keeps its workers, delivers its events.
+///
+/// Used once: ``run()`` starts workers at once and returns after ``drain()``, when nothing is left in flight and the position is committed.
+/// ``startIntake()`` lets events in, so that a new revision can prove itself before the old one is drained.
+package final class DeploymentRunner: Sendable {
+    private static let tickInterval = Duration.milliseconds(50)
+    private static let idleTickInterval = Duration.milliseconds(500)
+    private static let commitIntervalMicros: Int64 = 200_000
+
+    private struct Message: Sendable {
+        var input: DispatchInput?
+        var credit: Gate?
+        /// Opens the topics at their committed positions.
+        var begins = false
+    }
+
+    private enum Start: Sendable {
+        case waiting([CheckedContinuation<WorkerFailure?, Never>])
+        case decided(WorkerFailure?)
+    }
+
+    package let plan: DeploymentPlan
+    private let services: DispatchServices
+    private let logger: Logger
+    private let mailbox = Mailbox<Message>()
+    private let gate = Gate()
+    private let workers = Mutex<[String: Worker]>([:])
+    private let start = Mutex(Start.waiting([]))
+    private let published = Mutex<DeploymentStatus>(DeploymentStatus(name: "", function: "", revision: 0))
+    private let fetchEnds = Mutex<[TopicPartition: Int64]>([:])
+
+    /// Makes a runner; nothing starts before it is run.
+    package init(plan: DeploymentPlan, services: DispatchServices) {
+        self.plan = plan
+        self.services = services
+        var logger = services.logger
+        logger[metadataKey: "pipeline"] = "\(plan.pipelineName)"
+        logger[metadataKey: "deployment"] = "\(plan.name)"
+        self.logger = logger
+        published.withLock { $0 = DeploymentStatus(name: plan.name, function: plan.functionName, revision: plan.revision) }
+    }
+
+    /// Waits until a first worker has become ready.
+    ///
+    /// - Returns: Why the function cannot run, or nil.
+    package func firstOutcome() async -> WorkerFailure? {
+        await withCheckedContinuation { continuation in
+            let decided = start.withLock { start -> WorkerFailure?? in
+                switch start {
+                case .decided(let failure): return .some(failure)
+                case .waiting(let waiters):
+                    start = .waiting(waiters + [continuation])
+                    return nil
+                }
+            }
+            if let decided { continuation.resume(returning: decided) }
+        }
+    }
+
+    /// Lets events in.
+    package func startIntake() { mailbox.send(Message(begins: true)) }
+
+    /// Stops taking events; ``run()`` returns once workers have finished what they hold.
+    package func drain() {
+        mailbox.send(Message(input: .drain))
+    }
+
+    /// Why the deployment does not do its work, where it does not.
+    package var reason: String? { published.withLock { $0.reason } }
+
+    /// How the deployment does, as of the last tick.
+    package func status() async -> DeploymentStatus {
+        var status = published.withLock { $0 }
+        status.lag = await lag()
+        return status
+    }
+
+    /// Runs until drained or cancelled.
+    package func run() async {
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { await self.tick() }
+            await self.loop(in: &group)
+            for worker in self.workers.withLock({ Array($0.values) }) { worker.stop() }
+            group.cancelAll()
+        }
+        decide(WorkerFailure(phase: "start", type: "Stopped", message: "the deployment was stopped", traceback: nil))
+    }
+
+    // MARK: Loop
+
+    private func loop(in group: inout TaskGroup<Void>) async {
+        var core = DispatchCore(plan: plan)
+        var readers = [PartitionReader]()
+        var lastCommit: Int64 = 0
+        let commits = CommitQueue(log: services.log, plan: plan, logger: logger)
+        core.startWorker()
+        perform(core.takeEffects(), in: &group)
+        while !Task.isCancelled, let messages = await mailbox.next() {
+            let now = Timestamp.nowMicroseconds()
+            for message in messages {
+                if message.begins { readers += await begin(&core, in: &group) }
+                guard let input = message.input else { continue }
+                core.handle(input, nowMicros: now, idleProcessorShare: services.idleProcessorShare())
+                message.credit?.set(open: true)
+                if case .worker(let id, .exited(let exit)) = input { forget(id, exit) }
+                if case .worker(_, .ready) = input { decide(nil) }
+            }
+            perform(core.takeEffects(), in: &group)
+            published.withLock { $0 = core.status }
+            if core.isDrained { break }
+            if now - lastCommit >= Self.commitIntervalMicros {
+                lastCommit = now
+                let due = core.takeCommits()
+                if !due.isEmpty { group.addTask { await commits.commit(due) } }
+            }
+        }
+        await commits.commit(core.takeCommits())
+        gate.set(open: true)
+        for reader in readers { reader.credit.set(open: true) }
+    }
+
+    private func begin(_ core: inout DispatchCore, in group: inout TaskGroup<Void>) async -> [PartitionReader] {
+        let opened = await openPartitions(&core)
+        for (reader, offset) in opened { group.addTask { await reader.run(from: offset) } }
+        return opened.map(\.0)
+    }
+
+    private func perform(_ effects: [DispatchEffect], in group: inout TaskGroup<Void>) {
+        for effect in effects {
+            switch effect {
+            case .startWorker(let id): group.addTask { await self.runWorker(id) }
+            case .stopWorker(let id): worker(id)?.stop()
+            case .killWorker(let id, let cause): worker(id)?.kill(cause)
+            case .send(let id, let request, let events): send(events, request: request, to: id)
+            case .publish(let results): group.addTask { await self.publish(results) }
+            case .deadLetter(let letters): group.addTask { await self.deadLetter(letters) }
+            case .finished(let attempts): report(attempts)
+            case .workerFailed(let failure): report(failure)
+            case .workerCrashed(let exit): report(exit)
+            case .gate(let open): gate.set(open: open)
+            }
+        }
+    }
+
+    private func tick() async {
+        while !Task.isCancelled {
+            let isBusy = published.withLock { $0.inFlight > 0 || $0.lag > 0 } || workers.withLock { $0.isEmpty }
+            do { try await Task.sleep(for: isBusy ? Self.tickInterval : Self.idleTickInterval) } catch { return }
+            mailbox.send(Message(input: .tick))
+        }
+    }
+
+    private func openPartitions(_ core: inout DispatchCore) async -> [(PartitionReader, Int64)] {
+        var readers = [(PartitionReader, Int64)]()
+        for (index, input) in plan.inputs.enumerated() {
+            do {
+                guard let topic = try await services.log.topic(input.topic) else {
+                    logger.error("topic is missing", metadata: ["topic": "\(input.topic)"])
+                    continue
+                }
+                let committed = try await services.log.committed(group: input.group)
+                for number in 0..<topic.partitions {
+                    let partition = TopicPartition(topic: input.topic, partition: number)
+                    let known = committed[partition]
+                    let bounds = try services.log.bounds(partition)
+                    let offset = known?.offset ?? bounds.end
+                    core.add(
+                        input: index,
+                        partition: number,
+                        committed: offset,
+                        state: CommitState(metadata: known?.metadata ?? "")
+                    )
+                    let reader = PartitionReader(
+                        log: services.log,
+                        input: index,
+                        partition: partition,
+                        gate: gate,
+                        logger: logger,
+                        deliver: { [mailbox] input, credit in mailbox.send(Message(input: input, credit: credit)) }
+                    )
+                    readers.append((reader, offset))
+                }
+            } catch {
+                logger.error("topic cannot be read", metadata: ["topic": "\(input.topic)", "error": "\(error)"])
+            }
+        }
+        return readers
+    }
+
+    // MARK: Workers
+
+    private func worker(_ id: String) -> Worker? { workers.withLock { $0[id] } }
+
+    private func forget(_ id: String, _ exit: WorkerExit) {
+        workers.withLock { $0[id] = nil }
+        if exit.cause != .stopped {
+            decide(WorkerFailure(phase: "start", type: "WorkerExit", message: exit.reason, traceback: exit.outputTail))
+        }
+    }
+
+    private func runWorker(_ id: String) async {
+        let spec: WorkerSpec
+        do {
+            spec = try await services.launcher.spec(for: plan, workerID: id)
+        } catch {
+            logger.error("a worker cannot be started", metadata: ["error": "\(error)"])
+            decide(WorkerFailure(phase: "start", type: "Refused", message: "\(error)", traceback: nil))
+            mailbox.send(Message(input: .workerNotStarted(id: id, reason: "\(error)")))
+            return
+        }
+        let worker = Worker(spec: spec, loop: services.loops.next()) { [mailbox] event in
+            mailbox.send(Message(input: .worker(id: id, event)))
+        }
+        workers.withLock { $0[id] = worker }
+        services.registry.add(
+            worker,
+            context: .init(pipeline: plan.pipelineName, deployment: plan.name, function: plan.functionName, revision: plan.revision)
+        )
+        await worker.run(on: services.backend)
+        services.registry.remove(worker)
+    }
+
+    private func send(_ events: [PendingEvent], request: Int, to id: String) {
+        guard let worker = worker(id) else { return }
+        let encoder = EventEncoder(authority: services.authority)
+        var body = [UInt8]()
+        body.reserveCapacity(events.count * 1024)
+        body.append(UInt8(ascii: "["))
+        for (index, event) in events.enumerated() {
+            if index > 0 { body.append(UInt8(ascii: ",")) }
+            let trace = Self.trace(of: event)
+            if let structured = Self.structured(event.record) {
+                encoder.append(structured: structured, event, trace: trace, to: &body)
+            } else {
+                encoder.append(event, topic: plan.inputs[event.input].topic, trace: trace, to: &body)
+            }
+        }
+        body.append(UInt8(ascii: "]"))
+        worker.invoke(request: request, body: ByteBuffer(bytes: body), count: events.count)
+    }
+
+    private static func structured(_ record: RecordView) -> CloudEvent? {
+        guard let type = record.header("content-type"), type.starts(with: "application/cloudevents".utf8), let value = record.value
+        else { return nil }
+        return try? CloudEvent.decodeStructured(Array(value))
+    }
+
+    private static func trace(of event: PendingEvent) -> TraceContext {
+        if let header = event.record.header("ce_traceparent"), let trace = TraceContext(traceparent: header) { return trace }
+        if let id = event.record.header("ce_id") { return TraceContext(eventID: id) }
+        return TraceContext(eventID: Array("\(event.partition)-\(event.record.offset)".utf8))
+    }
+
+    // MARK: Topics
+
+    private func publish(_ results: [(id: Int, event: PendingEvent, outputs: [InvocationResult.Output])]) async {
+        let ids = results.map(\.id)
+        let make = OutputRecord(plan: plan, authority: services.authority, broker: services.broker)
+        let records = results.flatMap { item in
+            item.outputs.map { make.result($0, of: item.event, trace: Self.trace(of: item.event)) }
+        }
+        do {
+            _ = try await services.producer.send(records, topic: plan.outputTopic ?? "")
+            mailbox.send(Message(input: .published(ids, error: nil)))
+        } catch {
+            logger.error("results cannot be written", metadata: ["error": "\(error)"])
+            mailbox.send(Message(input: .published(ids, error: "\(error)")))
+        }
+    }
+
+    private func deadLetter(_ letters: [(id: Int, event: PendingEvent, failure: InvocationResult.Failure)]) async {
+        let ids = letters.map(\.id)
+        let make = OutputRecord(plan: plan, authority: services.authority, broker: services.broker)
+        let records = letters.map { make.deadLetter($0.event, $0.failure, trace: Self.trace(of: $0.event)) }
+        do {
+            _ = try await services.producer.send(records, topic: services.deadLetterTopic)
+            mailbox.send(Message(input: .deadLettered(ids, error: nil)))
+        } catch {
+            logger.error("dead letters cannot be written", metadata: ["error": "\(error)"])
+            mailbox.send(Message(input: .deadLettered(ids, error: "\(error)")))
+        }
+    }
+
+    private func lag() async -> Int64 {
+        var lag: Int64 = 0
+        for input in plan.inputs {
+            guard let topic = try? await services.log.topic(input.topic),
+                let committed = try? await services.log.committed(group: input.group)
+            else { continue }
+            for number in 0..<topic.partitions {
+                let partition = TopicPartition(topic: input.topic, partition: number)
+                guard let end = try? services.log.bounds(partition).end else { continue }
+                lag += max(0, end - (committed[partition]?.offset ?? end))
+            }
+        }
+        return lag
+    }
+
+    // MARK: Telemetry
+
+    private func report(_ attempts: [FinishedAttempt]) {
+        let writer = SpanWriter(plan: plan)
+        var spans = [SpanRecord]()
+        var logs = [LogRecord]()
+        var ids = SpanIDGenerator()
+        for attempt in attempts {
+            let trace = Self.trace(of: attempt.event)
+            spans += writer.spans(for: attempt, trace: trace, dispatchSpan: ids.next())
+            guard attempt.isLastAttempt, let failure = attempt.result.failure else { continue }
+            logs.append(
+                record(
+                    "ERROR",
+                    "event given up after \(attempt.event.failures + 1) attempts and dead-lettered: \(failure.type): \(failure.message)",
+                    trace: trace,
+                    span: attempt.event.spanID
+                )
+            )
+        }
+        services.telemetry.record(spans: spans)
+        if !logs.isEmpty { services.telemetry.record(logs: logs) }
+    }
+
+    private func report(_ failure: WorkerFailure) {
+        decide(failure)
+        logger.error("function cannot run", metadata: ["reason": "\(failure.reason)"])
+        services.telemetry.record(logs: [record("ERROR", failure.traceback ?? failure.reason)])
+    }
+
+    private func report(_ exit: WorkerExit) {
+        logger.warning("worker died", metadata: ["reason": "\(exit.reason)"])
+        let tail = exit.outputTail.isEmpty ? "" : "\n" + exit.outputTail
+        services.telemetry.record(logs: [record("ERROR", exit.reason + tail)])
+    }
+
+    private func record(_ severity: String, _ message: String, trace: TraceContext? = nil, span: UInt64 = 0) -> LogRecord {
+        LogRecord(
+            time: .init(timeIntervalSince1970: Double(Timestamp.nowMicroseconds()) / 1_000_000),
+            severity: severity,
+            scope: "vast-runtime",
+            pipeline: plan.pipelineName,
+            function: plan.functionName,
+            message: message,
+            traceId: trace?.traceID,
+            spanId: span == 0 ? nil : TraceContext.text(span)
+        )
+    }
+
+    private func decide(_ failure: WorkerFailure?) {
+        let waiters = start.withLock { start -> [CheckedContinuation<WorkerFailure?, Never>] in
+            guard case .waiting(let waiters) = start else { return [] }
+            start = .decided(failure)
+            return waiters
+        }
+        for waiter in waiters { waiter.resume(returning: failure) }
+    }
+}

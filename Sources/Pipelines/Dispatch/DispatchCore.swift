@@ -1,0 +1,286 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import DequeModule
+import HeapModule
+import KafkaCodec
+import MartletCore
+import Workers
+
+/// Decides what one function deployment does next: which event goes to which worker, what is retried, what is done.
+///
+/// A value without I/O and without a clock: inputs and the time go in, effects come out. The runner around it does the work.
+struct DispatchCore {
+    /// Events held in memory; the gate closes here and opens again at half.
+    static let bufferedMax = 8192
+    static let bufferedBytesMax = 64 << 20
+
+    struct PartitionKey: Hashable {
+        var input: Int
+        var partition: Int32
+    }
+
+    struct Partition {
+        var tracker: OffsetTracker
+        /// Retries carried over from before a restart, by offset.
+        var carried: [Int64: CommitState.Retry]
+        var lastCommitted: CommitState?
+        var lastCommittable: Int64 = -1
+    }
+
+    struct Lane {
+        var waiting: Deque<Int> = []
+        var outstanding = 0
+    }
+
+    struct RetryEntry: Comparable {
+        var dueMicros: Int64
+        var id: Int
+
+        static func < (left: RetryEntry, right: RetryEntry) -> Bool {
+            (left.dueMicros, left.id) < (right.dueMicros, right.id)
+        }
+    }
+
+    let plan: DeploymentPlan
+    var events: [Int: PendingEvent] = [:]
+    var partitions: [PartitionKey: Partition] = [:]
+    var ready: Deque<Int> = []
+    var isolated: Deque<Int> = []
+    var lanes: [PendingEvent.Lane: Lane] = [:]
+    var batchers: [Int: Batcher] = [:]
+    var retries = Heap<RetryEntry>()
+    var retryDue: [Int: Int64] = [:]
+    var workers: [String: WorkerState] = [:]
+    /// Results waiting to be published or dead-lettered again after a failure.
+    var unpublished: [Int: [InvocationResult.Output]] = [:]
+    var undelivered: [Int: InvocationResult.Failure] = [:]
+    var effects: [DispatchEffect] = []
+    var status: DeploymentStatus
+    var starts = StartBackoff()
+    var rate = CompletionRate()
+    var spans = SpanIDGenerator()
+    var isDraining = false
+    /// Events whose results or dead letters the log refused; tried again at the next tick.
+    var refusedOutputs: [Int] = []
+    var refusedLetters: [Int] = []
+    private(set) var nowMicros: Int64 = 0
+    private var nextID = 0
+    var nextBatch = 0
+    var nextWorker = 0
+    var nextRequest = 0
+    private var bufferedBytes = 0
+    private var gateIsOpen = true
+
+    init(plan: DeploymentPlan) {
+        self.plan = plan
+        status = DeploymentStatus(name: plan.name, function: plan.functionName, revision: plan.revision)
+        for (index, input) in plan.inputs.enumerated() {
+            if let batching = input.batching { batchers[index] = Batcher(batching: batching) }
+        }
+    }
+
+    /// Adds a partition at its committed state, before anything is fetched from it.
+    mutating func add(input: Int, partition: Int32, committed: Int64, state: CommitState) {
+        partitions[PartitionKey(input: input, partition: partition)] = Partition(
+            tracker: OffsetTracker(committed: committed, finished: state.finished),
+            carried: Dictionary(state.retries.map { ($0.offset, $0) }, uniquingKeysWith: { $1 })
+        )
+    }
+
+    /// Takes one input; what is to be done is then in ``takeEffects()``.
+    mutating func handle(_ input: DispatchInput, nowMicros: Int64, idleProcessorShare: Double = 1) {
+        self.nowMicros = nowMicros
+        switch input {
+        case .fetched(let index, let partition, let records, let next):
+            take(records, next: next, from: PartitionKey(input: index, partition: partition))
+        case .worker(let id, let event): handle(event, from: id)
+        case .workerNotStarted(let id, let reason):
+            workers[id] = nil
+            starts.failed(nowMicros: nowMicros)
+            status.reason = reason
+        case .published(let ids, let error): published(ids, error: error)
+        case .deadLettered(let ids, let error): deadLettered(ids, error: error)
+        case .tick:
+            releaseRetries()
+            retryStorage()
+            watchWorkers()
+            scale(idleProcessorShare: idleProcessorShare)
+        case .drain: isDraining = true
+        }
+    }
+
+    /// Sends what can be sent, then returns everything to be done since the last call.
+    mutating func takeEffects() -> [DispatchEffect] {
+        dispatch()
+        setGate()
+        defer { effects = [] }
+        return effects
+    }
+
+    /// Whether a draining deployment has nothing left in workers or on its way to a topic.
+    var isDrained: Bool {
+        isDraining && workers.values.allSatisfy { $0.inFlight == 0 } && unpublished.isEmpty && undelivered.isEmpty
+    }
+
+    /// Time of the next thing that happens by itself, for the runner's timer.
+    var nextDueMicros: Int64? {
+        let retry = retries.min?.dueMicros
+        let batch = batchers.values.compactMap(\.dueMicros).min()
+        return [retry, batch].compactMap(\.self).min()
+    }
+
+    /// States that changed since the last call, to be committed.
+    mutating func takeCommits() -> [(key: PartitionKey, offset: Int64, state: CommitState)] {
+        var waiting: [PartitionKey: [CommitState.Retry]] = [:]
+        for (id, due) in retryDue {
+            guard let event = events[id] else { continue }
+            waiting[PartitionKey(input: event.input, partition: event.partition), default: []]
+                .append(CommitState.Retry(offset: event.record.offset, attempts: event.failures, dueMicros: due))
+        }
+        var commits = [(key: PartitionKey, offset: Int64, state: CommitState)]()
+        for key in partitions.keys {
+            guard let partition = partitions[key] else { continue }
+            let state = CommitState(
+                finished: partition.tracker.finishedRanges(limit: CommitState.rangesMax),
+                retries: (waiting[key] ?? []).sorted { $0.offset < $1.offset }
+            )
+            let offset = partition.tracker.committable
+            guard offset != partition.lastCommittable || state != partition.lastCommitted else { continue }
+            partitions[key]?.lastCommittable = offset
+            partitions[key]?.lastCommitted = state
+            commits.append((key, offset, state))
+        }
+        return commits
+    }
+
+    // MARK: Intake
+
+    private mutating func take(_ records: [RecordView], next: Int64, from key: PartitionKey) {
+        guard partitions[key] != nil else { return }
+        let input = plan.inputs[key.input]
+        var expected = partitions[key]?.tracker.end ?? 0
+        for record in records {
+            if record.offset > expected { partitions[key]?.tracker.complete(expected..<record.offset) }
+            expected = max(expected, record.offset + 1)
+            guard partitions[key]?.tracker.isDone(record.offset) == false else { continue }
+            guard input.accepts(record) else {
+                partitions[key]?.tracker.complete(record.offset)
+                continue
+            }
+            admit(record, key, input)
+        }
+        if next > expected { partitions[key]?.tracker.complete(expected..<next) }
+    }
+
+    private mutating func admit(_ record: RecordView, _ key: PartitionKey, _ input: DeploymentPlan.Input) {
+        let lane = input.isOrdered
+            ? PendingEvent.Lane(
+                input: key.input,
+                partition: key.partition,
+                key: input.batching == nil ? record.key : nil
+            ) : nil
+        var event = PendingEvent(input: key.input, partition: key.partition, record: record, lane: lane)
+        nextID += 1
+        bufferedBytes += record.value?.count ?? 0
+        if let retry = partitions[key]?.carried.removeValue(forKey: record.offset) {
+            event.failures = retry.attempts
+            events[nextID] = event
+            if let lane { lanes[lane, default: Lane()].outstanding += 1 }
+            schedule(nextID, dueMicros: retry.dueMicros)
+            return
+        }
+        events[nextID] = event
+        if let lane {
+            lanes[lane, default: Lane()].waiting.append(nextID)
+            advance(lane)
+        } else {
+            makeReady(nextID, input: key.input)
+        }
+    }
+
+    /// Lets the next events of a lane go once those before are done.
+    mutating func advance(_ lane: PendingEvent.Lane) {
+        guard var state = lanes[lane], state.outstanding == 0 else { return }
+        let count = plan.inputs[lane.input].batching?.size ?? 1
+        while state.outstanding < count, let id = state.waiting.popFirst() {
+            state.outstanding += 1
+            makeReady(id, input: lane.input)
+        }
+        lanes[lane] = state.outstanding == 0 ? nil : state
+    }
+
+    /// Puts an event where the dispatcher takes it from.
+    mutating func makeReady(_ id: Int, input: Int) {
+        if batchers[input] != nil {
+            batchers[input]?.add(id, nowMicros: nowMicros)
+        } else {
+            ready.append(id)
+        }
+    }
+
+    // MARK: Completion
+
+    /// The event is done for good: processed, or in the dead-letter topic.
+    mutating func complete(_ id: Int) {
+        guard let event = events.removeValue(forKey: id) else { return }
+        bufferedBytes -= event.record.value?.count ?? 0
+        partitions[PartitionKey(input: event.input, partition: event.partition)]?.tracker.complete(event.record.offset)
+        guard let lane = event.lane else { return }
+        lanes[lane]?.outstanding -= 1
+        advance(lane)
+    }
+
+    mutating func schedule(_ id: Int, dueMicros: Int64) {
+        retryDue[id] = dueMicros
+        retries.insert(RetryEntry(dueMicros: dueMicros, id: id))
+    }
+
+    private mutating func releaseRetries() {
+        while let entry = retries.min, entry.dueMicros <= nowMicros {
+            retries.removeMin()
+            guard retryDue.removeValue(forKey: entry.id) != nil, let event = events[entry.id] else { continue }
+            if event.isIsolated { isolated.append(entry.id) } else { makeReady(entry.id, input: event.input) }
+        }
+    }
+
+    private mutating func setGate() {
+        let isFull = events.count >= Self.bufferedMax || bufferedBytes >= Self.bufferedBytesMax
+        let hasRoom = events.count < Self.bufferedMax / 2 && bufferedBytes < Self.bufferedBytesMax / 2
+        if gateIsOpen, isFull || isDraining {
+            gateIsOpen = false
+            effects.append(.gate(open: false))
+        } else if !gateIsOpen, hasRoom, !isDraining {
+            gateIsOpen = true
+            effects.append(.gate(open: true))
+        }
+    }
+}
+
+extension DeploymentPlan.Input {
+    private static let sourceHeader = "ce_source"
+
+    /// Whether a record of the topic is meant for this input.
+    func accepts(_ record: RecordView) -> Bool {
+        switch filter {
+        case .source(let source, let labels):
+            guard let value = record.header(Self.sourceHeader), value.elementsEqual(source.utf8) else { return false }
+            return carries(labels, record)
+        case .labels(let labels): return carries(labels, record)
+        case .redrive(let deployment):
+            return record.header(DeadLetterHeaders.redriveTo)?.elementsEqual(deployment.utf8) == true
+        }
+    }
+
+    private func carries(_ labels: [String: String], _ record: RecordView) -> Bool {
+        labels.allSatisfy { name, value in
+            let found = record.header(LabelHeaders.prefix + name) ?? record.header("ce_" + name)
+            return found?.elementsEqual(value.utf8) == true
+        }
+    }
+}
+
+/// How labels travel on a record, beside the event and not inside it.
+enum LabelHeaders {
+    static let prefix = "martlet-label-"
+}

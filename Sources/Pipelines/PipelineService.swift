@@ -1,0 +1,317 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+package import Catalog
+import EventLog
+import Foundation
+import Logging
+package import MartletCore
+
+/// Pipelines: their manifests in the catalog and what runs of them.
+package struct PipelineService: PipelineServices {
+    private let catalog: Catalog
+    private let runtime: PipelineRuntime
+    private let builder: PlanBuilder
+    private let logger: Logger
+
+    package init(catalog: Catalog, runtime: PipelineRuntime) {
+        self.catalog = catalog
+        self.runtime = runtime
+        builder = PlanBuilder(catalog: catalog, authority: runtime.services.authority)
+        logger = runtime.services.logger
+    }
+
+    /// Starts what was deployed when the engine last stopped.
+    package func resumeAll() async throws {
+        for pipeline in try await catalog.pipelines.all() {
+            guard let number = pipeline.spec.deployedRevisionNumber, pipeline.spec.status != .paused else { continue }
+            do {
+                let revision = try await revision(pipeline, number)
+                let plans = try await builder.plans(for: pipeline, PipelineGraph(revision.spec.manifest))
+                try await runtime.resume(plans, guid: pipeline.guid)
+                if pipeline.spec.status != .ready { _ = try await set(pipeline.guid, .ready, reason: Self.readyReason) }
+            } catch {
+                logger.error("pipeline cannot be resumed", metadata: ["pipeline": "\(pipeline.name)", "error": "\(error)"])
+                _ = try await set(pipeline.guid, .failure, reason: "cannot be resumed: \(error)")
+            }
+        }
+    }
+
+    // MARK: Resources
+
+    package func create(_ document: Document, by caller: Caller, dryRun: Bool) async throws -> Resource<PipelineSpec> {
+        let read = try PipelineManifestReader.read(document)
+        guard let name = read.name else {
+            throw ServiceError.invalid(
+                field: "name",
+                "is missing",
+                fix: "add name: <the pipeline's name>, or give --name",
+                line: document.lines[""]
+            )
+        }
+        try ResourceName.check(name)
+        let graph = try PipelineGraph(read.manifest)
+        return try await catalog.transaction(dryRun: dryRun) { tx in
+            let pipeline: Resource<PipelineSpec> = try tx.create(
+                name: name,
+                description: read.description ?? "",
+                tags: read.tags ?? [],
+                owner: ResourceMetadata.Owner(name: caller.name),
+                spec: PipelineSpec(lastRevisionNumber: 1, uses: Self.uses(graph.manifest))
+            )
+            try Self.addRevision(1, of: pipeline, graph.manifest, in: tx)
+            return pipeline
+        }
+    }
+
+    package func update(
+        _ id: String,
+        _ document: Document,
+        by caller: Caller,
+        dryRun: Bool
+    ) async throws -> Resource<PipelineSpec> {
+        let read = try PipelineManifestReader.read(document)
+        let graph = try PipelineGraph(read.manifest)
+        let stored = try await catalog.transaction(dryRun: dryRun) { tx in
+            let old = try tx.get(PipelineSpec.self, id)
+            let revisions = try tx.pipelineRevisions(pipelineGuid: old.guid)
+            let isSame = revisions.last { $0.spec.revisionNumber == old.spec.lastRevisionNumber }?.spec.manifest == graph.manifest
+            let deployed = revisions.first { $0.spec.revisionNumber == old.spec.deployedRevisionNumber }
+            let pipeline = try tx.update(PipelineSpec.self, id) { pipeline in
+                if let name = read.name { pipeline.metadata.name = name }
+                if let description = read.description { pipeline.metadata.description = description }
+                if let tags = read.tags { pipeline.metadata.tags = tags }
+                guard !isSame else { return }
+                pipeline.spec.lastRevisionNumber += 1
+                pipeline.spec.uses = Self.uses(graph.manifest, deployed?.spec.manifest)
+            }
+            if !isSame { try Self.addRevision(pipeline.spec.lastRevisionNumber, of: pipeline, graph.manifest, in: tx) }
+            return pipeline
+        }
+        return await shown(stored)
+    }
+
+    package func get(_ id: String) async throws -> Resource<PipelineSpec> {
+        await shown(try await catalog.pipelines.get(id))
+    }
+
+    package func list(_ query: ListQuery) async throws -> Page<Resource<PipelineSpec>> {
+        var page = try await catalog.pipelines.list(query)
+        for index in page.items.indices { page.items[index] = await shown(page.items[index]) }
+        return page
+    }
+
+    package func delete(_ id: String, by caller: Caller) async throws {
+        let pipeline = try await catalog.pipelines.get(id)
+        try await runtime.exclusively(pipeline) {
+            await runtime.stop(pipeline.guid)
+            try await catalog.transaction { tx in
+                try tx.deletePipelineRevisions(pipelineGuid: pipeline.guid)
+                try tx.delete(PipelineSpec.self, pipeline.guid)
+            }
+            try await runtime.forget(pipeline.guid, topics: true)
+        }
+    }
+
+    package func revisions(_ pipeline: String) async throws -> [Resource<PipelineRevisionSpec>] {
+        let pipeline = try await catalog.pipelines.get(pipeline)
+        return try await catalog.pipelineRevisions.all(pipelineGuid: pipeline.guid)
+    }
+
+    package func manifest(_ id: String, deployed: Bool) async throws -> Resource<PipelineRevisionSpec> {
+        let pipeline = try await catalog.pipelines.get(id)
+        guard deployed else { return try await revision(pipeline, pipeline.spec.lastRevisionNumber) }
+        guard let number = pipeline.spec.deployedRevisionNumber else { throw Self.notDeployed(pipeline) }
+        return try await revision(pipeline, number)
+    }
+
+    // MARK: Running
+
+    package func deploy(_ id: String, revision number: Int?, by caller: Caller) async throws -> Resource<PipelineSpec> {
+        let pipeline = try await catalog.pipelines.get(id)
+        return try await runtime.exclusively(pipeline) {
+            let revision = try await revision(pipeline, number ?? pipeline.spec.lastRevisionNumber)
+            let graph = try PipelineGraph(revision.spec.manifest)
+            try graph.checkDeployable()
+            let plans = try await builder.plans(for: pipeline, graph)
+            _ = try await set(pipeline.guid, .inProgress, reason: "Waiting for pipeline to become ready…")
+            do {
+                try await runtime.roll(plans, guid: pipeline.guid)
+            } catch {
+                try await deployFailed(pipeline, revision.spec.revisionNumber, error)
+                throw error
+            }
+            let newest = try await self.revision(pipeline, pipeline.spec.lastRevisionNumber).spec.manifest
+            return try await catalog.pipelines.update(pipeline.guid) { pipeline in
+                pipeline.spec.status = .ready
+                pipeline.spec.reason = Self.readyReason
+                pipeline.spec.deployedRevisionNumber = revision.spec.revisionNumber
+                pipeline.spec.uses = Self.uses(newest, revision.spec.manifest)
+            }
+        }
+    }
+
+    package func undeploy(_ id: String, by caller: Caller) async throws -> Resource<PipelineSpec> {
+        let pipeline = try await catalog.pipelines.get(id)
+        return try await runtime.exclusively(pipeline) {
+            await runtime.stop(pipeline.guid)
+            try await runtime.forget(pipeline.guid, topics: false)
+            let newest = try await revision(pipeline, pipeline.spec.lastRevisionNumber).spec.manifest
+            return try await catalog.pipelines.update(pipeline.guid) { pipeline in
+                pipeline.spec.status = .draft
+                pipeline.spec.reason = nil
+                pipeline.spec.deployedRevisionNumber = nil
+                pipeline.spec.uses = Self.uses(newest)
+            }
+        }
+    }
+
+    package func pause(_ id: String, by caller: Caller) async throws -> Resource<PipelineSpec> {
+        let pipeline = try await catalog.pipelines.get(id)
+        guard pipeline.spec.deployedRevisionNumber != nil else { throw Self.notDeployed(pipeline) }
+        return try await runtime.exclusively(pipeline) {
+            await runtime.stop(pipeline.guid)
+            return try await set(pipeline.guid, .paused, reason: "Paused; events wait in their topics.")
+        }
+    }
+
+    package func resume(_ id: String, by caller: Caller) async throws -> Resource<PipelineSpec> {
+        let pipeline = try await catalog.pipelines.get(id)
+        guard let number = pipeline.spec.deployedRevisionNumber else { throw Self.notDeployed(pipeline) }
+        guard pipeline.spec.status == .paused else { return await shown(pipeline) }
+        return try await runtime.exclusively(pipeline) {
+            let revision = try await revision(pipeline, number)
+            let plans = try await builder.plans(for: pipeline, PipelineGraph(revision.spec.manifest))
+            try await runtime.roll(plans, guid: pipeline.guid)
+            return try await set(pipeline.guid, .ready, reason: Self.readyReason)
+        }
+    }
+
+    package func replay(_ id: String, from start: ReplayStart, by caller: Caller) async throws -> Int64 {
+        let pipeline = try await catalog.pipelines.get(id)
+        guard let number = pipeline.spec.deployedRevisionNumber else { throw Self.notDeployed(pipeline) }
+        return try await runtime.exclusively(pipeline) {
+            let revision = try await revision(pipeline, number)
+            let plans = try await builder.plans(for: pipeline, PipelineGraph(revision.spec.manifest))
+            let wasRunning = !runtime.runners(pipeline.guid).isEmpty
+            await runtime.stop(pipeline.guid)
+            let count = try await rewind(plans, to: start)
+            if wasRunning { try await runtime.resume(plans, guid: pipeline.guid) }
+            return count
+        }
+    }
+
+    package func deployments(_ id: String) async throws -> [DeploymentStatus] {
+        let pipeline = try await catalog.pipelines.get(id)
+        var all = [DeploymentStatus]()
+        for runner in runtime.runners(pipeline.guid) { all.append(await runner.status()) }
+        return all
+    }
+
+    // MARK: Parts
+
+    private static let readyReason = "Pipeline is ready and active."
+
+    private static func notDeployed(_ pipeline: Resource<PipelineSpec>) -> ServiceError {
+        ServiceError(
+            .failedPrecondition,
+            "pipeline '\(pipeline.name)' is not deployed",
+            fix: "deploy it with: martlet pipelines deploy \(pipeline.name)"
+        )
+    }
+
+    private static func uses(_ manifests: PipelineManifest?...) -> [ResourceReference] {
+        var all = Set<ResourceReference>()
+        for manifest in manifests.compactMap(\.self) {
+            for trigger in manifest.triggers { all.insert(ResourceReference(kind: .triggers, name: trigger.trigger)) }
+            for deployment in manifest.functionDeployments {
+                all.insert(ResourceReference(kind: .functions, name: deployment.function))
+                for secret in deployment.secrets { all.insert(ResourceReference(kind: .secrets, name: secret)) }
+            }
+            for secret in manifest.secrets { all.insert(ResourceReference(kind: .secrets, name: secret)) }
+        }
+        return all.sorted { ($0.kind.rawValue, $0.name) < ($1.kind.rawValue, $1.name) }
+    }
+
+    private static func addRevision(
+        _ number: Int,
+        of pipeline: Resource<PipelineSpec>,
+        _ manifest: PipelineManifest,
+        in tx: CatalogTransaction
+    ) throws {
+        let _: Resource<PipelineRevisionSpec> = try tx.create(
+            name: "\(pipeline.name)@\(number)",
+            owner: pipeline.metadata.owner,
+            spec: PipelineRevisionSpec(
+                pipelineName: pipeline.name,
+                pipelineGuid: pipeline.guid,
+                revisionNumber: number,
+                manifest: manifest
+            )
+        )
+    }
+
+    private func revision(_ pipeline: Resource<PipelineSpec>, _ number: Int) async throws -> Resource<PipelineRevisionSpec> {
+        guard let found = try await catalog.pipelineRevisions.find(pipelineGuid: pipeline.guid, number: number) else {
+            throw ServiceError(
+                .notFound,
+                "pipeline '\(pipeline.name)' has no revision \(number)",
+                fix: "its newest is \(pipeline.spec.lastRevisionNumber)"
+            )
+        }
+        return found
+    }
+
+    private func set(_ guid: String, _ status: PipelineSpec.Status, reason: String?) async throws -> Resource<PipelineSpec> {
+        try await catalog.pipelines.update(guid) { pipeline in
+            pipeline.spec.status = status
+            pipeline.spec.reason = reason
+        }
+    }
+
+    private func deployFailed(_ pipeline: Resource<PipelineSpec>, _ number: Int, _ error: any Error) async throws {
+        let why = (error as? ServiceError)?.message ?? "\(error)"
+        if let running = pipeline.spec.deployedRevisionNumber, pipeline.spec.status == .ready {
+            _ = try await set(pipeline.guid, .ready, reason: "Revision \(running) still runs; deploying revision \(number) failed: \(why)")
+        } else {
+            _ = try await set(pipeline.guid, .failure, reason: why)
+        }
+    }
+
+    /// The stored resource with what its deployments report.
+    private func shown(_ pipeline: Resource<PipelineSpec>) async -> Resource<PipelineSpec> {
+        guard pipeline.spec.status == .ready else { return pipeline }
+        var shown = pipeline
+        for runner in runtime.runners(pipeline.guid) {
+            guard let reason = runner.reason else { continue }
+            shown.spec.status = .failure
+            shown.spec.reason = "\(runner.plan.name): \(reason)"
+        }
+        return shown
+    }
+
+    private func rewind(_ plans: [DeploymentPlan], to start: ReplayStart) async throws -> Int64 {
+        let log = runtime.services.log
+        let now = Timestamp.nowMicroseconds() / 1000
+        var count: Int64 = 0
+        for input in plans.flatMap(\.inputs) {
+            guard case .source = input.filter, let topic = try await log.topic(input.topic) else { continue }
+            var offsets: [TopicPartition: CommittedOffset] = [:]
+            for number in 0..<topic.partitions {
+                let partition = TopicPartition(topic: input.topic, partition: number)
+                let bounds = try log.bounds(partition)
+                let wanted: Int64
+                switch start {
+                case .offset(let offset): wanted = min(max(offset, bounds.start), bounds.end)
+                case .time(let date):
+                    let found = try await log.offset(partition, atOrAfter: Timestamp.microseconds(date) / 1000)
+                    wanted = found?.offset ?? bounds.end
+                }
+                offsets[partition] = CommittedOffset(offset: wanted, committedAt: now)
+                count += bounds.end - wanted
+            }
+            try await log.commit(group: input.group, offsets: offsets)
+        }
+        return count
+    }
+}

@@ -1,0 +1,166 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+package import Catalog
+import Documents
+package import EventLog
+import KafkaCodec
+package import MartletCore
+
+/// Topics as people manage them: the catalog knows them, the event log holds their records.
+package struct TopicService: TopicServices {
+    private static let partitionsMax = 10_000
+    private static let dayMilliseconds: Int64 = 86_400_000
+
+    private let catalog: Catalog
+    private let log: any EventLog
+    private let producer: RecordProducer
+
+    package init(catalog: Catalog, log: any EventLog, producer: RecordProducer) {
+        self.catalog = catalog
+        self.log = log
+        self.producer = producer
+    }
+
+    /// Makes sure the engine's own topics exist, in the catalog and in the log.
+    package func prepare(defaultTopic: String, deadLetterTopic: String) async throws {
+        for (name, isDeadLetter) in [(defaultTopic, false), (deadLetterTopic, true)] {
+            if try await catalog.topics.find(name) == nil {
+                _ = try await catalog.topics.create(
+                    name: name,
+                    description: isDeadLetter ? "Events that could not be processed" : "Events of triggers without a topic of their own",
+                    owner: ResourceMetadata.Owner(name: "martlet"),
+                    spec: TopicSpec(partitions: 1, isDefault: !isDeadLetter, isDeadLetter: isDeadLetter)
+                )
+            }
+        }
+        for topic in try await catalog.topics.all() where try await log.topic(topic.name) == nil {
+            try await log.createTopic(topic.name, partitions: topic.spec.partitions, settings: Self.settings(topic.spec))
+        }
+    }
+
+    package func create(_ document: Document, by caller: Caller, dryRun: Bool) async throws -> Resource<TopicSpec> {
+        let reader = DocumentReader(document, what: "a topic")
+        let name = reader.string("name", required: true)
+        let description = reader.string("description")
+        let tags = reader.strings("tags")
+        let partitions = reader.int("partitions", in: 1...Self.partitionsMax)
+        let retention = Self.retention(reader)
+        reader.ignore("broker", "broker_name", "database_name")
+        try reader.finish()
+        guard let name else { throw ServiceError.invalid(field: "name", "is missing") }
+        try ResourceName.check(name)
+        guard !name.hasPrefix("__") else {
+            throw ServiceError.invalid(field: "name", "'\(name)' starts with '__'", fix: "names of that form are the engine's own")
+        }
+        let spec = TopicSpec(
+            partitions: Int32(partitions ?? 1),
+            retentionMilliseconds: retention.milliseconds ?? 7 * Self.dayMilliseconds,
+            retentionBytes: retention.bytes
+        )
+        let topic: Resource<TopicSpec> = try await catalog.transaction(dryRun: dryRun) { tx in
+            try tx.create(
+                name: name,
+                description: description ?? "",
+                tags: tags ?? [],
+                owner: ResourceMetadata.Owner(name: caller.name),
+                spec: spec
+            )
+        }
+        guard !dryRun else { return topic }
+        do {
+            if try await log.topic(name) == nil {
+                try await log.createTopic(name, partitions: spec.partitions, settings: Self.settings(spec))
+            }
+        } catch {
+            try await catalog.topics.delete(topic.guid)
+            throw error
+        }
+        return topic
+    }
+
+    package func update(
+        _ id: String,
+        _ document: Document,
+        by caller: Caller,
+        dryRun: Bool
+    ) async throws -> Resource<TopicSpec> {
+        let reader = DocumentReader(document, what: "a topic")
+        let name = reader.string("name")
+        let description = reader.string("description")
+        let tags = reader.strings("tags")
+        let partitions = reader.int("partitions", in: 1...Self.partitionsMax)
+        let retention = Self.retention(reader)
+        reader.ignore("broker", "broker_name", "database_name")
+        try reader.finish()
+        let topic = try await catalog.transaction(dryRun: dryRun) { tx in
+            try tx.update(TopicSpec.self, id) { topic in
+                if let name { topic.metadata.name = name }
+                if let description { topic.metadata.description = description }
+                if let tags { topic.metadata.tags = tags }
+                if let partitions {
+                    guard partitions >= Int(topic.spec.partitions) else {
+                        throw ServiceError.invalid(
+                            field: "partitions",
+                            "\(partitions) is fewer than the \(topic.spec.partitions) there are",
+                            fix: "partitions can be added, not removed"
+                        )
+                    }
+                    topic.spec.partitions = Int32(partitions)
+                }
+                if let milliseconds = retention.milliseconds { topic.spec.retentionMilliseconds = milliseconds }
+                if let bytes = retention.bytes { topic.spec.retentionBytes = bytes }
+            }
+        }
+        if !dryRun {
+            try await log.updateTopic(topic.name, settings: Self.settings(topic.spec), partitions: topic.spec.partitions)
+        }
+        return topic
+    }
+
+    package func get(_ id: String) async throws -> Resource<TopicSpec> {
+        try await catalog.topics.get(ResourceName(id)?.topicName ?? id)
+    }
+
+    package func list(_ query: ListQuery) async throws -> Page<Resource<TopicSpec>> {
+        try await catalog.topics.list(query)
+    }
+
+    package func delete(_ id: String, by caller: Caller) async throws {
+        let topic = try await get(id)
+        guard !topic.spec.isDefault, !topic.spec.isDeadLetter else {
+            throw ServiceError(.inUse, "topic '\(topic.name)' is the engine's own", fix: "it cannot be deleted")
+        }
+        try await catalog.topics.delete(topic.guid)
+        if try await log.topic(topic.name) != nil { try await log.deleteTopic(topic.name) }
+    }
+
+    package func partitions(_ id: String) async throws -> [PartitionStatus] {
+        let topic = try await get(id)
+        var all = [PartitionStatus]()
+        for number in 0..<topic.spec.partitions {
+            let bounds = try log.bounds(TopicPartition(topic: topic.name, partition: number))
+            all.append(PartitionStatus(partition: number, startOffset: bounds.start, endOffset: bounds.end))
+        }
+        return all
+    }
+
+    package func publish(_ id: String, events: [CloudEvent]) async throws -> Int {
+        let topic = try await get(id)
+        let now = Timestamp.nowMicroseconds() / 1000
+        let records = events.map { event in
+            Record(event: event, key: event[extension: "partitionkey"].map { Array($0.utf8) }, timestamp: now)
+        }
+        return try await producer.send(records, topic: topic.name).count
+    }
+
+    private static func settings(_ spec: TopicSpec) -> TopicSettings {
+        TopicSettings(retentionMilliseconds: spec.retentionMilliseconds, retentionBytes: spec.retentionBytes)
+    }
+
+    private static func retention(_ reader: DocumentReader) -> (milliseconds: Int64?, bytes: Int64?) {
+        let milliseconds = reader.int("retention_milliseconds", aliases: ["retention_ms", "retention.ms"], in: 1000...Int.max)
+        let bytes = reader.int("retention_bytes", aliases: ["retention.bytes"], in: 1...Int.max)
+        return (milliseconds.map(Int64.init), bytes.map(Int64.init))
+    }
+}
