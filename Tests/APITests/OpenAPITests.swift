@@ -1,0 +1,92 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import API
+import Foundation
+import Logging
+import MartletCore
+import NIOHTTP1
+import Testing
+
+@Suite(.timeLimit(.minutes(1)))
+struct OpenAPITests {
+    private func server() async throws -> APIServer {
+        try APIServer(
+            configuration: TestServices.configuration(),
+            services: try await TestServices().services,
+            logger: Logger(label: "test")
+        )
+    }
+
+    @Test func describesExactlyWhatTheRouterServes() async throws {
+        let server = try await server()
+        let document = try JSONValue(parsing: server.openAPIDocument)
+        let described = (document["paths"]?.objectValue?.members ?? []).flatMap { path in
+            (path.value.objectValue?.keys ?? []).map { "\($0.uppercased()) \(path.key)" }
+        }
+        #expect(Set(described) == Set(server.operations.map { "\($0.method) \($0.path)" }))
+        #expect(described.count == server.operations.count)
+        #expect(described.count > 55)
+    }
+
+    /// Every path of the contract, so that none is lost unseen.
+    @Test func servesTheWholeContract() async throws {
+        let served = Set(try await server().operations.map { "\($0.method) \($0.path.replacing("/api/v1", with: ""))" })
+        var wanted: Set<String> = [
+            "GET /views/{id}/elements", "PUT /views/{id}/tags", "DELETE /views/{id}/tags",
+            "GET /triggers/{id}/fire-times",
+            "POST /bundles", "GET /bundles", "GET /functions/{id}/revisions", "GET /functions/{id}/revisions/{rev}",
+            "POST /functions/{id}/revisions/{rev}/publish", "GET /pipelines/{id}/manifest",
+            "GET /pipelines/{id}/revisions",
+            "POST /pipelines/{id}/deploy", "POST /pipelines/{id}/undeploy", "POST /pipelines/{id}/pause",
+            "POST /pipelines/{id}/resume", "POST /pipelines/{id}/replay", "GET /pipelines/{id}/deployments",
+            "GET /topics/{id}/partitions", "POST /topics/{id}/events", "GET /dead-letters", "GET /dead-letters/{id}",
+            "POST /dead-letters/redrive", "GET /tables", "GET /tables/{name}", "DELETE /tables/{name}",
+            "GET /tables/{name}/export", "POST /sql", "GET /logs", "GET /traces", "GET /traces/{trace_id}",
+            "GET /engine",
+            "GET /healthz", "GET /readyz", "GET /openapi.json",
+        ]
+        for kind in ["views", "triggers", "functions", "pipelines", "topics", "secrets"] {
+            for operation in [
+                "GET /\(kind)", "POST /\(kind)", "GET /\(kind)/{id}", "PUT /\(kind)/{id}", "DELETE /\(kind)/{id}",
+            ] {
+                wanted.insert(operation)
+            }
+        }
+        #expect(served == wanted)
+    }
+
+    @Test func everyReferenceLeadsSomewhereAndIDsAreUnique() async throws {
+        let document = try JSONValue(parsing: try await server().openAPIDocument)
+        let schemas = Set(document["components"]?["schemas"]?.objectValue?.keys ?? [])
+        var references: Set<String> = []
+        func walk(_ value: JSONValue) {
+            switch value {
+            case .object(let object):
+                for member in object.members {
+                    if member.key == "$ref", let text = member.value.stringValue {
+                        references.insert(text.replacing("#/components/schemas/", with: ""))
+                    }
+                    walk(member.value)
+                }
+            case .array(let items): items.forEach(walk)
+            default: break
+            }
+        }
+        walk(document)
+        #expect(references.isSubset(of: schemas))
+        #expect(schemas.subtracting(references).isEmpty, "unused: \(schemas.subtracting(references))")
+        let ids = (document["paths"]?.objectValue?.members ?? []).flatMap { path in
+            (path.value.objectValue?.members ?? []).compactMap { $0.value["operationId"]?.stringValue }
+        }
+        #expect(Set(ids).count == ids.count)
+        #expect(ids.allSatisfy { $0.utf8.allSatisfy { (0x61...0x7A).contains($0) || $0 == 0x5F } })
+    }
+
+    @Test func isServedAsItIs() async throws {
+        try await Harness.run { http in
+            let answer = try await http.send(.GET, "/openapi.json")
+            #expect(answer.json["openapi"] == "3.1.0")
+        }
+    }
+}

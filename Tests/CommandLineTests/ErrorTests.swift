@@ -1,0 +1,274 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import CommandLine
+import Foundation
+import MartletCore
+import NIOCore
+import NIOPosix
+import Testing
+
+/// Exit codes and what stands on standard error.
+@Suite struct ErrorTests {
+    @Test(
+        arguments: [
+            (422, "invalid", CommandStatus.refused), (400, "invalid", .refused), (404, "notFound", .notFound),
+            (409, "alreadyExists", .conflict), (409, "inUse", .conflict), (409, "failedPrecondition", .conflict),
+            (401, "unauthenticated", .denied), (403, "forbidden", .denied), (413, "tooLarge", .refused),
+            (503, "unavailable", .unreachable), (504, "timeout", .timeout), (507, "storageFull", .failure),
+            (500, "internal", .failure), (409, "in_use", .conflict), (418, "teapot", .failure), (404, "", .notFound),
+        ]
+    )
+    func codeDecidesTheExitStatus(_ status: Int, _ code: String, _ expected: CommandStatus) async throws {
+        let run = try await CommandRun.run(
+            ["views", "get", "x"],
+            answer: .problem(
+                #"{"code":"\#(code)","status":\#(status),"title":"T","detail":"what happened"}"#,
+                status: status
+            )
+        )
+        #expect(run.status == expected)
+        #expect(run.output.isEmpty)
+        #expect(run.errors.hasPrefix("error: what happened\n"))
+    }
+
+    @Test func everyServiceErrorHasAnExitStatus() {
+        for code in ServiceError.Code.allCases {
+            let status = CommandStatus(code: code.rawValue, httpStatus: 0)
+            #expect(status != .success && status != .usage)
+        }
+    }
+
+    @Test func exitCodesAreTheDocumentedNumbers() {
+        #expect(CommandStatus.allCases.map(\.rawValue) == [0, 1, 2, 3, 4, 5, 6, 7, 8, 130, 141])
+    }
+
+    @Test func problemShowsFieldsWithLinesFixesAndTraceback() async throws {
+        let problem = #"""
+            {"type":"about:blank","title":"Unprocessable","status":422,"code":"invalid","detail":"the manifest has 2 errors",
+             "fix":"correct them and send it again","errors":[
+              {"field":"manifest.links[0].source","message":"no instance named 'x'","fix":"use one of: a, b","line":12},
+              {"field":"manifest.name","message":"is \u001b[31mred"}],"trace":"Traceback (most recent call last):\n  boom\n"}
+            """#
+        let run = try await CommandRun.run(
+            ["pipelines", "create", "--config", "{}"],
+            answer: .problem(problem, status: 422)
+        )
+        #expect(run.status == .refused)
+        #expect(
+            run.errors == """
+                error: the manifest has 2 errors
+                  manifest.links[0].source (line 12): no instance named 'x'
+                    fix: use one of: a, b
+                  manifest.name: is \\u{1b}[31mred
+                  fix: correct them and send it again
+
+                  Traceback (most recent call last):
+                    boom
+
+                """
+        )
+    }
+
+    @Test func fieldThatIsTheMessageIsNotRepeated() async throws {
+        let problem = #"""
+            {"code":"invalid","detail":"name: 'a b' is no name","fix":"use letters",
+             "errors":[{"field":"name","message":"'a b' is no name","fix":"use letters","line":3}]}
+            """#
+        let run = try await CommandRun.run(["views", "get", "x"], answer: .problem(problem, status: 422))
+        #expect(run.errors == "error: name: 'a b' is no name (line 3)\n  fix: use letters\n")
+    }
+
+    @Test func unreachableEngineNamesAddressAndCommand() async throws {
+        let run = try await CommandRun.run(["views", "list"], server: "http://127.0.0.1:1")
+        #expect(run.status == .unreachable)
+        #expect(run.errors.contains("cannot reach http://127.0.0.1:1: Connection refused"))
+        #expect(run.errors.contains("martlet serve"))
+    }
+
+    @Test func unknownHostIsUnreachable() async throws {
+        let run = try await CommandRun.run(["views", "list"], server: "http://no-such-host.invalid:8070")
+        #expect(run.status == .unreachable)
+        #expect(run.errors.contains("cannot reach http://no-such-host.invalid:8070"))
+    }
+
+    @Test(arguments: [200, 404, 502])
+    func answerThatIsNotJSONIsExplained(_ status: Int) async throws {
+        let html = CannedServer.Answer(status: status, contentType: "text/html", body: Array("<html>hi</html>".utf8))
+        let run = try await CommandRun.run(["views", "list"], answer: html)
+        #expect(run.status == (status == 404 ? .notFound : .failure))
+        #expect(run.errors.contains("with status \(status) and a body of type text/html, not JSON"))
+        #expect(!run.errors.contains("<html>"))
+    }
+
+    @Test func jsonThatIsCutOffIsExplained() async throws {
+        let run = try await CommandRun.run(["views", "list"], answer: .json(#"{"data":["#))
+        #expect(run.status == .failure)
+        #expect(run.errors.contains("not JSON"))
+    }
+
+    @Test(.timeLimit(.minutes(1))) func muteServerTimesOut() async throws {
+        let run = try await CommandRun.run(["views", "list", "--timeout", "0.2"], answer: .init(isMute: true))
+        #expect(run.status == .timeout)
+        #expect(run.errors.contains("within 0.2 s"))
+        #expect(run.errors.contains("--timeout"))
+    }
+
+    @Test(.timeLimit(.minutes(1))) func bodyThatStopsTimesOut() async throws {
+        var answer = CannedServer.Answer.json(#"{"data":["#)
+        answer.ending = .hang
+        let run = try await CommandRun.run(["views", "list", "--timeout", "0.2"], answer: answer)
+        #expect(run.status == .timeout)
+    }
+
+    @Test func connectionThatClosesIsUnreachable() async throws {
+        var answer = CannedServer.Answer.json(#"{"data":["#)
+        answer.ending = .cut
+        let run = try await CommandRun.run(["views", "list"], answer: answer)
+        #expect(run.status == .unreachable)
+        #expect(run.errors.contains("closed the connection"))
+    }
+
+    @Test func closedOutputEndsQuietly() async throws {
+        signal(SIGPIPE, SIG_IGN)
+        var ends: [Int32] = [0, 0]
+        #expect(pipe(&ends) == 0)
+        close(ends[0])
+        defer { close(ends[1]) }
+        let output = Output(descriptor: ends[1], isTerminal: false)
+        let session = Session(
+            output: output,
+            diagnostics: output,
+            input: 0,
+            inputIsTerminal: true,
+            environment: ["MARTLET_CONFIG": "/nonexistent/x"],
+            workshop: RecordingWorkshop(),
+            version: "1",
+            root: TestRoot.self
+        )
+        #expect(await CommandRunner.run(["--help"], session: session) == .outputClosed)
+        #expect(await CommandRunner.run(["version"], session: session) == .outputClosed)
+    }
+
+    @Test(
+        arguments: [
+            (["views", "get", "x", "--server", "ftp://x"], "is not the address of an engine"),
+            (["views", "list", "-o", "csv"], "only sql prints CSV"), (["views", "create", "x"], "--path is missing"),
+            (["views", "update", "x"], "nothing to change"),
+            (["topics", "create", "t", "--retention", "soon"], "no span of time"),
+            (["pipelines", "replay", "p", "--from", "yesterday"], "neither a time nor an offset"),
+            (["triggers", "create", "-n", "x", "-t", "Webhook"], "is no trigger type"),
+            (["elements", "tag", "v", "k", "novalue"], "NAME=VALUE"),
+            (["views", "list", "--token", "a\nb"], "a header cannot carry"),
+            (["views", "list", "--timeout", "0"], "out of range"), (["sql", " "], "the statement is empty"),
+            (["completion", "powershell"], "no completion for"),
+            (["topics", "publish", "t", "--data", "{"], "is not JSON"),
+        ] as [([String], String)]
+    )
+    func usageErrorsSayWhatIsWrong(_ arguments: [String], _ message: String) async throws {
+        let run = try await CommandRun.run(arguments)
+        #expect(run.status == .usage)
+        #expect(run.errors.contains(message), "\(run.errors)")
+    }
+
+    @Test func missingFileIsNotFoundAndBadFilesAreRefused() async throws {
+        let missing = try await CommandRun.run(["pipelines", "create", "--config", "/nonexistent/p.yaml"])
+        #expect(missing.status == .notFound)
+        #expect(missing.errors.contains("/nonexistent/p.yaml: No such file"))
+        try await withFolder { folder in
+            let yaml = try "a: [1\nb: 2\n".file("bad.yaml", in: folder)
+            let run = try await CommandRun.run(["pipelines", "create", "--config", yaml, "--name", "x"])
+            #expect(run.status == .refused)
+            #expect(run.errors.contains("bad.yaml: line 2"), "\(run.errors)")
+            let binary = folder + "/b.yaml"
+            try Data([0xFF, 0xFE, 0x00]).write(to: URL(fileURLWithPath: binary))
+            #expect(try await CommandRun.run(["topics", "publish", "t", "-e", binary]).status == .refused)
+            #expect(try await CommandRun.run(["views", "create", "-f", folder, "-n", "x"]).status == .failure)
+        }
+    }
+
+    @Test(.timeLimit(.minutes(1))) func failedDeployPrintsTheReason() async throws {
+        try await CannedServer.with({ request in
+            request.method == "POST"
+                ? .json(#"{"name":"p","status":"InProgress"}"#)
+                : .json(#"{"name":"p","status":"Failure","reason":"function f: init raised KeyError"}"#)
+        }) { server in
+            let run = try await CommandRun.run(["pipelines", "deploy", "p"], server: server.address)
+            #expect(run.status == .failure)
+            #expect(run.output.isEmpty)
+            #expect(run.errors.contains("Waiting for pipeline to become ready…\n"))
+            #expect(run.errors.contains("error: pipeline 'p' failed: function f: init raised KeyError\n"))
+        }
+    }
+
+    @Test(.timeLimit(.minutes(1))) func deployThatNeverEndsTimesOut() async throws {
+        let run = try await CommandRun.run(
+            ["pipelines", "deploy", "p", "--wait-timeout", "0.2"],
+            answer: .json(#"{"name":"p","status":"InProgress","reason":"starting workers"}"#)
+        )
+        #expect(run.status == .timeout)
+        #expect(run.errors.contains("starting workers"))
+    }
+
+    @Test(.timeLimit(.minutes(1))) func deployWaitsForReady() async throws {
+        try await CannedServer.with({ request in
+            request.method == "POST"
+                ? .json(#"{"name":"p","status":"InProgress"}"#) : .json(#"{"name":"p","status":"Ready"}"#)
+        }) { server in
+            let run = try await CommandRun.run(["pipelines", "deploy", "p"], server: server.address)
+            #expect(run.status == .success)
+            #expect(run.output == "Pipeline deployed successfully: p\nPipeline is ready and active.\n")
+            let quiet = try await CommandRun.run(["pipelines", "deploy", "p", "--silent"], server: server.address)
+            #expect(quiet.output.isEmpty && quiet.errors.isEmpty)
+        }
+    }
+
+    @Test func damageMakesEngineStatusFail() async throws {
+        let run = try await CommandRun.run(
+            ["engine", "status"],
+            answer: .json(#"{"version":"1","damage":["topic frames, partition 0, offset 7, 0000.log"]}"#)
+        )
+        #expect(run.status == .failure)
+        #expect(run.output.contains("topic frames, partition 0"))
+    }
+
+    @Test(.timeLimit(.minutes(1)), arguments: [true, false])
+    func tailAsksForWhatCameSince(_ hasCursor: Bool) async throws {
+        let cursor = hasCursor ? "\"c9\"" : "null"
+        let first = #"""
+            {"data":[{"time":"2026-03-30T11:25:01.220000Z","severity":"INFO","scope":"user","message":"one"}],
+             "pagination":{"next_cursor":\#(cursor)}}
+            """#
+        try await CannedServer.with({ request in
+            request.target.contains("c9") || request.target.contains("220001")
+                ? .json(#"{"data":[],"pagination":{"next_cursor":null}}"#) : .json(first)
+        }) { server in
+            let address = server.address
+            let run = try await withThrowingTaskGroup(of: CommandRun.self) { group in
+                group.addTask {
+                    try await CommandRun.run(["logs", "tail", "-i", "10ms", "-o", "json"], server: address)
+                }
+                await server.waitForRequests(4)
+                group.cancelAll()
+                return try await group.next()
+            }
+            #expect(run?.output.split(separator: "\n").count == 1)
+            let place = hasCursor ? "cursor=c9" : "since=2026-03-30T11:25:01.220001Z"
+            #expect(server.requests[1...].allSatisfy { $0.target.contains(place) })
+        }
+    }
+
+    @Test(.timeLimit(.minutes(1))) func cancellingIsInterruption() async throws {
+        try await CannedServer.with({ _ in .json(#"{"data":[]}"#) }) { server in
+            let address = server.address
+            let status = try await withThrowingTaskGroup(of: CommandStatus.self) { group in
+                group.addTask { try await CommandRun.run(["logs", "tail", "p", "-i", "10ms"], server: address).status }
+                await server.waitForRequests(3)
+                group.cancelAll()
+                return try await group.next()
+            }
+            #expect(status == .interrupted)
+            #expect(server.requests[0].target.contains("scope=user&since=2"))
+        }
+    }
+}
