@@ -1,0 +1,113 @@
+// swift-tools-version: 6.3
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import PackageDescription
+
+let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let collections = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
+let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
+let configuration = Target.Dependency.product(name: "Configuration", package: "swift-configuration")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let sqlite = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
+let httpClient = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
+let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdCore = Target.Dependency.product(name: "HummingbirdCore", package: "hummingbird")
+let httpTypes = Target.Dependency.product(name: "HTTPTypes", package: "swift-http-types")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
+let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
+let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
+let signals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
+let yaml = Target.Dependency.product(name: "Yams", package: "Yams")
+
+let package = Package(
+    name: "Martlet",
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-collections", exact: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-configuration", exact: "1.4.0", traits: [.defaults, "YAML"]),
+        .package(url: "https://github.com/apple/swift-crypto", exact: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-http-types", exact: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-system", exact: "1.8.1"),
+        .package(url: "https://github.com/groue/GRDB.swift", exact: "7.10.0"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", exact: "2.28.1"),
+        .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
+        .package(url: "https://github.com/swift-server/async-http-client", exact: "1.37.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", exact: "2.13.0"),
+        .package(url: "https://github.com/swiftlang/swift-subprocess", exact: "1.0.2"),
+    ],
+    targets: [
+        .target(name: "CChecksum"),
+        .target(name: "CDuckDB"),
+        .target(name: "CInotify"),
+        .target(name: "CLinux"),
+        .target(name: "MartletCore"),
+        .target(name: "Documents", dependencies: ["MartletCore", yaml]),
+        .target(name: "KafkaCodec", dependencies: ["CChecksum"]),
+        .target(name: "EventLog", dependencies: ["CLinux", "KafkaCodec", "MartletCore", collections, heap, logging]),
+        .target(name: "Catalog", dependencies: ["Documents", "MartletCore", crypto, sqlite]),
+        .target(name: "DuckDB", dependencies: ["CDuckDB", "MartletCore"]),
+        .target(name: "Lake", dependencies: ["DuckDB", "MartletCore", logging, lifecycle]),
+        .target(name: "Telemetry", dependencies: ["DuckDB", "MartletCore", logging]),
+        .target(name: "Topics", dependencies: ["Catalog", "Documents", "EventLog", "KafkaCodec", "MartletCore"]),
+        .target(name: "Views", dependencies: ["CInotify", "MartletCore", logging]),
+        .target(
+            name: "Triggers",
+            dependencies: ["Catalog", "Documents", "EventLog", "KafkaCodec", "MartletCore", "Views", logging]
+        ),
+        .target(
+            name: "Workers",
+            dependencies: ["MartletCore", logging, nioCore, nioHTTP1, nioPosix, subprocess, system]
+        ),
+        .target(name: "Functions", dependencies: ["Catalog", "Documents", "MartletCore", crypto, subprocess, system]),
+        .target(
+            name: "Pipelines",
+            dependencies: [
+                "Catalog", "Documents", "EventLog", "KafkaCodec", "MartletCore", "Workers", collections, heap, logging, nioCore,
+            ]
+        ),
+        .target(
+            name: "API",
+            dependencies: ["MartletCore", hummingbird, hummingbirdCore, httpTypes, logging, nioCore, nioHTTP1, nioPosix, lifecycle],
+            path: "Sources/API/REST"
+        ),
+        .target(
+            name: "WorkerGateway",
+            dependencies: ["MartletCore", "Workers", hummingbird, httpTypes, logging, nioCore, lifecycle],
+            path: "Sources/API/Gateway"
+        ),
+        .target(
+            name: "Engine",
+            dependencies: [
+                "API", "Catalog", "Documents", "DuckDB", "EventLog", "Functions", "KafkaCodec", "Lake", "MartletCore", "Pipelines",
+                "Telemetry", "Topics", "Triggers", "WorkerGateway", "Workers", configuration, lifecycle, logging, nioPosix, signals, system,
+            ]
+        ),
+        .target(
+            name: "CommandLine",
+            dependencies: ["MartletCore", arguments, httpClient, nioCore, nioHTTP1, nioPosix, yaml]
+        ),
+        .executableTarget(
+            name: "martlet",
+            dependencies: ["CommandLine", "Engine", "Functions", "MartletCore", arguments, logging]
+        ),
+    ]
+)
+
+for target in package.targets where ![.system, .binary, .plugin].contains(target.type) {
+    target.swiftSettings =
+        (target.swiftSettings ?? []) + [
+            .treatAllWarnings(as: .error),
+            .enableUpcomingFeature("ExistentialAny"),
+            .enableUpcomingFeature("InternalImportsByDefault"),
+            .enableUpcomingFeature("MemberImportVisibility"),
+            .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+        ]
+    target.cSettings = (target.cSettings ?? []) + [.treatAllWarnings(as: .error)]
+}

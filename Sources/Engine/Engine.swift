@@ -1,0 +1,118 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import API
+import Catalog
+import Documents
+import EventLog
+import Foundation
+import Functions
+import Glibc
+import Lake
+package import Logging
+import MartletCore
+import NIOPosix
+import Pipelines
+import ServiceLifecycle
+import Synchronization
+import Telemetry
+import Topics
+import Triggers
+import UnixSignals
+import WorkerGateway
+import Workers
+
+/// The whole engine: opens the data directory, wires the modules and runs them until a signal stops it.
+package struct Engine: Sendable {
+    /// Version of the program.
+    package static let version = "0.1.0"
+
+    private let configuration: EngineConfiguration
+    private let logger: Logger
+
+    package init(configuration: EngineConfiguration, logger: Logger) {
+        self.configuration = configuration
+        self.logger = logger
+    }
+
+    /// Runs until SIGINT or SIGTERM.
+    ///
+    /// - Parameter onReady: Called with the API's address once it accepts requests.
+    /// - Throws: `ServiceError` or a module's error saying what keeps the engine from starting.
+    package func run(onReady: @escaping @Sendable (_ address: String) -> Void) async throws {
+        let layout = try DataLayout(dataDirectory: configuration.dataDirectory)
+        let lock = try DataDirectoryLock(directory: layout.root)
+        defer { lock.release() }
+        Self.clearLeftovers(layout)
+        let parts = try await EngineParts.open(configuration, layout, logger)
+        do {
+            try await serve(parts, onReady: onReady)
+        } catch {
+            await parts.close()
+            throw error
+        }
+        await parts.close()
+    }
+
+    private func serve(_ parts: EngineParts, onReady: @escaping @Sendable (_ address: String) -> Void) async throws {
+        let configuration = configuration
+        var api = APIConfiguration(parseDocument: { try DocumentParser.parse($0, contentType: $1) })
+        api.host = configuration.host
+        api.port = configuration.port
+        api.token = configuration.token
+        api.version = Self.version
+        let status = EngineStatusService(parts: parts, startedAt: Date())
+        let server = try APIServer(
+            configuration: api,
+            services: parts.services(engine: status),
+            logger: logger,
+            onListening: { port in
+                let host = configuration.host.contains(":") ? "[\(configuration.host)]" : configuration.host
+                onReady("http://\(host):\(port)")
+            }
+        )
+        let services: [any Service] = [
+            BackgroundService("log", logger) { await parts.log.run() },
+            BackgroundService("tables", logger) { try await parts.lake.run() },
+            BackgroundService("telemetry", logger) { await parts.telemetry.run() },
+            BackgroundService("processor meter", logger) { await parts.meter.run() },
+            parts.gateway,
+            DrainingService(
+                "pipelines",
+                run: { await parts.pipelines.run() },
+                drain: { await parts.pipelines.drainAll() }
+            ),
+            BackgroundService("triggers", logger) { try await parts.triggers.run() },
+            ResumingService(parts.pipelineService, logger),
+            server,
+        ]
+        let group = ServiceGroup(
+            configuration: ServiceGroupConfiguration(
+                services: services.map {
+                    .init(service: $0, successTerminationBehavior: .ignore, failureTerminationBehavior: .gracefullyShutdownGroup)
+                },
+                gracefulShutdownSignals: [.sigterm, .sigint],
+                logger: logger
+            ).limited()
+        )
+        try await group.run()
+    }
+
+    /// What workers of an engine that was killed left behind: sockets, secrets laid out as files, half exports.
+    private static func clearLeftovers(_ layout: DataLayout) {
+        for folder in [layout.temporary, layout.sockets] {
+            for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? [] {
+                try? FileManager.default.removeItem(atPath: "\(folder)/\(name)")  // The next start tries again.
+            }
+        }
+    }
+}
+
+extension ServiceGroupConfiguration {
+    fileprivate func limited() -> Self {
+        var limited = self
+        limited.maximumGracefulShutdownDuration = .seconds(30)
+        limited.maximumCancellationDuration = .seconds(10)
+        return limited
+    }
+}

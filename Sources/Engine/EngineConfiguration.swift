@@ -1,0 +1,96 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import Configuration
+import Foundation
+import MartletCore
+import SystemPackage
+
+/// Every setting of the engine, with its default; docs/operations.md lists them.
+///
+/// Read in this order, later ones winning: defaults, the YAML file, `MARTLET_*` variables, flags.
+package struct EngineConfiguration: Sendable {
+    package var dataDirectory = "./martlet-data"
+    package var host = "127.0.0.1"
+    package var port = 8070
+    /// Required as soon as `host` is not loopback.
+    package var token: String?
+    /// First part of event types and sources.
+    package var authority = "vastdata.com"
+    /// First part of event subjects.
+    package var broker = "martlet"
+    package var defaultTopic = "events"
+    package var deadLetterTopic = "dead-letters"
+    /// Virtual environment whose `pip` builds functions and whose DuckDB is used; found beside the program where not set.
+    package var pythonEnvironment: String?
+    /// Folder with the `martlet` Python package; found beside the program where not set.
+    package var pythonSDK: String?
+    /// DuckDB library to use instead of the one found.
+    package var duckDBLibrary: String?
+    package var installsSystemPackages = false
+    package var telemetryRetentionDays = 7
+    package var tableMemoryBytes = 512 << 20
+    package var logLevel = "info"
+
+    package init() {}
+
+    /// Reads the configuration.
+    ///
+    /// - Parameters:
+    ///   - file: Path of a YAML file, or nil for `MARTLET_CONFIG` or none.
+    ///   - flags: What the command line says, by the keys of the file.
+    /// - Throws: `ServiceError` naming the file or key at fault.
+    package static func load(file: String?, flags: [String: String]) async throws -> EngineConfiguration {
+        let environment = EnvironmentVariablesProvider()
+        var providers: [any ConfigProvider] = [
+            InMemoryProvider(
+                name: "flags",
+                values: Dictionary(
+                    uniqueKeysWithValues: flags.map { key, value in
+                        (AbsoluteConfigKey(key.split(separator: ".").map(String.init)), ConfigValue(.string(value), isSecret: false))
+                    }
+                )
+            ), environment.prefixKeys(with: "martlet"),
+        ]
+        if let file = file ?? ProcessInfo.processInfo.environment["MARTLET_CONFIG"] {
+            do {
+                providers.append(try await FileProvider<YAMLSnapshot>(filePath: FilePath(file)))
+            } catch {
+                throw ServiceError(
+                    .failedPrecondition,
+                    "the configuration file \(file) cannot be read: \(error)",
+                    fix: "mend the file, or start without --config"
+                )
+            }
+        }
+        return try EngineConfiguration(ConfigReader(providers: providers))
+    }
+
+    private init(_ reader: ConfigReader) throws {
+        dataDirectory = reader.string(forKey: "data.dir", default: dataDirectory)
+        host = reader.string(forKey: "http.host", default: host)
+        port = try Self.integer(reader, "http.port", default: port)
+        token = reader.string(forKey: "token", isSecret: true)
+        authority = reader.string(forKey: "events.authority", default: authority)
+        broker = reader.string(forKey: "events.broker", default: broker)
+        defaultTopic = reader.string(forKey: "topics.default", default: defaultTopic)
+        deadLetterTopic = reader.string(forKey: "topics.dead-letter", default: deadLetterTopic)
+        pythonEnvironment = reader.string(forKey: "python.environment")
+        pythonSDK = reader.string(forKey: "python.sdk")
+        duckDBLibrary = reader.string(forKey: "duckdb.library")
+        installsSystemPackages = reader.string(forKey: "functions.install-system-packages", default: "false") == "true"
+        telemetryRetentionDays = try Self.integer(reader, "telemetry.retention-days", default: telemetryRetentionDays)
+        tableMemoryBytes = try Self.integer(reader, "tables.memory-mib", default: tableMemoryBytes >> 20) << 20
+        logLevel = reader.string(forKey: "log.level", default: logLevel)
+    }
+
+    private static func integer(_ reader: ConfigReader, _ key: String, default value: Int) throws -> Int {
+        let name = ConfigKey(key.split(separator: ".").map(String.init))
+        if let number = reader.int(forKey: name) { return number }
+        guard let text = reader.string(forKey: name) else { return value }
+        guard let number = Int(text), number >= 0 else {
+            throw ServiceError.invalid(field: key, "'\(text)' is not a whole number", fix: "write for example \(value)")
+        }
+        return number
+    }
+}

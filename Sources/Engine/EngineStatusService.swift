@@ -1,0 +1,33 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import API
+import DuckDB
+import EventLog
+import Foundation
+import MartletCore
+
+/// What the engine says about itself.
+struct EngineStatusService: EngineServices {
+    let parts: EngineParts
+    let startedAt: Date
+
+    func status() async -> EngineStatus {
+        let found = parts.log.damage()
+        return EngineStatus(
+            version: Engine.version,
+            duckdbVersion: parts.library.version,
+            startedAt: startedAt,
+            dataDirectory: parts.layout.root,
+            damage: found.map { report in
+                EngineStatus.Damage(
+                    what: "topic \(report.topic), partition \(report.partition), offsets \(report.offsets)",
+                    path: report.file,
+                    message: report.reason
+                )
+            }
+        )
+    }
+
+    func obstacles() async -> [String] { [] }
+}

@@ -1,0 +1,115 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import Documents
+import Foundation
+import Functions
+import Glibc
+import MartletCore
+
+/// Runs one function on this machine without an engine: builds its environment, then becomes the worker.
+package struct LocalFunction: Sendable {
+    /// What to run and where to serve it.
+    package struct Request: Sendable {
+        package var name: String
+        package var folder: String
+        package var handler: String
+        /// File with `envs` and `secrets`.
+        package var config: String?
+        package var port: Int
+        package var logLevel: String
+        package var detach: Bool
+
+        package init(
+            name: String,
+            folder: String,
+            handler: String,
+            config: String?,
+            port: Int,
+            logLevel: String,
+            detach: Bool
+        ) {
+            self.name = name
+            self.folder = folder
+            self.handler = handler
+            self.config = config
+            self.port = port
+            self.logLevel = logLevel
+            self.detach = detach
+        }
+    }
+
+    private let request: Request
+
+    package init(_ request: Request) {
+        self.request = request
+    }
+
+    /// Serves the function on loopback until it ends, or returns at once where detached.
+    ///
+    /// - Returns: The exit code.
+    /// - Throws: `ServiceError` where it cannot be built or its configuration cannot be read.
+    package func serve() async throws -> Int32 {
+        let settings = try await EngineConfiguration.load(file: nil, flags: [:])
+        let python = try PythonRuntime(environment: settings.pythonEnvironment, sdk: settings.pythonSDK)
+        let cache = ProcessInfo.processInfo.environment["XDG_CACHE_HOME"] ?? NSHomeDirectory() + "/.cache"
+        let builder = BundleBuilder(
+            FunctionSettings(root: cache + "/martlet/functions", python: python.python, runtimePaths: python.paths)
+        )
+        let archive = try FunctionFolder.archive(request.folder)
+        let bundle = try await builder.build(
+            BundleBuilder.Request(archive: archive, name: request.name, tag: "localrun", handler: request.handler)
+        ) { line in
+            FileHandle.standardError.write(Data((line + "\n").utf8))
+        }
+        let launch = try builder.store.launch(bundle.digest)
+        var environment = ProcessInfo.processInfo.environment
+        for name in launch.removedVariables { environment[name] = nil }
+        for (name, value) in launch.environment { environment[name] = value }
+        let folder = URL(fileURLWithPath: request.folder).standardizedFileURL.path
+        environment["MARTLET_APP_PATH"] = folder
+        environment["MARTLET_LOCALRUN_CONFIG"] = try configuration()
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: launch.executable)
+        process.arguments = [
+            "-m", "martlet.localrun", "--app-path", folder, "--handler", request.handler, "--port", String(request.port), "--log-level",
+            request.logLevel,
+        ]
+        process.environment = environment
+        process.currentDirectoryURL = URL(fileURLWithPath: folder)
+        if request.detach {
+            process.standardInput = FileHandle.nullDevice
+            process.standardOutput = FileHandle.nullDevice
+        }
+        return try await run(process)
+    }
+
+    /// The configuration file as JSON; nil where there is none, which the worker warns about.
+    private func configuration() throws -> String? {
+        let path = request.config ?? request.folder + "/config.yaml"
+        guard let data = FileManager.default.contents(atPath: path) else {
+            if request.config != nil {
+                FileHandle.standardError.write(Data("no configuration file \(path); going on without\n".utf8))
+            }
+            return nil
+        }
+        return try DocumentParser.parse(Array(data), contentType: nil).value.text
+    }
+
+    private func run(_ process: Process) async throws -> Int32 {
+        if request.detach {
+            try process.run()
+            FileHandle.standardOutput.write(Data("\(request.name) runs as process \(process.processIdentifier) on port \(request.port)\n".utf8))
+            return 0
+        }
+        // The worker is in the same process group, so Ctrl-C reaches it; this process only waits for it.
+        signal(SIGINT, SIG_IGN)
+        return try await withCheckedThrowingContinuation { continuation in
+            process.terminationHandler = { ended in
+                let isInterrupt = ended.terminationReason == .uncaughtSignal && ended.terminationStatus == SIGINT
+                continuation.resume(returning: isInterrupt ? 0 : ended.terminationStatus)
+            }
+            do { try process.run() } catch { continuation.resume(throwing: error) }
+        }
+    }
+}

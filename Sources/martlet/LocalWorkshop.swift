@@ -1,0 +1,31 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import CommandLine
+import Engine
+import Functions
+
+/// What the command line does with function folders on this machine.
+struct LocalWorkshop: FunctionWorkshop {
+    func scaffold(name: String, folder: String, handler: String, force: Bool) throws -> [String] {
+        try FunctionScaffold.write(runtime: "python-pip", name: name, to: folder, handler: handler, force: force)
+    }
+
+    func archive(folder: String) throws -> [UInt8] {
+        try FunctionFolder.archive(folder)
+    }
+
+    func localRun(_ run: LocalRun) async throws -> Int32 {
+        try await LocalFunction(
+            LocalFunction.Request(
+                name: run.name,
+                folder: run.folder,
+                handler: run.handler,
+                config: run.config,
+                port: run.port,
+                logLevel: run.logLevel,
+                detach: run.detach
+            )
+        ).serve()
+    }
+}
