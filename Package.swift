@@ -69,12 +69,15 @@ let package = Package(
         .target(
             name: "Pipelines",
             dependencies: [
-                "Catalog", "Documents", "EventLog", "KafkaCodec", "MartletCore", "Workers", collections, heap, logging, nioCore,
+                "Catalog", "Documents", "EventLog", "KafkaCodec", "MartletCore", "Workers", collections, heap, logging,
+                nioCore,
             ]
         ),
         .target(
             name: "API",
-            dependencies: ["MartletCore", hummingbird, hummingbirdCore, httpTypes, logging, nioCore, nioHTTP1, nioPosix, lifecycle],
+            dependencies: [
+                "MartletCore", hummingbird, hummingbirdCore, httpTypes, logging, nioCore, nioHTTP1, nioPosix, lifecycle,
+            ],
             path: "Sources/API/REST"
         ),
         .target(
@@ -85,8 +88,10 @@ let package = Package(
         .target(
             name: "Engine",
             dependencies: [
-                "API", "Catalog", "Documents", "DuckDB", "EventLog", "Functions", "KafkaCodec", "Lake", "MartletCore", "Pipelines",
-                "Telemetry", "Topics", "Triggers", "WorkerGateway", "Workers", configuration, lifecycle, logging, nioPosix, signals, system,
+                "API", "Catalog", "Documents", "DuckDB", "EventLog", "Functions", "KafkaCodec", "Lake", "MartletCore",
+                "Pipelines",
+                "Telemetry", "Topics", "Triggers", "WorkerGateway", "Workers", configuration, lifecycle, logging,
+                nioPosix, signals, system,
             ]
         ),
         .target(
@@ -94,8 +99,57 @@ let package = Package(
             dependencies: ["MartletCore", arguments, httpClient, nioCore, nioHTTP1, nioPosix, yaml]
         ),
         .executableTarget(
+            name: "eventlog-crash-writer",
+            dependencies: ["EventLog", "KafkaCodec", logging],
+            path: "Sources/EventLogCrashWriter"
+        ),
+        .executableTarget(name: "LakeCrashWriter", dependencies: ["DuckDB", "Lake", "MartletCore", logging]),
+        .executableTarget(
+            name: "TriggersCrashWriter",
+            dependencies: ["Catalog", "EventLog", "KafkaCodec", "MartletCore", "Triggers", "Views", logging]
+        ),
+        .executableTarget(
             name: "martlet",
             dependencies: ["CommandLine", "Engine", "Functions", "MartletCore", arguments, logging]
+        ),
+        .testTarget(name: "MartletCoreTests", dependencies: ["MartletCore"]),
+        .testTarget(name: "DocumentsTests", dependencies: ["Documents", "MartletCore"]),
+        .testTarget(name: "KafkaCodecTests", dependencies: ["KafkaCodec"]),
+        .testTarget(name: "EventLogTests", dependencies: ["EventLog", "KafkaCodec", "eventlog-crash-writer", logging]),
+        .testTarget(name: "CatalogTests", dependencies: ["Catalog", "MartletCore"]),
+        .testTarget(name: "DuckDBTests", dependencies: ["DuckDB", "MartletCore"]),
+        .testTarget(name: "LakeTests", dependencies: ["DuckDB", "Lake", "LakeCrashWriter", "MartletCore", logging]),
+        .testTarget(name: "ViewsTests", dependencies: ["MartletCore", "Views"]),
+        .testTarget(
+            name: "TriggersTests",
+            dependencies: [
+                "Catalog", "Documents", "EventLog", "KafkaCodec", "MartletCore", "Triggers", "TriggersCrashWriter",
+                "Views", logging,
+            ]
+        ),
+        .testTarget(name: "FunctionsTests", dependencies: ["Catalog", "Documents", "Functions", "MartletCore"]),
+        .testTarget(
+            name: "PipelinesTests",
+            dependencies: ["Documents", "KafkaCodec", "MartletCore", "Pipelines", "Workers"]
+        ),
+        .testTarget(
+            name: "WorkersTests",
+            dependencies: ["MartletCore", "Workers", logging, nioCore, nioPosix]
+        ),
+        .testTarget(name: "TelemetryTests", dependencies: ["DuckDB", "MartletCore", "Telemetry", logging]),
+        .testTarget(
+            name: "EngineTests",
+            dependencies: ["Catalog", "DuckDB", "Engine", "EventLog", "Lake", "MartletCore"]
+        ),
+        .testTarget(
+            name: "APITests",
+            dependencies: [
+                "API", "Catalog", "Documents", "MartletCore", httpClient, logging, nioCore, nioHTTP1, lifecycle,
+            ]
+        ),
+        .testTarget(
+            name: "CommandLineTests",
+            dependencies: ["CommandLine", "MartletCore", "martlet", arguments, nioCore, nioHTTP1, nioPosix]
         ),
     ]
 )

@@ -44,14 +44,19 @@ package struct Engine: Sendable {
         let lock = try DataDirectoryLock(directory: layout.root)
         defer { lock.release() }
         Self.clearLeftovers(layout)
-        let parts = try await EngineParts.open(configuration, layout, logger)
+        let stores = try await EngineStores(configuration, layout, logger)
         do {
+            let parts = EngineParts(stores, configuration, layout, logger)
+            try await parts.topics.prepare(
+                defaultTopic: configuration.defaultTopic,
+                deadLetterTopic: configuration.deadLetterTopic
+            )
             try await serve(parts, onReady: onReady)
         } catch {
-            await parts.close()
+            await stores.close()
             throw error
         }
-        await parts.close()
+        await stores.close()
     }
 
     private func serve(_ parts: EngineParts, onReady: @escaping @Sendable (_ address: String) -> Void) async throws {
@@ -72,9 +77,9 @@ package struct Engine: Sendable {
             }
         )
         let services: [any Service] = [
-            BackgroundService("log", logger) { await parts.log.run() },
-            BackgroundService("tables", logger) { try await parts.lake.run() },
-            BackgroundService("telemetry", logger) { await parts.telemetry.run() },
+            BackgroundService("log", logger) { await parts.stores.log.run() },
+            BackgroundService("tables", logger) { try await parts.stores.lake.run() },
+            BackgroundService("telemetry", logger) { await parts.stores.telemetry.run() },
             BackgroundService("processor meter", logger) { await parts.meter.run() },
             parts.gateway,
             DrainingService(
@@ -89,7 +94,11 @@ package struct Engine: Sendable {
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
                 services: services.map {
-                    .init(service: $0, successTerminationBehavior: .ignore, failureTerminationBehavior: .gracefullyShutdownGroup)
+                    .init(
+                        service: $0,
+                        successTerminationBehavior: .ignore,
+                        failureTerminationBehavior: .gracefullyShutdownGroup
+                    )
                 },
                 gracefulShutdownSignals: [.sigterm, .sigint],
                 logger: logger

@@ -39,6 +39,7 @@ package struct EngineConfiguration: Sendable {
     /// - Parameters:
     ///   - file: Path of a YAML file, or nil for `MARTLET_CONFIG` or none.
     ///   - flags: What the command line says, by the keys of the file.
+    /// - Returns: The settings.
     /// - Throws: `ServiceError` naming the file or key at fault.
     package static func load(file: String?, flags: [String: String]) async throws -> EngineConfiguration {
         let environment = EnvironmentVariablesProvider()
@@ -47,7 +48,10 @@ package struct EngineConfiguration: Sendable {
                 name: "flags",
                 values: Dictionary(
                     uniqueKeysWithValues: flags.map { key, value in
-                        (AbsoluteConfigKey(key.split(separator: ".").map(String.init)), ConfigValue(.string(value), isSecret: false))
+                        (
+                            AbsoluteConfigKey(key.split(separator: ".").map(String.init)),
+                            ConfigValue(.string(value), isSecret: false)
+                        )
                     }
                 )
             ), environment.prefixKeys(with: "martlet"),

@@ -52,7 +52,11 @@ struct EngineGateway: GatewayServices {
             return Record(event: event, key: event[extension: "partitionkey"].map { Array($0.utf8) }, timestamp: now)
         }
         guard !topic.hasPrefix("__") else {
-            throw ServiceError.invalid(field: "topic", "'\(topic.prefix(60))' is one of the engine's own", fix: "emit to a topic of yours")
+            throw ServiceError.invalid(
+                field: "topic",
+                "'\(topic.prefix(60))' is one of the engine's own",
+                fix: "emit to a topic of yours"
+            )
         }
         do { return try await producer.send(records, topic: topic).count } catch { throw error.asServiceError }
     }
@@ -74,7 +78,9 @@ struct EngineGateway: GatewayServices {
         error: String?,
         _ result: TableCommitResult?
     ) {
-        guard let header = transaction.traceparent, let trace = TraceContext(traceparent: Array(header.utf8)) else { return }
+        guard let header = transaction.traceparent, let trace = TraceContext(traceparent: Array(header.utf8)) else {
+            return
+        }
         var span = SpanRecord(
             traceId: trace.traceID,
             spanId: TraceContext.text(UInt64.random(in: 1 ... .max)),
@@ -89,7 +95,8 @@ struct EngineGateway: GatewayServices {
             function: worker.function
         )
         for table in result?.tables ?? [] {
-            span.attributes["martlet.table.\(table.name)"] = "\(table.counts.upserted) upserted, \(table.counts.deleted) deleted"
+            span.attributes["martlet.table.\(table.name)"] =
+                "\(table.counts.upserted) upserted, \(table.counts.deleted) deleted"
         }
         telemetry.record(spans: [span])
     }

@@ -13,10 +13,10 @@ struct EngineStatusService: EngineServices {
     let startedAt: Date
 
     func status() async -> EngineStatus {
-        let found = parts.log.damage()
+        let found = parts.stores.log.damage()
         return EngineStatus(
             version: Engine.version,
-            duckdbVersion: parts.library.version,
+            duckdbVersion: parts.stores.library.version,
             startedAt: startedAt,
             dataDirectory: parts.layout.root,
             damage: found.map { report in

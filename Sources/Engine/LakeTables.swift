@@ -30,7 +30,8 @@ struct LakeTables: TableServices {
     }
 
     func export(_ name: String, format: TableFormat) async throws -> String {
-        let path = "\(temporaryDirectory)/export-\(String(UInt64.random(in: .min ... .max), radix: 36)).\(format.rawValue)"
+        let path =
+            "\(temporaryDirectory)/export-\(String(UInt64.random(in: .min ... .max), radix: 36)).\(format.rawValue)"
         return try await mapped {
             _ = try await lake.export(name, format: format == .parquet ? .parquet : .csv, to: path)
             return path
@@ -50,7 +51,9 @@ struct LakeTables: TableServices {
     }
 
     private func mapped<T>(_ body: () async throws -> T) async throws -> T {
-        do { return try await body() } catch is CancellationError { throw CancellationError() } catch { throw error.asServiceError }
+        do { return try await body() } catch is CancellationError { throw CancellationError() } catch {
+            throw error.asServiceError
+        }
     }
 
     private static func describe(_ table: Lake.TableDescription) -> MartletCore.TableDescription {

@@ -72,7 +72,8 @@ package struct LocalFunction: Sendable {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: launch.executable)
         process.arguments = [
-            "-m", "martlet.localrun", "--app-path", folder, "--handler", request.handler, "--port", String(request.port), "--log-level",
+            "-m", "martlet.localrun", "--app-path", folder, "--handler", request.handler, "--port",
+            String(request.port), "--log-level",
             request.logLevel,
         ]
         process.environment = environment
@@ -99,7 +100,9 @@ package struct LocalFunction: Sendable {
     private func run(_ process: Process) async throws -> Int32 {
         if request.detach {
             try process.run()
-            FileHandle.standardOutput.write(Data("\(request.name) runs as process \(process.processIdentifier) on port \(request.port)\n".utf8))
+            FileHandle.standardOutput.write(
+                Data("\(request.name) runs as process \(process.processIdentifier) on port \(request.port)\n".utf8)
+            )
             return 0
         }
         // The worker is in the same process group, so Ctrl-C reaches it; this process only waits for it.

@@ -12,7 +12,8 @@ import Workers
 /// Describes worker processes: bundle, environment, secrets laid out as files, socket and token.
 struct ProcessWorkerLauncher: WorkerLauncher {
     /// Variables of the engine's own environment that functions may see.
-    private static let inherited = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY",
+    private static let inherited = [
+        "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY",
         "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
     ]
 
@@ -69,7 +70,11 @@ struct ProcessWorkerLauncher: WorkerLauncher {
         let downstream = plan.downstream.sorted { $0.key < $1.key }.map { name, labels in
             JSONObject.Member(
                 key: name,
-                value: .object(JSONObject(members: labels.sorted { $0.key < $1.key }.map { .init(key: $0.key, value: .string($0.value)) }))
+                value: .object(
+                    JSONObject(
+                        members: labels.sorted { $0.key < $1.key }.map { .init(key: $0.key, value: .string($0.value)) }
+                    )
+                )
             )
         }
         return JSONValue.object(
@@ -102,9 +107,17 @@ struct ProcessWorkerLauncher: WorkerLauncher {
             for (key, value) in entries {
                 guard !key.contains("/"), key != ".", key != ".." else { continue }
                 let path = "\(directory)/\(key)"
-                guard FileManager.default.createFile(atPath: path, contents: Data(value.utf8), attributes: [.posixPermissions: 0o600])
+                guard
+                    FileManager.default.createFile(
+                        atPath: path,
+                        contents: Data(value.utf8),
+                        attributes: [.posixPermissions: 0o600]
+                    )
                 else {
-                    throw ServiceError(.unavailable, "the secret '\(name)' cannot be laid out at \(path): \(String(cString: strerror(errno)))")
+                    throw ServiceError(
+                        .unavailable,
+                        "the secret '\(name)' cannot be laid out at \(path): \(String(cString: strerror(errno)))"
+                    )
                 }
             }
         }

@@ -26,7 +26,8 @@ final class ProcessorMeter: Sendable {
     }
 
     private func measure() {
-        guard let text = try? String(contentsOfFile: "/proc/stat", encoding: .utf8), let line = text.split(separator: "\n").first
+        guard let text = try? String(contentsOfFile: "/proc/stat", encoding: .utf8),
+            let line = text.split(separator: "\n").first
         else { return }
         let fields = line.split(separator: " ").dropFirst().compactMap { UInt64($0) }
         guard fields.count > 4 else { return }

@@ -18,13 +18,17 @@ struct PythonRuntime: Sendable {
     /// - Throws: `ServiceError` `.failedPrecondition` naming what was looked for.
     init(environment: String?, sdk: String?) throws {
         let roots = Self.roots()
-        let environments = environment.map { [$0] }
+        let environments =
+            environment.map { [$0] }
             ?? (roots.map { $0 + "/.venv" } + [ProcessInfo.processInfo.environment["VIRTUAL_ENV"]].compactMap(\.self))
-        guard let found = environments.first(where: { FileManager.default.isExecutableFile(atPath: $0 + "/bin/python") }) else {
+        guard
+            let found = environments.first(where: { FileManager.default.isExecutableFile(atPath: $0 + "/bin/python") })
+        else {
             throw ServiceError(
                 .failedPrecondition,
                 "no Python environment found; looked for bin/python in \(environments.joined(separator: ", "))",
-                fix: "run 'make setup', or set python.environment (MARTLET_PYTHON_ENVIRONMENT) to a virtual environment made from requirements.txt"
+                fix:
+                    "run 'make setup', or set python.environment (MARTLET_PYTHON_ENVIRONMENT) to a virtual environment made from requirements.txt"
             )
         }
         python = found + "/bin/python"

@@ -24,7 +24,8 @@ extension Error {
 extension LakeError {
     fileprivate var serviceCode: ServiceError.Code {
         switch code {
-        case .malformedTransaction, .invalidName, .typeConflict, .keyMismatch, .invalidKey, .unknownColumn, .invalidSQL: .invalid
+        case .malformedTransaction, .invalidName, .typeConflict, .keyMismatch, .invalidKey, .unknownColumn, .invalidSQL:
+            .invalid
         case .tooLarge: .tooLarge
         case .unknownTable: .notFound
         case .readOnly: .forbidden

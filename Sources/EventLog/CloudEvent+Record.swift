@@ -1,7 +1,6 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
-#if canImport(MartletCore)
 package import KafkaCodec
 package import MartletCore
 
@@ -141,4 +140,3 @@ extension CloudEvent {
         return bytes
     }
 }
-#endif

@@ -25,7 +25,11 @@ package struct DeadLetterService: DeadLetterServices {
         var before = Int64.max
         if let cursor {
             guard let offset = Int64(cursor), offset >= 0 else {
-                throw ServiceError.invalid(field: "cursor", "'\(cursor.prefix(40))' is not a cursor of this list", fix: "leave it out to start over")
+                throw ServiceError.invalid(
+                    field: "cursor",
+                    "'\(cursor.prefix(40))' is not a cursor of this list",
+                    fix: "leave it out to start over"
+                )
             }
             before = offset
         }
@@ -89,7 +93,9 @@ package struct DeadLetterService: DeadLetterServices {
         }
         for (topic, records) in byTopic { _ = try await services.producer.send(records, topic: topic) }
         let now = Timestamp.format(microseconds: Timestamp.nowMicroseconds())
-        try await catalog.state.set(Dictionary(uniqueKeysWithValues: Set(wanted).map { (Self.redrivenKey + $0, Optional(now)) }))
+        try await catalog.state.set(
+            Dictionary(uniqueKeysWithValues: Set(wanted).map { (Self.redrivenKey + $0, Optional(now)) })
+        )
         return wanted.count
     }
 

@@ -150,7 +150,9 @@ package final class PipelineRuntime: Sendable {
     }
 
     private func prepareTopics(_ plans: [DeploymentPlan]) async throws {
-        let names = plans.compactMap(\.outputTopic) + plans.prefix(1).map { PlanBuilder.redriveTopic(pipelineGuid: $0.pipelineGuid) }
+        let names =
+            plans.compactMap(\.outputTopic)
+            + plans.prefix(1).map { PlanBuilder.redriveTopic(pipelineGuid: $0.pipelineGuid) }
         for name in names where try await services.log.topic(name) == nil {
             try await services.log.createTopic(name, partitions: Self.outputPartitions, settings: TopicSettings())
         }

@@ -31,7 +31,10 @@ package struct PipelineService: PipelineServices {
                 try await runtime.resume(plans, guid: pipeline.guid)
                 if pipeline.spec.status != .ready { _ = try await set(pipeline.guid, .ready, reason: Self.readyReason) }
             } catch {
-                logger.error("pipeline cannot be resumed", metadata: ["pipeline": "\(pipeline.name)", "error": "\(error)"])
+                logger.error(
+                    "pipeline cannot be resumed",
+                    metadata: ["pipeline": "\(pipeline.name)", "error": "\(error)"]
+                )
                 _ = try await set(pipeline.guid, .failure, reason: "cannot be resumed: \(error)")
             }
         }
@@ -75,7 +78,9 @@ package struct PipelineService: PipelineServices {
         let stored = try await catalog.transaction(dryRun: dryRun) { tx in
             let old = try tx.get(PipelineSpec.self, id)
             let revisions = try tx.pipelineRevisions(pipelineGuid: old.guid)
-            let isSame = revisions.last { $0.spec.revisionNumber == old.spec.lastRevisionNumber }?.spec.manifest == graph.manifest
+            let isSame =
+                revisions.last { $0.spec.revisionNumber == old.spec.lastRevisionNumber }?.spec.manifest
+                == graph.manifest
             let deployed = revisions.first { $0.spec.revisionNumber == old.spec.deployedRevisionNumber }
             let pipeline = try tx.update(PipelineSpec.self, id) { pipeline in
                 if let name = read.name { pipeline.metadata.name = name }
@@ -251,7 +256,9 @@ package struct PipelineService: PipelineServices {
         )
     }
 
-    private func revision(_ pipeline: Resource<PipelineSpec>, _ number: Int) async throws -> Resource<PipelineRevisionSpec> {
+    private func revision(_ pipeline: Resource<PipelineSpec>, _ number: Int) async throws -> Resource<
+        PipelineRevisionSpec
+    > {
         guard let found = try await catalog.pipelineRevisions.find(pipelineGuid: pipeline.guid, number: number) else {
             throw ServiceError(
                 .notFound,
@@ -262,7 +269,9 @@ package struct PipelineService: PipelineServices {
         return found
     }
 
-    private func set(_ guid: String, _ status: PipelineSpec.Status, reason: String?) async throws -> Resource<PipelineSpec> {
+    private func set(_ guid: String, _ status: PipelineSpec.Status, reason: String?) async throws -> Resource<
+        PipelineSpec
+    > {
         try await catalog.pipelines.update(guid) { pipeline in
             pipeline.spec.status = status
             pipeline.spec.reason = reason
@@ -272,7 +281,11 @@ package struct PipelineService: PipelineServices {
     private func deployFailed(_ pipeline: Resource<PipelineSpec>, _ number: Int, _ error: any Error) async throws {
         let why = (error as? ServiceError)?.message ?? "\(error)"
         if let running = pipeline.spec.deployedRevisionNumber, pipeline.spec.status == .ready {
-            _ = try await set(pipeline.guid, .ready, reason: "Revision \(running) still runs; deploying revision \(number) failed: \(why)")
+            _ = try await set(
+                pipeline.guid,
+                .ready,
+                reason: "Revision \(running) still runs; deploying revision \(number) failed: \(why)"
+            )
         } else {
             _ = try await set(pipeline.guid, .failure, reason: why)
         }

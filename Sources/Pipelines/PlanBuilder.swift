@@ -39,8 +39,11 @@ struct PlanBuilder {
                     deployment: deployment,
                     revision: revision.spec.revisionNumber,
                     bundleDigest: revision.spec.bundleDigest,
-                    environment: manifest.environmentVariables.filter { !own.contains($0.name) } + deployment.environmentVariables,
-                    secrets: (manifest.secrets + deployment.secrets).reduce(into: []) { if !$0.contains($1) { $0.append($1) } },
+                    environment: manifest.environmentVariables.filter { !own.contains($0.name) }
+                        + deployment.environmentVariables,
+                    secrets: (manifest.secrets + deployment.secrets).reduce(into: []) {
+                        if !$0.contains($1) { $0.append($1) }
+                    },
                     inputs: try await inputs(of: deployment, pipeline, graph),
                     outputTopic: outgoing.isEmpty
                         ? nil : Self.outputTopic(pipelineGuid: pipeline.guid, deployment: deployment.name),
@@ -51,9 +54,12 @@ struct PlanBuilder {
         return plans
     }
 
-    private func revision(of deployment: PipelineManifest.FunctionDeployment) async throws -> Resource<FunctionRevisionSpec> {
+    private func revision(of deployment: PipelineManifest.FunctionDeployment) async throws -> Resource<
+        FunctionRevisionSpec
+    > {
         let function = try await catalog.functions.get(deployment.function)
-        let number = deployment.revision ?? function.spec.defaultRevisionNumber ?? function.spec.lastPublishedRevisionNumber
+        let number =
+            deployment.revision ?? function.spec.defaultRevisionNumber ?? function.spec.lastPublishedRevisionNumber
         guard let number else {
             throw ServiceError(
                 .failedPrecondition,
@@ -61,7 +67,8 @@ struct PlanBuilder {
                 fix: "publish one with: martlet functions publish \(function.name)"
             )
         }
-        guard let revision = try await catalog.functionRevisions.find(functionGuid: function.guid, number: number) else {
+        guard let revision = try await catalog.functionRevisions.find(functionGuid: function.guid, number: number)
+        else {
             throw ServiceError(
                 .notFound,
                 "function '\(function.name)' has no revision \(number), which deployment '\(deployment.name)' asks for",
@@ -138,6 +145,8 @@ struct PlanBuilder {
     }
 
     private static func topicSafe(_ name: String) -> String {
-        String(name.map { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "-" || $0 == "_" || $0 == ".") ? $0 : "_" })
+        String(
+            name.map { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "-" || $0 == "_" || $0 == ".") ? $0 : "_" }
+        )
     }
 }

@@ -22,7 +22,8 @@ package enum OTLPDecoder {
     /// Spans of an `ExportTraceServiceRequest`.
     package static func spans(_ body: JSONValue, from origin: Origin) -> [SpanRecord] {
         entries(body, "resourceSpans", "scopeSpans", "spans").compactMap { _, span in
-            guard let traceID = identifier(span["traceId"], digits: 32), let spanID = identifier(span["spanId"], digits: 16),
+            guard let traceID = identifier(span["traceId"], digits: 32),
+                let spanID = identifier(span["spanId"], digits: 16),
                 let start = micros(span["startTimeUnixNano"]), let end = micros(span["endTimeUnixNano"])
             else { return nil }
             var record = SpanRecord(
@@ -126,7 +127,8 @@ package enum OTLPDecoder {
 
     private static func identifier(_ value: JSONValue?, digits: Int) -> String? {
         guard let text = value?.stringValue?.lowercased(), text.utf8.count == digits,
-            text.utf8.allSatisfy({ (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }), text.contains(where: { $0 != "0" })
+            text.utf8.allSatisfy({ (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }),
+            text.contains(where: { $0 != "0" })
         else { return nil }
         return text
     }

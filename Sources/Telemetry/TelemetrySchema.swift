@@ -26,11 +26,13 @@ enum TelemetrySchema {
         .bigint, .bigint, .varchar, .varchar, .varchar, .varchar, .varchar, .varchar, .varchar,
     ]
     static let spanColumns = [
-        "trace_id", "span_id", "parent_span_id", "name", "kind", "start", "duration", "status", "status_message", "pipeline",
+        "trace_id", "span_id", "parent_span_id", "name", "kind", "start", "duration", "status", "status_message",
+        "pipeline",
         "function", "event_id", "event_type", "attributes", "events",
     ]
     static let spanTypes: [ColumnType] = [
-        .varchar, .varchar, .varchar, .varchar, .varchar, .bigint, .bigint, .varchar, .varchar, .varchar, .varchar, .varchar,
+        .varchar, .varchar, .varchar, .varchar, .varchar, .bigint, .bigint, .varchar, .varchar, .varchar, .varchar,
+        .varchar,
         .varchar, .varchar, .varchar,
     ]
     static let metricColumns = [

@@ -28,7 +28,11 @@ extension TelemetryStore: TelemetryServices {
         if let scope = query.scope { conditions.add("scope = ?", .string(try Self.scope(scope))) }
         if let cursor = query.cursor {
             guard let number = Int64(cursor) else {
-                throw ServiceError.invalid(field: "cursor", "'\(cursor.prefix(40))' is not a cursor of this list", fix: "leave it out to start over")
+                throw ServiceError.invalid(
+                    field: "cursor",
+                    "'\(cursor.prefix(40))' is not a cursor of this list",
+                    fix: "leave it out to start over"
+                )
             }
             conditions.add("number > ?", .int(number))
         }
@@ -58,7 +62,11 @@ extension TelemetryStore: TelemetryServices {
         having.add("max(CASE WHEN event_type = ? THEN 1 ELSE 0 END) = 1", query.eventType)
         if let name = query.status?.uppercased() {
             guard ["UNSET", "OK", "ERROR"].contains(name) else {
-                throw ServiceError.invalid(field: "status", "'\(name.prefix(40))' is not a status", fix: "write UNSET, OK or ERROR")
+                throw ServiceError.invalid(
+                    field: "status",
+                    "'\(name.prefix(40))' is not a status",
+                    fix: "write UNSET, OK or ERROR"
+                )
             }
             having.add("\(Self.traceStatus) = ?", .string(name))
         }
@@ -98,7 +106,11 @@ extension TelemetryStore: TelemetryServices {
             [.string(traceID.lowercased())]
         )
         guard !rows.isEmpty else {
-            throw ServiceError(.notFound, "no trace '\(traceID.prefix(64))'", fix: "list recent ones with: martlet traces list --since 1h")
+            throw ServiceError(
+                .notFound,
+                "no trace '\(traceID.prefix(64))'",
+                fix: "list recent ones with: martlet traces list --since 1h"
+            )
         }
         var logs = LogQuery(limit: 10_000, ascending: true)
         logs.traceID = traceID.lowercased()
@@ -117,7 +129,11 @@ extension TelemetryStore: TelemetryServices {
         case "runtime", "vast-runtime": return "vast-runtime"
         case "engine": return "engine"
         default:
-            throw ServiceError.invalid(field: "scope", "'\(name.prefix(40))' is not a scope", fix: "write user, runtime or engine")
+            throw ServiceError.invalid(
+                field: "scope",
+                "'\(name.prefix(40))' is not a scope",
+                fix: "write user, runtime or engine"
+            )
         }
     }
 
@@ -169,7 +185,9 @@ extension TelemetryStore: TelemetryServices {
 
     private static func strings(_ value: JSONValue?) -> [String: String] {
         var all: [String: String] = [:]
-        for member in value?.objectValue?.members ?? [] { all[member.key] = member.value.stringValue ?? member.value.text }
+        for member in value?.objectValue?.members ?? [] {
+            all[member.key] = member.value.stringValue ?? member.value.text
+        }
         return all
     }
 

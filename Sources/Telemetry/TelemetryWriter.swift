@@ -31,7 +31,11 @@ final class TelemetryWriter {
     }
 
     private func append(_ table: String, _ names: [String], _ columns: [ColumnBuffer]) throws {
-        let appender = try Appender(connection: connection, table: table, columns: zip(names, columns.map(\.type)).map { (name: $0, type: $1) })
+        let appender = try Appender(
+            connection: connection,
+            table: table,
+            columns: zip(names, columns.map(\.type)).map { (name: $0, type: $1) }
+        )
         try appender.append(columns)
         try appender.flush()
     }
@@ -113,7 +117,9 @@ final class TelemetryWriter {
                     .init(key: "time", value: .int(Timestamp.microseconds(event.time))),
                     .init(
                         key: "attributes",
-                        value: .object(JSONObject(members: event.attributes.map { .init(key: $0.key, value: .string($0.value)) }))
+                        value: .object(
+                            JSONObject(members: event.attributes.map { .init(key: $0.key, value: .string($0.value)) })
+                        )
                     ),
                 ])
             )

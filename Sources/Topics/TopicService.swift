@@ -28,14 +28,19 @@ package struct TopicService: TopicServices {
             if try await catalog.topics.find(name) == nil {
                 _ = try await catalog.topics.create(
                     name: name,
-                    description: isDeadLetter ? "Events that could not be processed" : "Events of triggers without a topic of their own",
+                    description: isDeadLetter
+                        ? "Events that could not be processed" : "Events of triggers without a topic of their own",
                     owner: ResourceMetadata.Owner(name: "martlet"),
                     spec: TopicSpec(partitions: 1, isDefault: !isDeadLetter, isDeadLetter: isDeadLetter)
                 )
             }
         }
         for topic in try await catalog.topics.all() where try await log.topic(topic.name) == nil {
-            try await log.createTopic(topic.name, partitions: topic.spec.partitions, settings: Self.settings(topic.spec))
+            try await log.createTopic(
+                topic.name,
+                partitions: topic.spec.partitions,
+                settings: Self.settings(topic.spec)
+            )
         }
     }
 
@@ -51,7 +56,11 @@ package struct TopicService: TopicServices {
         guard let name else { throw ServiceError.invalid(field: "name", "is missing") }
         try ResourceName.check(name)
         guard !name.hasPrefix("__") else {
-            throw ServiceError.invalid(field: "name", "'\(name)' starts with '__'", fix: "names of that form are the engine's own")
+            throw ServiceError.invalid(
+                field: "name",
+                "'\(name)' starts with '__'",
+                fix: "names of that form are the engine's own"
+            )
         }
         let spec = TopicSpec(
             partitions: Int32(partitions ?? 1),
@@ -113,7 +122,11 @@ package struct TopicService: TopicServices {
             }
         }
         if !dryRun {
-            try await log.updateTopic(topic.name, settings: Self.settings(topic.spec), partitions: topic.spec.partitions)
+            try await log.updateTopic(
+                topic.name,
+                settings: Self.settings(topic.spec),
+                partitions: topic.spec.partitions
+            )
         }
         return topic
     }
@@ -159,7 +172,11 @@ package struct TopicService: TopicServices {
     }
 
     private static func retention(_ reader: DocumentReader) -> (milliseconds: Int64?, bytes: Int64?) {
-        let milliseconds = reader.int("retention_milliseconds", aliases: ["retention_ms", "retention.ms"], in: 1000...Int.max)
+        let milliseconds = reader.int(
+            "retention_milliseconds",
+            aliases: ["retention_ms", "retention.ms"],
+            in: 1000...Int.max
+        )
         let bytes = reader.int("retention_bytes", aliases: ["retention.bytes"], in: 1...Int.max)
         return (milliseconds.map(Int64.init), bytes.map(Int64.init))
     }

@@ -57,7 +57,8 @@ package struct ElementFilter: Sendable {
 
     private static func matches(_ text: String, _ filters: TriggerSpec.Filters) -> Bool {
         (filters.prefixes.isEmpty || filters.prefixes.contains { text.utf8.starts(with: $0.utf8) })
-            && (filters.suffixes.isEmpty || filters.suffixes.contains { text.utf8.reversed().starts(with: $0.utf8.reversed()) })
+            && (filters.suffixes.isEmpty
+                || filters.suffixes.contains { text.utf8.reversed().starts(with: $0.utf8.reversed()) })
     }
 }
 

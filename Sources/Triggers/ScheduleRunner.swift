@@ -49,12 +49,16 @@ final class ScheduleRunner: Sendable {
                     return
                 } catch {
                     if Task.isCancelled { return }
-                    context.board.set(trigger: trigger.guid, reason: "the schedule cannot fire and is tried again: \(error)")
+                    context.board.set(
+                        trigger: trigger.guid,
+                        reason: "the schedule cannot fire and is tried again: \(error)"
+                    )
                     context.logger.error(
                         "a schedule failed",
                         metadata: ["trigger": "\(trigger.name)", "error": "\(error)"]
                     )
-                    guard (try? await context.clock.sleep(micros: delay.micros)) != nil else { return }  // Only cancellation.
+                    // Only cancellation.
+                    guard (try? await context.clock.sleep(micros: delay.micros)) != nil else { return }
                     delay = min(delay * 2, context.settings.retryDelayMax)
                 }
             }
@@ -131,7 +135,13 @@ final class ScheduleRunner: Sendable {
 
     private func fire(_ micros: Int64, _ progress: inout Progress, _ schedule: CronSchedule) async throws {
         let seen = context.clock.nowMicros()
-        let event = Self.event(micros, trigger: trigger, schedule: schedule, settings: context.settings, nowMicros: seen)
+        let event = Self.event(
+            micros,
+            trigger: trigger,
+            schedule: schedule,
+            settings: context.settings,
+            nowMicros: seen
+        )
         let record = Record(event: event, key: Array(event.id.utf8), timestamp: seen / 1000)
         guard let position = try await context.producer.send([record], topic: trigger.topic).first else { return }
         progress.firedMicros = micros
@@ -196,9 +206,7 @@ final class ScheduleRunner: Sendable {
             try? JSONDecoder().decode(Progress.self, from: Data(text.utf8))
         }
         var progress: Progress
-        if let stored, stored.schedule == name, stored.topic == trigger.topic {
-            progress = stored
-        } else {
+        guard let stored, stored.schedule == name, stored.topic == trigger.topic else {
             let ends = try await context.tail.ends(trigger.topic)
             progress = Progress(
                 firedMicros: stored?.schedule == name ? stored?.firedMicros ?? 0 : trigger.updatedMicros,
@@ -209,6 +217,7 @@ final class ScheduleRunner: Sendable {
             try await save(progress)
             return progress
         }
+        progress = stored
         let from = Dictionary(progress.offsets.compactMap { key, value in Int32(key).map { ($0, value) } }) { $1 }
         var newest = progress.firedMicros
         let ends = try await context.tail.forEach(trigger.topic, trigger: trigger.guid, from: from) { event in

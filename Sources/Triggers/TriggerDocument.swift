@@ -51,8 +51,20 @@ struct TriggerDocument {
         if let broker = reader.object("broker", what: "a broker") { broker.ignore("type", "name", "url", "guid", "id") }
         // What existing files and answers carry besides; a trigger of this engine has one broker and one source.
         reader.ignore(
-            "broker_type", "broker_name", "broker_url", "source_types", "source_type", "id", "guid", "owner", "vrn", "status",
-            "reason", "created_at", "updated_at", "tenant_guid"
+            "broker_type",
+            "broker_name",
+            "broker_url",
+            "source_types",
+            "source_type",
+            "id",
+            "guid",
+            "owner",
+            "vrn",
+            "status",
+            "reason",
+            "created_at",
+            "updated_at",
+            "tenant_guid"
         )
         try reader.finish()
     }
@@ -159,7 +171,11 @@ struct TriggerDocument {
                     fix: "use 1 to 20 lower-case letters and digits, starting with a letter"
                 )
             } else if reserved.contains(name) {
-                reader.fail("\(field).\(name)", "events have an attribute '\(name)' of their own", fix: "choose another name")
+                reader.fail(
+                    "\(field).\(name)",
+                    "events have an attribute '\(name)' of their own",
+                    fix: "choose another name"
+                )
             } else if value.utf8.count > 4096 {
                 reader.fail("\(field).\(name)", "the value is longer than 4096 bytes", fix: "make it shorter")
             }

@@ -112,9 +112,15 @@ package final class TriggerRuntime: Sendable {
                     try await runner.install(own)
                 } catch {
                     for trigger in own {
-                        board.set(trigger: trigger.guid, reason: "the trigger could not be started and is tried again: \(error)")
+                        board.set(
+                            trigger: trigger.guid,
+                            reason: "the trigger could not be started and is tried again: \(error)"
+                        )
                     }
-                    context.logger.error("triggers of a view failed", metadata: ["view": "\(view.name)", "error": "\(error)"])
+                    context.logger.error(
+                        "triggers of a view failed",
+                        metadata: ["view": "\(view.name)", "error": "\(error)"]
+                    )
                     retryLater(&group)
                 }
             } else {
@@ -145,7 +151,8 @@ private final class RunnerSet {
     func stopGone(views current: [Resource<ViewSpec>], triggers: [ActiveTrigger]) -> [@Sendable () async -> Void] {
         var cleanups: [@Sendable () async -> Void] = []
         let context = context
-        for (guid, runner) in views where !current.contains(where: { $0.guid == guid && $0.spec.path == runner.view.spec.path }) {
+        for (guid, runner) in views
+        where !current.contains(where: { $0.guid == guid && $0.spec.path == runner.view.spec.path }) {
             views.removeValue(forKey: guid)
             runner.stopSignal.stop()
             cleanups.append {

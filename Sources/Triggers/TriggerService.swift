@@ -29,7 +29,12 @@ package struct TriggerService: TriggerServices {
     package func create(_ document: Document, by caller: Caller, dryRun: Bool) async throws -> Resource<TriggerSpec> {
         let written = try TriggerDocument(document)
         guard let name = written.name else {
-            throw ServiceError.invalid(field: "name", "missing field 'name' in a trigger", fix: "add 'name'", line: document.lines[""])
+            throw ServiceError.invalid(
+                field: "name",
+                "missing field 'name' in a trigger",
+                fix: "add 'name'",
+                line: document.lines[""]
+            )
         }
         try ResourceName.check(name)
         let topic: String
@@ -117,7 +122,11 @@ package struct TriggerService: TriggerServices {
         do {
             return try CronSchedule(cron, timeZone: spec.config.timeZone).next(after: now(), count: count)
         } catch {
-            throw ServiceError(.internal, "the schedule of trigger '\(id)' cannot be read: \(error.reason)", fix: error.fix)
+            throw ServiceError(
+                .internal,
+                "the schedule of trigger '\(id)' cannot be read: \(error.reason)",
+                fix: error.fix
+            )
         }
     }
 
@@ -133,7 +142,8 @@ package struct TriggerService: TriggerServices {
 
     // MARK: Checks
 
-    private func fill(_ spec: inout TriggerSpec, _ written: TriggerDocument, _ document: Document) throws(ServiceError) {
+    private func fill(_ spec: inout TriggerSpec, _ written: TriggerDocument, _ document: Document) throws(ServiceError)
+    {
         if let extensions = written.customExtensions { spec.customExtensions = extensions }
         switch spec.type {
         case .element: try fillElement(&spec, written, document)
@@ -268,7 +278,9 @@ package struct TriggerService: TriggerServices {
             .notFound,
             "\(field): no \(kind.noun) named '\(name)'",
             fix: fix,
-            fields: [ServiceError.FieldError(field: field, message: "no \(kind.noun) named '\(name)'", fix: fix, line: line)]
+            fields: [
+                ServiceError.FieldError(field: field, message: "no \(kind.noun) named '\(name)'", fix: fix, line: line)
+            ]
         )
     }
 }

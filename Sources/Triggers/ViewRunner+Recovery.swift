@@ -105,7 +105,9 @@ extension ViewRunner {
         return told
     }
 
-    /// The state after a change. An event carries all tags the element had, but tells only of its own.
+    /// The state after a change.
+    ///
+    /// An event carries all tags the element had, but tells only of its own.
     private static func rollForward(_ old: ElementState?, _ change: ElementChange) -> ElementState? {
         var state = change.state
         state.tags = old?.tags ?? [:]
@@ -122,7 +124,9 @@ extension ViewRunner {
         var newest: [String: ElementState?] = [:]
         for key in keys {
             let best = told.filter { $0.states[key] != nil }.max { left, right in
-                (left.lastMicros[key] ?? 0, left.counts[key] ?? 0) < (right.lastMicros[key] ?? 0, right.counts[key] ?? 0)
+                (left.lastMicros[key] ?? 0, left.counts[key] ?? 0) < (
+                    right.lastMicros[key] ?? 0, right.counts[key] ?? 0
+                )
             }
             if let state = best?.states[key] { newest[key] = .some(state) }
         }

@@ -125,7 +125,8 @@ final class ViewRunner: Sendable {
         for await _ in inventoryIsBehind {
             _ = await retrying("write the inventory", { try await self.writePending() })
             // What follows soon is written together.
-            guard (try? await Task.sleep(for: .milliseconds(100))) != nil else { return }  // Only cancellation ends it.
+            // Only cancellation ends it.
+            guard (try? await Task.sleep(for: .milliseconds(100))) != nil else { return }
         }
     }
 
@@ -177,10 +178,12 @@ final class ViewRunner: Sendable {
 
     /// Keeps the part of a shared topic small that has to be read after a crash.
     private func moveQuietCheckpoints() async {
-        while (try? await Task.sleep(for: context.settings.checkpointInterval)) != nil {  // Only cancellation ends it.
+        // Only cancellation ends it.
+        while (try? await Task.sleep(for: context.settings.checkpointInterval)) != nil {
             for trigger in state.withLock({ $0.triggers }) {
                 // The ends are read first: whatever the trigger appends afterwards lies behind them.
-                guard let ends = try? await context.tail.ends(trigger.topic) else { continue }  // Tried again next time.
+                // Tried again next time.
+                guard let ends = try? await context.tail.ends(trigger.topic) else { continue }
                 state.withLock { state in
                     let isQuiet = !state.isSending && state.states.isEmpty && !state.isBaseline
                     guard isQuiet, state.triggers.contains(where: { $0.isSame(as: trigger) }),
@@ -207,7 +210,8 @@ final class ViewRunner: Sendable {
                     "a view's work failed and is tried again",
                     metadata: ["view": "\(view.name)", "what": "\(what)", "error": "\(error)"]
                 )
-                guard (try? await Task.sleep(for: delay)) != nil else { return nil }  // Only cancellation ends it.
+                // Only cancellation ends it.
+                guard (try? await Task.sleep(for: delay)) != nil else { return nil }
                 delay = min(delay * 2, context.settings.retryDelayMax)
             }
         }

@@ -47,7 +47,9 @@ package struct ViewService: ViewServices {
         try reader.finish()
         guard let name, let path else { throw ServiceError(.invalid, "a view needs a name and a path") }
         let line = document.lines["path"] ?? document.lines["directory"]
-        let resolved = try await blocking { [dataDirectory] in try Self.check(path, dataDirectory: dataDirectory, line: line) }
+        let resolved = try await blocking { [dataDirectory] in
+            try Self.check(path, dataDirectory: dataDirectory, line: line)
+        }
         let resource = try await catalog.transaction(dryRun: dryRun) { transaction in
             try transaction.create(
                 name: name,
@@ -70,7 +72,11 @@ package struct ViewService: ViewServices {
         let reader = DocumentReader(document, what: "a view")
         let old = try await catalog.views.get(id)
         if let name = reader.string("name"), name != old.name {
-            reader.fail("name", "the name '\(old.name)' cannot be changed", fix: "leave name out, or create another view")
+            reader.fail(
+                "name",
+                "the name '\(old.name)' cannot be changed",
+                fix: "leave name out, or create another view"
+            )
         }
         if let path = reader.string("path", aliases: ["directory"]), path != old.spec.path {
             reader.fail(
@@ -150,7 +156,9 @@ package struct ViewService: ViewServices {
     }
 
     private static func checkTag(_ name: String, _ field: String) throws(ServiceError) {
-        let isValid = (1...ElementTags.nameBytesMax).contains(name.utf8.count) && name.utf8.allSatisfy { $0 > 0x20 && $0 != 0x3D && $0 != 0x7F }
+        let isValid =
+            (1...ElementTags.nameBytesMax).contains(name.utf8.count)
+            && name.utf8.allSatisfy { $0 > 0x20 && $0 != 0x3D && $0 != 0x7F }
         guard isValid else {
             throw .invalid(
                 field: field,
@@ -165,7 +173,16 @@ package struct ViewService: ViewServices {
     private static func common(_ reader: DocumentReader) -> (description: String?, tags: [String]?) {
         let common = (reader.string("description"), reader.strings("tags"))
         reader.ignore(
-            "id", "guid", "owner", "vrn", "status", "reason", "created_at", "updated_at", "tenant_guid", "protocols"
+            "id",
+            "guid",
+            "owner",
+            "vrn",
+            "status",
+            "reason",
+            "created_at",
+            "updated_at",
+            "tenant_guid",
+            "protocols"
         )
         return common
     }
@@ -179,14 +196,20 @@ package struct ViewService: ViewServices {
             throw refuse("'\(path)' is not an absolute path", "start it with /")
         }
         guard let resolved = resolve(path) else {
-            throw refuse("'\(path)' cannot be used: \(ViewError.text(errno))", "create the directory first, or correct the path")
+            throw refuse(
+                "'\(path)' cannot be used: \(ViewError.text(errno))",
+                "create the directory first, or correct the path"
+            )
         }
         var info = stat()
         guard stat(resolved, &info) == 0, info.st_mode & S_IFMT == S_IFDIR else {
             throw refuse("'\(path)' is not a directory", "name a directory")
         }
         guard access(resolved, R_OK | X_OK) == 0 else {
-            throw refuse("'\(path)' cannot be read: \(ViewError.text(errno))", "give the engine's user permission to read it")
+            throw refuse(
+                "'\(path)' cannot be read: \(ViewError.text(errno))",
+                "give the engine's user permission to read it"
+            )
         }
         guard resolved != "/" else { throw refuse("'/' cannot be a view", "name a directory below it") }
         let data = resolve(dataDirectory) ?? dataDirectory
@@ -210,13 +233,17 @@ package struct ViewService: ViewServices {
     }
 
     private static func cursor(key: String) -> String {
-        Data(key.utf8).base64EncodedString().replacing("+", with: "-").replacing("/", with: "_").replacing("=", with: "")
+        Data(key.utf8).base64EncodedString().replacing("+", with: "-").replacing("/", with: "_").replacing(
+            "=",
+            with: ""
+        )
     }
 
     private static func key(cursor: String) throws(ServiceError) -> String {
         let padding = String(repeating: "=", count: (4 - cursor.utf8.count % 4) % 4)
         let standard = cursor.replacing("-", with: "+").replacing("_", with: "/") + padding
-        guard let data = Data(base64Encoded: standard), let key = String(bytes: data, encoding: .utf8), ElementKey.isValid(key)
+        guard let data = Data(base64Encoded: standard), let key = String(bytes: data, encoding: .utf8),
+            ElementKey.isValid(key)
         else {
             throw .invalid(
                 field: "cursor",

@@ -25,7 +25,9 @@ package final class BatchChannel: Sendable {
         self.changesMax = changesMax
     }
 
-    /// Adds a batch; blocks while the channel is full. False after ``close()``.
+    /// Adds a batch; blocks while the channel is full.
+    ///
+    /// - Returns: False after ``close()``.
     func push(_ batch: ElementBatch) -> Bool {
         while true {
             let outcome = state.withLock { state -> (isDone: Bool, accepted: Bool) in

@@ -46,7 +46,9 @@ package struct ElementDirectory: Sendable {
     package func untag(_ key: String, _ names: [String]) throws -> Element {
         let descriptor = try open(key)
         defer { close(descriptor) }
-        for name in names { try set { () throws(ViewError) in try ElementTags.remove(name, descriptor: descriptor, path: key) } }
+        for name in names {
+            try set { () throws(ViewError) in try ElementTags.remove(name, descriptor: descriptor, path: key) }
+        }
         return try Self.element(key, descriptor)
     }
 
@@ -189,7 +191,9 @@ package struct ElementDirectory: Sendable {
 
     private static func sortName(_ entry: UnsafeMutablePointer<dirent>, in path: String) -> [UInt8]? {
         let name = withUnsafeBytes(of: &entry.pointee.d_name) { Array($0.prefix { $0 != 0 }) }
-        guard name != [0x2E], name != [0x2E, 0x2E], let text = String(validating: name, as: UTF8.self) else { return nil }
+        guard name != [0x2E], name != [0x2E, 0x2E], let text = String(validating: name, as: UTF8.self) else {
+            return nil
+        }
         switch Int(entry.pointee.d_type) {
         case Int(DT_REG): return name
         case Int(DT_DIR): return name + [0x2F]

@@ -15,12 +15,20 @@ package enum ElementTags {
 
     /// All tags of an open file; nil where they cannot be read.
     static func read(descriptor: Int32) -> [String: String]? {
-        read { martlet_list_attributes(descriptor, $0, $1) } value: { martlet_get_attribute(descriptor, $0, $1, $2) }
+        read {
+            martlet_list_attributes(descriptor, $0, $1)
+        } value: {
+            martlet_get_attribute(descriptor, $0, $1, $2)
+        }
     }
 
     /// All tags of a file that is not a symbolic link; nil where they cannot be read.
     static func read(path: String) -> [String: String]? {
-        read { martlet_list_attributes_at(path, $0, $1) } value: { martlet_get_attribute_at(path, $0, $1, $2) }
+        read {
+            martlet_list_attributes_at(path, $0, $1)
+        } value: {
+            martlet_get_attribute_at(path, $0, $1, $2)
+        }
     }
 
     /// Sets one tag of an open file.

@@ -32,7 +32,8 @@ final class ViewIndex {
 
     static let watchMask =
         UInt32(IN_CREATE) | UInt32(IN_CLOSE_WRITE) | UInt32(IN_MOVED_FROM) | UInt32(IN_MOVED_TO) | UInt32(IN_DELETE)
-        | UInt32(IN_ATTRIB) | UInt32(IN_DELETE_SELF) | UInt32(IN_MOVE_SELF) | UInt32(IN_ONLYDIR) | UInt32(IN_DONT_FOLLOW)
+        | UInt32(IN_ATTRIB) | UInt32(IN_DELETE_SELF) | UInt32(IN_MOVE_SELF) | UInt32(IN_ONLYDIR)
+        | UInt32(IN_DONT_FOLLOW)
 
     init(root: String, settings: ViewWatchSettings) {
         self.root = root
@@ -130,7 +131,9 @@ final class ViewIndex {
         }
     }
 
-    /// A name was removed. Another file of that name may be there already, and may have been reported.
+    /// Handles a removed name.
+    ///
+    /// Another file of that name may be there already, and may have been reported.
     private func handleGone(_ node: DirectoryNode, _ name: String) {
         guard let known = node.files[name] else { return }
         var info = stat()
@@ -211,7 +214,9 @@ final class ViewIndex {
         return abs(WallClock.nanos() - state.modifiedNanos) < tick
     }
 
-    /// Reports changed tags. A changed time alone, as copying programs set it after closing, is noted without an event.
+    /// Reports changed tags.
+    ///
+    /// A changed time alone, as copying programs set it after closing, is noted without an event.
     private func examineAttributes(_ node: DirectoryNode, _ name: String) {
         guard let known = node.files[name],
             case .present(let state, let owner) = FileProbe.look(

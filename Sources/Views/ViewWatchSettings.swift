@@ -15,7 +15,7 @@ package struct ViewWatchSettings: Sendable {
     package var pendingChangesMax = 65_536
     /// Most notifications kept while the directory is being scanned; more of them make another scan necessary.
     package var backlogMax = 1_000_000
-    /// Most watches; nil leaves it to the system. Set in tests.
+    /// Most watches, set in tests; nil leaves it to the system.
     package var watchesMax: Int?
 
     /// Makes settings with the defaults.

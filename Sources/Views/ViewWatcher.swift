@@ -158,7 +158,8 @@ package final class ViewWatcher: Sendable {
     private func open(_ index: ViewIndex) -> String? {
         var info = stat()
         guard stat(root, &info) == 0 else {
-            return "the directory '\(root)' cannot be found: \(ViewError.text(errno)); it is looked for again every second"
+            return
+                "the directory '\(root)' cannot be found: \(ViewError.text(errno)); it is looked for again every second"
         }
         guard info.st_mode & S_IFMT == S_IFDIR else { return "'\(root)' is not a directory" }
         guard access(root, R_OK | X_OK) == 0 else {
@@ -168,7 +169,7 @@ package final class ViewWatcher: Sendable {
         do {
             index.queue = try InotifyQueue()
             return nil
-        } catch where error.systemError == EMFILE {
+        } catch  where error.systemError == EMFILE {
             return "the system's limit of inotify instances is reached; raise it with: "
                 + "sysctl -w fs.inotify.max_user_instances=1024"
         } catch {

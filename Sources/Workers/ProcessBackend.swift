@@ -24,7 +24,9 @@ package struct ProcessBackend: WorkerBackend {
         options.createSession = true
         options.teardownSequence = [.gracefulShutDown(allowedDurationToNextStep: spec.stopGrace)]
         let environment = Environment.custom(
-            Dictionary(uniqueKeysWithValues: spec.environment.map { (Environment.Key(stringLiteral: $0.key), $0.value) })
+            Dictionary(
+                uniqueKeysWithValues: spec.environment.map { (Environment.Key(stringLiteral: $0.key), $0.value) }
+            )
         )
         do {
             let result = try await Subprocess.run(

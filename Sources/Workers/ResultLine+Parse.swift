@@ -41,7 +41,9 @@ extension ResultLine {
                     if try !cursor.readNullIfPresent() { result.failure = try failure(&cursor) }
                     if try cursor.nextElement() {
                         if try !cursor.readNullIfPresent() { result.span = try cursor.readValue() }
-                        guard try !cursor.nextElement() else { throw MalformedResult(what: "a result of more than 7 items") }
+                        guard try !cursor.nextElement() else {
+                            throw MalformedResult(what: "a result of more than 7 items")
+                        }
                     }
                 }
             }

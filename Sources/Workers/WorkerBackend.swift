@@ -9,5 +9,6 @@ package protocol WorkerBackend: Sendable {
     /// - Parameters:
     ///   - spec: What to start.
     ///   - kill: Finishes with the cause once the owner wants the worker ended at once.
+    /// - Returns: How it ended.
     func run(_ spec: WorkerSpec, kill: WorkerKillSwitch) async -> WorkerExit
 }

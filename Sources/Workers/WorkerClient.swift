@@ -19,6 +19,8 @@ package final class WorkerClient: Sendable {
     ///   - loop: The event loop all connections live on.
     ///   - socketPath: The worker's socket.
     ///   - onEvent: Receives `.line` and `.requestEnded`, in order per request, on the event loop.
+    /// - Returns: The client.
+    /// - Throws: `EventLoopError` where the loop is shut down.
     package static func make(
         loop: any EventLoop,
         socketPath: String,

@@ -24,7 +24,10 @@ struct ServeCommand: AsyncParsableCommand {
             """
     )
 
-    @Option(name: .customLong("data-dir"), help: "Directory that holds everything the engine keeps (default: ./martlet-data).")
+    @Option(
+        name: .customLong("data-dir"),
+        help: "Directory that holds everything the engine keeps (default: ./martlet-data)."
+    )
     var dataDirectory: String?
 
     @Option(help: "Address to listen on (default: 127.0.0.1).")
@@ -36,7 +39,10 @@ struct ServeCommand: AsyncParsableCommand {
     @Option(help: "YAML file with settings.")
     var config: String?
 
-    @Option(name: .customLong("log-level"), help: "trace, debug, info, notice, warning, error or critical (default: info).")
+    @Option(
+        name: .customLong("log-level"),
+        help: "trace, debug, info, notice, warning, error or critical (default: info)."
+    )
     var logLevel: String?
 
     func run() async throws {

@@ -5,17 +5,22 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
+import harness
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples/exr-inspector"
-PROGRAM = Path(os.environ.get("MARTLET_PROGRAM") or ROOT / ".build/release/martlet")
+PROGRAM = harness.PROGRAM
+# Logs of engines whose test failed.
+KEPT = Path(os.environ.get("MARTLET_KEPT_LOGS") or ROOT / ".build/end-to-end")
 SHARED = Path(os.environ.get("EXR_DIR") or ROOT.parent / "shared/data/exr")
 
 
@@ -78,3 +83,64 @@ def deployment():
         stopped = deployment.engine.stop()
         shutil.rmtree(directory, ignore_errors=True)
         assert stopped, "the engine did not stop in order"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        item.session.stash.setdefault(FAILED, set()).add(item.nodeid)
+
+
+FAILED = pytest.StashKey[set]()
+
+
+@contextmanager
+def engines(request):
+    """Makes engines below one temporary directory; ends them all and keeps their logs where a test of the scope failed."""
+    directory = Path(tempfile.mkdtemp(prefix="martlet-e2e-")).resolve()
+    made: list[harness.Engine] = []
+
+    def make(name: str = "engine", **options) -> harness.Engine:
+        engine = harness.Engine(directory / name, **options)
+        made.append(engine)
+        return engine
+
+    try:
+        yield make
+    finally:
+        failed = [node for node in request.session.stash.get(FAILED, set()) if node.startswith(request.node.nodeid)]
+        for engine in made:
+            engine.clean_up()
+            if failed and engine.log.exists():
+                KEPT.mkdir(parents=True, exist_ok=True)
+                kept = KEPT / (re.sub(r"\W+", "-", f"{request.node.nodeid}-{engine.directory.name}") + ".log")
+                shutil.copyfile(engine.log, kept)
+                print(f"log of {engine.directory.name}: {kept}")
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def make_engine(request):
+    with engines(request) as make:
+        yield make
+
+
+@pytest.fixture
+def engine(make_engine):
+    """An engine of the test's own."""
+    engine = make_engine()
+    engine.start()
+    return engine
+
+
+@pytest.fixture(scope="module")
+def shared(request):
+    """One engine for the tests of a file; each uses names of its own and leaves the others alone."""
+    with engines(request) as make:
+        engine = make()
+        engine.start()
+        yield engine
+        assert engine.process.poll() is None, f"the engine ended\n{engine.log_tail()}"
+        assert engine.stop() == 0, f"the engine did not stop in order\n{engine.log_tail()}"

@@ -114,7 +114,8 @@ struct CronDaylightSavingTests {
         print("CRON_SEED=\(seed)")
         var random = SplitMix(state: seed)
         let pieces = [
-            "*", "?", "L", "W", "#", "/", "-", ",", " ", " ", " ", "0", "5", "59", "99999999999999999999", "MON", "JAN", "é",
+            "*", "?", "L", "W", "#", "/", "-", ",", " ", " ", " ", "0", "5", "59", "99999999999999999999", "MON", "JAN",
+            "é",
             "\u{0}", "LW", "L-3", "15W", "6#3", "-1", "2026", "@daily", "\n", "🦆", "*/7", "1-5",
         ]
         var accepted = 0
@@ -158,7 +159,8 @@ private struct RandomFields {
 
     var text: String {
         func list(_ values: Set<Int>) -> String { values.sorted().map(String.init).joined(separator: ",") }
-        return "0 \(list(minutes)) \(hours.count == 24 ? "*" : list(hours)) ? * \(weekdays.count == 7 ? "*" : list(weekdays))"
+        return
+            "0 \(list(minutes)) \(hours.count == 24 ? "*" : list(hours)) ? * \(weekdays.count == 7 ? "*" : list(weekdays))"
     }
 
     private func matches(local: Int) -> Bool {

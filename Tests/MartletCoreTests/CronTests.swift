@@ -45,8 +45,14 @@ struct CronTests {
         ("0 0 0 29 2 ?", "2026-01-01T00:00:00Z", ["2028-02-29T00:00:00Z", "2032-02-29T00:00:00Z"]),
         ("0 0 0 ? 2 2#5", "2026-01-01T00:00:00Z", ["2044-02-29T00:00:00Z", "2072-02-29T00:00:00Z"]),
         ("0 0 0 1 1 ? 2199", "2026-01-01T00:00:00Z", ["2199-01-01T00:00:00Z"]),
-        ("0 0 13 * 5", "2026-11-01T00:00:00Z", ["2026-11-06T00:00:00Z", "2026-11-13T00:00:00Z", "2026-11-20T00:00:00Z"]),
-        ("0 22-2/2 * * *", "2026-11-01T03:00:00Z", ["2026-11-01T22:00:00Z", "2026-11-02T00:00:00Z", "2026-11-02T02:00:00Z"]),
+        (
+            "0 0 13 * 5", "2026-11-01T00:00:00Z",
+            ["2026-11-06T00:00:00Z", "2026-11-13T00:00:00Z", "2026-11-20T00:00:00Z"]
+        ),
+        (
+            "0 22-2/2 * * *", "2026-11-01T03:00:00Z",
+            ["2026-11-01T22:00:00Z", "2026-11-02T00:00:00Z", "2026-11-02T02:00:00Z"]
+        ),
     ])
     func findsTheNextTimes(_ row: (String, String, [String])) throws {
         let start = try #require(Timestamp.parse(row.1))
@@ -65,9 +71,12 @@ struct CronTests {
     @Test(arguments: [
         ("61 * * * *", "minutes", "'61'"), ("* 24 * * *", "hours", "'24'"), ("* * 0 * *", "day of month", "'0'"),
         ("* * * 13 *", "month", "'13'"), ("* * * FOO *", "month", "'FOO'"), ("* * * * 8", "day of week", "'8'"),
-        ("0 0 0 ? * 0", "day of week", "'0'"), ("0 0 0 ? * ?", "day of week", "'?'"), ("* * * *", "expression", "4 fields"),
-        ("* * * * * * * *", "expression", "8 fields"), ("*/0 * * * *", "minutes", "'0'"), ("1,,2 * * * *", "minutes", "empty"),
-        ("? * * * *", "minutes", "'?'"), ("* * 30 2 *", "day of month", "no date"), ("* * 31 4,6,9,11 *", "day of month", "no date"),
+        ("0 0 0 ? * 0", "day of week", "'0'"), ("0 0 0 ? * ?", "day of week", "'?'"),
+        ("* * * *", "expression", "4 fields"),
+        ("* * * * * * * *", "expression", "8 fields"), ("*/0 * * * *", "minutes", "'0'"),
+        ("1,,2 * * * *", "minutes", "empty"),
+        ("? * * * *", "minutes", "'?'"), ("* * 30 2 *", "day of month", "no date"),
+        ("* * 31 4,6,9,11 *", "day of month", "no date"),
         ("* * 32W * *", "day of month", "W"), ("* * * * 5#6", "day of week", "#"), ("@reboot", "expression", "@daily"),
         ("", "expression", "0 fields"), ("1-2-3 * * * *", "minutes", "range"), ("1/2/3 * * * *", "minutes", "'/'"),
         ("0 0 0 29 2 ? 2027", "day of month", "no date"),
@@ -87,7 +96,11 @@ struct CronTests {
         #expect(throws: CronError.self) { try CronSchedule("0 0 * * *", timeZone: "../etc/passwd") }
         #expect(throws: CronError.self) { try CronSchedule("0 0 * * *", timeZone: "") }
         #expect(try CronSchedule("0 0 * * *", timeZone: "europe/berlin").timeZone.identifier == "Europe/Berlin")
-        #expect(try CronSchedule("0 0 * * *", timeZone: "US/Eastern").timeZone.secondsFromGMT(for: Date(timeIntervalSince1970: 0)) == -18_000)
+        #expect(
+            try CronSchedule("0 0 * * *", timeZone: "US/Eastern").timeZone.secondsFromGMT(
+                for: Date(timeIntervalSince1970: 0)
+            ) == -18_000
+        )
     }
 
     @Test func searchingManyYearsIsQuick() throws {

@@ -35,6 +35,7 @@ struct ElementTriggerTests {
             let object = record?["s3"]?["object"]
             #expect(object?["key"]?.stringValue == "dir/a%20b.txt")
             #expect(object?["size"]?.intValue == 5)
+            try await eventually { !engine.spans.all.isEmpty }
             let span = try #require(engine.spans.all.first)
             #expect(event[extension: "traceparent"] == "00-\(span.traceId)-\(span.spanId)-01")
             #expect(span.eventId == event.id)
@@ -132,8 +133,15 @@ struct ElementTriggerTests {
 
     @Test func recordsCarryEventsAndBack() throws {
         let event = CloudEvent(
-            id: "1", source: "s", type: "t", subject: "x.y", time: "2026-01-01T00:00:00Z", dataContentType: "application/json",
-            dataSchema: "urn:x", extensions: [.init("elementpath", "v/ä"), .init("b", "2")], data: Array("{}".utf8)
+            id: "1",
+            source: "s",
+            type: "t",
+            subject: "x.y",
+            time: "2026-01-01T00:00:00Z",
+            dataContentType: "application/json",
+            dataSchema: "urn:x",
+            extensions: [.init("elementpath", "v/ä"), .init("b", "2")],
+            data: Array("{}".utf8)
         )
         let bytes = RecordBatchEncoder.encode([Record(event: event, key: Array("k".utf8), timestamp: 7)])
         let record = try #require(try RecordBatches.records(in: bytes).first)

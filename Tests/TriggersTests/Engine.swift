@@ -41,7 +41,8 @@ struct Engine: Sendable {
         let directory = given ?? temporaryPath()
         try FileManager.default.createDirectory(atPath: "\(directory)/data", withIntermediateDirectories: true)
         try FileManager.default.createDirectory(atPath: "\(directory)/view", withIntermediateDirectories: true)
-        defer { if given == nil { try? FileManager.default.removeItem(atPath: directory) } }  // Nothing can be done about it.
+        // Nothing can be done about it.
+        defer { if given == nil { try? FileManager.default.removeItem(atPath: directory) } }
         let engine = try await Engine(directory, clock: clock, settings: settings)
         try await withThrowingTaskGroup(of: Void.self) { group in
             if runs { group.addTask { try await engine.runtime.run() } }
@@ -59,7 +60,7 @@ struct Engine: Sendable {
         viewPath = "\(directory)/view"
         let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         catalog = try Catalog.open(path: "\(directory)/data/catalog.sqlite")
-        inventory = try ElementInventory.open(path: "\(directory)/data/inventory.sqlite", durability: .full)
+        inventory = try ElementInventory.open(path: "\(directory)/data/inventory.sqlite", durability: .relaxed)
         log = try await LocalLog.open(directory: "\(directory)/data", logger: logger)
         let runtime = TriggerRuntime(
             catalog: catalog,
@@ -97,9 +98,13 @@ struct Engine: Sendable {
     /// Makes view `v` and waits until it is watched.
     func makeView() async throws {
         _ = try await views.create(
-            Document(value: .object(JSONObject(members: [
-                .init(key: "name", value: "v"), .init(key: "path", value: .string(viewPath)),
-            ]))),
+            Document(
+                value: .object(
+                    JSONObject(members: [
+                        .init(key: "name", value: "v"), .init(key: "path", value: .string(viewPath)),
+                    ])
+                )
+            ),
             by: Self.caller,
             dryRun: false
         )

@@ -17,7 +17,9 @@ struct ManyFilesTests {
             }
             let written = ContinuousClock.now - start
             let end = ContinuousClock.now + .seconds(60)
-            while directory.changes.count < count, ContinuousClock.now < end { try await Task.sleep(for: .milliseconds(20)) }
+            while directory.changes.count < count, ContinuousClock.now < end {
+                try await Task.sleep(for: .milliseconds(20))
+            }
             print("100,000 files written in \(written), all seen after \(ContinuousClock.now - start)")
             _ = try await directory.flushed()
             let changes = directory.changes.filter { !$0.key.hasPrefix("flush-") }

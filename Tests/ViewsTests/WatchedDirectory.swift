@@ -121,11 +121,14 @@ final class WatchedDirectory: Sendable {
     func remove(_ key: String) throws { try FileManager.default.removeItem(atPath: "\(path)/\(key)") }
 
     func move(_ from: String, _ to: String) throws {
-        guard rename("\(path)/\(from)", "\(path)/\(to)") == 0 else { throw ViewError("rename", path: from, systemError: errno) }
+        guard rename("\(path)/\(from)", "\(path)/\(to)") == 0 else {
+            throw ViewError("rename", path: from, systemError: errno)
+        }
     }
 
     func tag(_ key: String, _ name: String, _ value: String?) throws {
-        _ = try value.map { try ElementDirectory(root: path).tag(key, [name: $0]) }
+        _ =
+            try value.map { try ElementDirectory(root: path).tag(key, [name: $0]) }
             ?? ElementDirectory(root: path).untag(key, [name])
     }
 }

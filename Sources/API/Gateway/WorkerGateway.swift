@@ -72,7 +72,13 @@ package struct WorkerGateway: Service {
         } catch let error as JSONError {
             return problem(ServiceError(.invalid, "the body is not JSON: \(error)"))
         } catch is NIOTooManyBytesError {
-            return problem(ServiceError(.tooLarge, "the body is larger than \(Self.bodyBytesMax >> 20) MiB", fix: "send fewer rows at once"))
+            return problem(
+                ServiceError(
+                    .tooLarge,
+                    "the body is larger than \(Self.bodyBytesMax >> 20) MiB",
+                    fix: "send fewer rows at once"
+                )
+            )
         } catch {
             logger.error("a worker's request failed", metadata: ["path": "\(request.uri.path)", "error": "\(error)"])
             return problem(ServiceError(.internal, "\(error)"))
@@ -83,7 +89,13 @@ package struct WorkerGateway: Service {
         guard let name = Self.workerHeader, let id = request.headers[name],
             let authorization = request.headers[.authorization], authorization.hasPrefix("Bearer "),
             let caller = registry.authenticate(id: id, token: String(authorization.dropFirst(7)))
-        else { throw ServiceError(.unauthenticated, "this worker is not known", fix: "only the engine's own workers may call the gateway") }
+        else {
+            throw ServiceError(
+                .unauthenticated,
+                "this worker is not known",
+                fix: "only the engine's own workers may call the gateway"
+            )
+        }
         return caller
     }
 

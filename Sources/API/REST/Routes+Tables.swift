@@ -49,34 +49,38 @@ extension Route {
                 try await service.drop(call.path["name"] ?? "")
                 return .empty
             },
-            Route(
-                method: .get,
-                path: "\(prefix)/tables/{name}/export",
-                id: "export_table",
-                tag: "tables",
-                summary: "Download a table as a file.",
-                parameters: [
-                    name, .query("format", .choice(["parquet", "csv"], default: "parquet"), "Format of the file."),
-                ],
-                contents: [
-                    Content(type: "application/vnd.apache.parquet", schema: nil),
-                    Content(type: "text/csv", schema: nil),
-                ],
-                refusals: [404, 422, 507],
-                negotiates: false
-            ) { call in
-                let format = TableFormat(rawValue: call.query.text("format") ?? "") ?? .parquet
-                let table = call.path["name"] ?? ""
-                let file = try TemporaryFile(path: try await service.export(table, format: format))
-                var response = file.response(type: format == .csv ? "text/csv" : "application/vnd.apache.parquet")
-                let shown = String(
-                    table.filter { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "_" || $0 == "-" || $0 == ".") }
-                )
-                response.headers[.contentDisposition] = "attachment; filename=\"\(shown).\(format.rawValue)\""
-                return .response(response)
-            },
+            export(service, name: name),
             query(service),
         ]
+    }
+
+    private static func export(_ service: any TableServices, name: Parameter) -> Route {
+        Route(
+            method: .get,
+            path: "\(prefix)/tables/{name}/export",
+            id: "export_table",
+            tag: "tables",
+            summary: "Download a table as a file.",
+            parameters: [
+                name, .query("format", .choice(["parquet", "csv"], default: "parquet"), "Format of the file."),
+            ],
+            contents: [
+                Content(type: "application/vnd.apache.parquet", schema: nil),
+                Content(type: "text/csv", schema: nil),
+            ],
+            refusals: [404, 422, 507],
+            negotiates: false
+        ) { call in
+            let format = TableFormat(rawValue: call.query.text("format") ?? "") ?? .parquet
+            let table = call.path["name"] ?? ""
+            let file = try TemporaryFile(path: try await service.export(table, format: format))
+            var response = file.response(type: format == .csv ? "text/csv" : "application/vnd.apache.parquet")
+            let shown = String(
+                table.filter { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "_" || $0 == "-" || $0 == ".") }
+            )
+            response.headers[.contentDisposition] = "attachment; filename=\"\(shown).\(format.rawValue)\""
+            return .response(response)
+        }
     }
 
     private static func query(_ service: any TableServices) -> Route {

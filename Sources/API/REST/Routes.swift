@@ -29,7 +29,7 @@ extension Route {
         let noun = Spec.kind.noun
         let base = "\(prefix)/\(kind)"
         let id = Parameter.path("id", "Name, GUID or full resource name of the \(noun).", example: .string("example"))
-        return [
+        return changes(service, schema: schema, base: base, id: id) + [
             Route(
                 method: .get,
                 path: base,
@@ -43,6 +43,30 @@ extension Route {
                 let page = if let list { try await list(call) } else { try await service.list(call.listQuery) }
                 return try Reply.page(page.items, next: page.nextCursor)
             },
+            Route(
+                method: .get,
+                path: "\(base)/{id}",
+                id: "get_\(noun)",
+                tag: kind,
+                summary: "Show a \(noun).",
+                parameters: [id],
+                contents: json(schema),
+                refusals: [404]
+            ) { call in
+                try .encode(try await service.get(call.id))
+            },
+        ]
+    }
+
+    private static func changes<Spec: ResourceSpec>(
+        _ service: some ResourceService<Spec>,
+        schema: String,
+        base: String,
+        id: Parameter
+    ) -> [Route] {
+        let kind = Spec.kind.rawValue
+        let noun = Spec.kind.noun
+        return [
             Route(
                 method: .post,
                 path: base,
@@ -59,18 +83,6 @@ extension Route {
                 let made = try await service.create(call.document(), by: call.caller, dryRun: call.isDryRun)
                 if call.isDryRun { return try .encode(made, status: .ok) }
                 return try .encode(made, location: "\(base)/\(PercentCoding.encode(made.name))")
-            },
-            Route(
-                method: .get,
-                path: "\(base)/{id}",
-                id: "get_\(noun)",
-                tag: kind,
-                summary: "Show a \(noun).",
-                parameters: [id],
-                contents: json(schema),
-                refusals: [404]
-            ) { call in
-                try .encode(try await service.get(call.id))
             },
             Route(
                 method: .put,

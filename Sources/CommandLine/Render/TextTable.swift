@@ -25,6 +25,7 @@ package struct TextTable: Sendable {
     package var columns: [Column]
     package var rows: [[String]]
 
+    /// Makes a table; control characters in cells are escaped, missing cells are empty.
     package init(columns: [Column], rows: [[String]]) {
         self.columns = columns
         self.rows = rows.map { row in

@@ -105,7 +105,9 @@ struct CronFieldParser {
 
     /// One value as a number, days of the week counted as in Quartz.
     private func value(_ text: String) throws(CronError) -> Int {
-        if let index = field.names.firstIndex(of: text) { return index + (field == .dayOfWeek ? 1 : field.range.lowerBound) }
+        if let index = field.names.firstIndex(of: text) {
+            return index + (field == .dayOfWeek ? 1 : field.range.lowerBound)
+        }
         guard let number = number(text) else {
             throw fail(text, "is not a value of this field", fix: field.hint(dialect))
         }
@@ -118,7 +120,9 @@ struct CronFieldParser {
     }
 
     private func number(_ text: String) -> Int? {
-        guard (1...6).contains(text.utf8.count), text.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else { return nil }
+        guard (1...6).contains(text.utf8.count), text.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else {
+            return nil
+        }
         return Int(text)
     }
 

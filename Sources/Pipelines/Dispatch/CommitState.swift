@@ -27,7 +27,8 @@ struct CommitState: Equatable {
     init(metadata: String) {
         guard !metadata.isEmpty, let value = try? JSONValue(parsing: metadata) else { return }
         for pair in value["done"]?.arrayValue ?? [] {
-            guard let items = pair.arrayValue, items.count == 2, let start = items[0].intValue, let end = items[1].intValue,
+            guard let items = pair.arrayValue, items.count == 2, let start = items[0].intValue,
+                let end = items[1].intValue,
                 start < end
             else { continue }
             finished.append(start..<end)

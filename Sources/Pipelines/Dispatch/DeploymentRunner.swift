@@ -49,7 +49,9 @@ package final class DeploymentRunner: Sendable {
         logger[metadataKey: "pipeline"] = "\(plan.pipelineName)"
         logger[metadataKey: "deployment"] = "\(plan.name)"
         self.logger = logger
-        published.withLock { $0 = DeploymentStatus(name: plan.name, function: plan.functionName, revision: plan.revision) }
+        published.withLock {
+            $0 = DeploymentStatus(name: plan.name, function: plan.functionName, revision: plan.revision)
+        }
     }
 
     /// Waits until a first worker has become ready.
@@ -226,7 +228,12 @@ package final class DeploymentRunner: Sendable {
         workers.withLock { $0[id] = worker }
         services.registry.add(
             worker,
-            context: .init(pipeline: plan.pipelineName, deployment: plan.name, function: plan.functionName, revision: plan.revision)
+            context: .init(
+                pipeline: plan.pipelineName,
+                deployment: plan.name,
+                function: plan.functionName,
+                revision: plan.revision
+            )
         )
         await worker.run(on: services.backend)
         services.registry.remove(worker)
@@ -252,13 +259,16 @@ package final class DeploymentRunner: Sendable {
     }
 
     private static func structured(_ record: RecordView) -> CloudEvent? {
-        guard let type = record.header("content-type"), type.starts(with: "application/cloudevents".utf8), let value = record.value
+        guard let type = record.header("content-type"), type.starts(with: "application/cloudevents".utf8),
+            let value = record.value
         else { return nil }
         return try? CloudEvent.decodeStructured(Array(value))
     }
 
     private static func trace(of event: PendingEvent) -> TraceContext {
-        if let header = event.record.header("ce_traceparent"), let trace = TraceContext(traceparent: header) { return trace }
+        if let header = event.record.header("ce_traceparent"), let trace = TraceContext(traceparent: header) {
+            return trace
+        }
         if let id = event.record.header("ce_id") { return TraceContext(eventID: id) }
         return TraceContext(eventID: Array("\(event.partition)-\(event.record.offset)".utf8))
     }
@@ -344,7 +354,9 @@ package final class DeploymentRunner: Sendable {
         services.telemetry.record(logs: [record("ERROR", exit.reason + tail)])
     }
 
-    private func record(_ severity: String, _ message: String, trace: TraceContext? = nil, span: UInt64 = 0) -> LogRecord {
+    private func record(_ severity: String, _ message: String, trace: TraceContext? = nil, span: UInt64 = 0)
+        -> LogRecord
+    {
         LogRecord(
             time: .init(timeIntervalSince1970: Double(Timestamp.nowMicroseconds()) / 1_000_000),
             severity: severity,

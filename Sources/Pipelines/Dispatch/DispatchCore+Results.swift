@@ -115,7 +115,11 @@ extension DispatchCore {
             guard let request = state.requests[key] else { continue }
             let unfinished = request.ids.filter { $0 >= 0 }
             for event in unfinished {
-                if wanted || suspects.count >= plan.workerConcurrency { innocent.append(event) } else { suspects.append(event) }
+                if wanted || suspects.count >= plan.workerConcurrency {
+                    innocent.append(event)
+                } else {
+                    suspects.append(event)
+                }
             }
         }
         for event in suspects {
@@ -181,11 +185,13 @@ extension DispatchCore {
     /// Tries again what a full or failing log refused.
     mutating func retryStorage() {
         guard !refusedOutputs.isEmpty || !refusedLetters.isEmpty else { return }
-        let outputs = refusedOutputs.compactMap { id -> (id: Int, event: PendingEvent, outputs: [InvocationResult.Output])? in
+        let outputs = refusedOutputs.compactMap {
+            id -> (id: Int, event: PendingEvent, outputs: [InvocationResult.Output])? in
             guard let event = events[id], let outputs = unpublished[id] else { return nil }
             return (id, event, outputs)
         }
-        let letters = refusedLetters.compactMap { id -> (id: Int, event: PendingEvent, failure: InvocationResult.Failure)? in
+        let letters = refusedLetters.compactMap {
+            id -> (id: Int, event: PendingEvent, failure: InvocationResult.Failure)? in
             guard let event = events[id], let failure = undelivered[id] else { return nil }
             return (id, event, failure)
         }

@@ -18,7 +18,9 @@ extension DispatchCore {
         let limit = Int64(plan.resources.timeoutSeconds) * 1_000_000 + Self.silenceGraceMicros
         for (id, worker) in workers {
             if case .stopping(let since) = worker.phase {
-                if nowMicros - since > max(limit, Self.stopGraceMicros) { effects.append(.killWorker(id: id, .stopped)) }
+                if nowMicros - since > max(limit, Self.stopGraceMicros) {
+                    effects.append(.killWorker(id: id, .stopped))
+                }
                 continue
             }
             guard worker.inFlight > 0, nowMicros - worker.lastHeardMicros > limit else { continue }

@@ -20,7 +20,9 @@ extension DispatchCore {
             let room = workers[id]?.room(concurrency: plan.workerConcurrency) ?? 0
             var batch = [Int]()
             var bytes = 0
-            while batch.count < min(room, Self.requestEventsMax), bytes < Self.requestBytesMax, let next = ready.popFirst() {
+            while batch.count < min(room, Self.requestEventsMax), bytes < Self.requestBytesMax,
+                let next = ready.popFirst()
+            {
                 bytes += events[next]?.record.value?.count ?? 0
                 batch.append(next)
             }
@@ -48,7 +50,9 @@ extension DispatchCore {
     /// An event that was there when a worker died runs alone, so that the next death names its cause.
     private mutating func dispatchIsolated() {
         while let id = isolated.first {
-            if let idle = workers.first(where: { $0.value.phase == .ready && $0.value.inFlight == 0 && !$0.value.isExclusive }) {
+            if let idle = workers.first(where: {
+                $0.value.phase == .ready && $0.value.inFlight == 0 && !$0.value.isExclusive
+            }) {
                 isolated.removeFirst()
                 workers[idle.key]?.isReserved = false
                 workers[idle.key]?.isExclusive = true

@@ -174,7 +174,8 @@ struct DispatchCore {
     }
 
     private mutating func admit(_ record: RecordView, _ key: PartitionKey, _ input: DeploymentPlan.Input) {
-        let lane = input.isOrdered
+        let lane =
+            input.isOrdered
             ? PendingEvent.Lane(
                 input: key.input,
                 partition: key.partition,

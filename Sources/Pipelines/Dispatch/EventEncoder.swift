@@ -8,7 +8,9 @@ import MartletCore
 /// Writes records as the JSON array of structured CloudEvents that `POST /v1/invoke` takes.
 struct EventEncoder {
     /// Set by the engine on every delivery; what an event brought under these names is replaced.
-    private static let owned: [[UInt8]] = ["ce_traceparent", "ce_martletattempt", "ce_martletbatch"].map { Array($0.utf8) }
+    private static let owned: [[UInt8]] = ["ce_traceparent", "ce_martletattempt", "ce_martletbatch"].map {
+        Array($0.utf8)
+    }
     private static let prefix = Array("ce_".utf8)
     private static let contentType = Array("content-type".utf8)
 
@@ -26,7 +28,9 @@ struct EventEncoder {
                 contentType = value
                 continue
             }
-            guard header.name.starts(with: Self.prefix), !Self.owned.contains(where: header.name.elementsEqual) else { continue }
+            guard header.name.starts(with: Self.prefix), !Self.owned.contains(where: header.name.elementsEqual) else {
+                continue
+            }
             hasAttributes = true
             member(header.name.dropFirst(3), value, to: &out)
         }

@@ -23,19 +23,29 @@ struct OutputRecord {
             guard !attributes.contains(where: { $0.name == name }), let value = value() else { return }
             attributes.append((name, value))
         }
-        fill("id", text(event.record.header("ce_id")) ?? "\(plan.inputs[event.input].topic)-\(event.partition)-\(event.record.offset)")
+        fill(
+            "id",
+            text(event.record.header("ce_id"))
+                ?? "\(plan.inputs[event.input].topic)-\(event.partition)-\(event.record.offset)"
+        )
         fill("source", "\(authority):\(plan.functionName)")
         fill("type", "\(authority):Function")
         fill("specversion", "1.0")
         fill("time", Timestamp.format(microseconds: Timestamp.nowMicroseconds()))
-        fill("partitionkey", event.record.key.map { String(decoding: $0, as: UTF8.self) } ?? text(event.record.header("ce_partitionkey")))
+        fill(
+            "partitionkey",
+            event.record.key.map { String(decoding: $0, as: UTF8.self) } ?? text(event.record.header("ce_partitionkey"))
+        )
         for name in ["elementpath", "elementurl"] { fill(name, text(event.record.header("ce_" + name))) }
         attributes.removeAll { $0.name == "subject" || $0.name == "traceparent" }
         attributes.append(("subject", "\(broker).\(plan.outputTopic ?? "")"))
         attributes.append(("traceparent", trace.traceparent(span: event.spanID)))
         var headers = attributes.map { RecordHeader(key: "ce_" + $0.name, string: $0.value) }
         headers.append(
-            RecordHeader(key: "content-type", string: contentType ?? (output.isJSON ? "application/json" : "application/octet-stream"))
+            RecordHeader(
+                key: "content-type",
+                string: contentType ?? (output.isJSON ? "application/json" : "application/octet-stream")
+            )
         )
         headers += output.labels.map { RecordHeader(key: LabelHeaders.prefix + $0.name, string: $0.value) }
         return Record(

@@ -60,7 +60,10 @@ struct PartitionReader {
             }
         }
         credit.set(open: false)
-        deliver(.fetched(input: input, partition: partition.partition, records: records, next: result.nextOffset), credit)
+        deliver(
+            .fetched(input: input, partition: partition.partition, records: records, next: result.nextOffset),
+            credit
+        )
     }
 
     /// Where to go on after an error: past damage, or at the start where retention has removed what was next.

@@ -81,7 +81,11 @@ struct SpanWriter {
             }
             let micros = event["time"]?.intValue ?? span.startMicros
             span.events.append(
-                SpanRecord.Event(name: name, time: .init(timeIntervalSince1970: Double(micros) / 1_000_000), attributes: attributes)
+                SpanRecord.Event(
+                    name: name,
+                    time: .init(timeIntervalSince1970: Double(micros) / 1_000_000),
+                    attributes: attributes
+                )
             )
         }
         if span.status == "OK", user["status"]?.stringValue == "ERROR" {

@@ -1,0 +1,69 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import Catalog
+import DuckDB
+import EventLog
+import Functions
+import Lake
+import Logging
+import Telemetry
+
+/// Everything durable below the data directory, opened.
+struct EngineStores: Sendable {
+    let catalog: Catalog
+    let inventory: ElementInventory
+    let secrets: SecretStore
+    let log: LocalLog
+    let library: DuckDBLibrary
+    let telemetry: TelemetryStore
+    let lake: Lake
+    let functions: FunctionService
+
+    /// Opens them; the process ends where one cannot be opened, which closes the others.
+    init(_ configuration: EngineConfiguration, _ layout: DataLayout, _ logger: Logger) async throws {
+        let python = try PythonRuntime(environment: configuration.pythonEnvironment, sdk: configuration.pythonSDK)
+        async let opening = DatabaseThread(name: "duckdb-load").run {
+            try DuckDBLibrary.load(explicit: configuration.duckDBLibrary, candidates: python.libraryCandidates)
+        }
+        catalog = try Catalog.open(path: layout.catalog)
+        // Checkpoints and the log bring back what a crash takes from the inventory, so it need not be flushed at every commit.
+        inventory = try ElementInventory.open(path: layout.inventory, durability: .relaxed)
+        secrets = try await SecretStore(catalog: catalog, keyPath: layout.secretKey)
+        log = try await LocalLog.open(directory: layout.root, logger: logger)
+        library = try await opening
+        telemetry = try await TelemetryStore.open(
+            library: library,
+            path: layout.telemetry + "/telemetry.duckdb",
+            temporaryDirectory: layout.temporary,
+            retention: .seconds(configuration.telemetryRetentionDays * 86_400),
+            logger: logger
+        )
+        var settings = LakeConfiguration(
+            directory: layout.tables,
+            libraryPath: configuration.duckDBLibrary,
+            libraryCandidates: python.libraryCandidates
+        )
+        settings.memoryBytesMax = configuration.tableMemoryBytes
+        lake = Lake(configuration: settings, logger: logger)
+        functions = FunctionService(
+            catalog: catalog,
+            settings: FunctionSettings(
+                root: layout.functions,
+                python: python.python,
+                runtimePaths: python.paths,
+                installsSystemPackages: configuration.installsSystemPackages
+            )
+        )
+        try await functions.start()
+    }
+
+    /// Flushes and closes, in the reverse order of use.
+    func close() async {
+        await telemetry.close()
+        await lake.close()
+        await log.close()
+        try? inventory.close()  // Everything committed is durable; there is nobody left to tell.
+        try? catalog.close()
+    }
+}
