@@ -36,7 +36,7 @@ package final class TelemetryStore: TelemetrySink, Sendable {
         let writerThread = DatabaseThread(name: "telemetry-write")
         let readerThread = DatabaseThread(name: "telemetry-read")
         let configuration = DatabaseConfiguration(
-            memoryBytesMax: 256 << 20,
+            memoryBytesMax: 128 << 20,
             threads: 1,
             temporaryDirectory: temporaryDirectory
         )

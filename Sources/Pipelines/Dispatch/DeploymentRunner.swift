@@ -17,6 +17,7 @@ package import Workers
 package final class DeploymentRunner: Sendable {
     private static let tickInterval = Duration.milliseconds(50)
     private static let idleTickInterval = Duration.milliseconds(500)
+    private static let stopGrace = Duration.seconds(10)
     private static let commitIntervalMicros: Int64 = 200_000
 
     private struct Message: Sendable {
@@ -91,41 +92,50 @@ package final class DeploymentRunner: Sendable {
 
     /// Runs until drained or cancelled.
     package func run() async {
-        await withTaskGroup(of: Void.self) { group in
-            group.addTask { await self.tick() }
-            await self.loop(in: &group)
-            for worker in self.workers.withLock({ Array($0.values) }) { worker.stop() }
-            group.cancelAll()
+        await withDiscardingTaskGroup { support in
+            support.addTask { await self.tick() }
+            await withDiscardingTaskGroup { work in
+                await self.loop(work: &work, support: &support)
+                for worker in self.workers.withLock({ Array($0.values) }) { worker.stop() }
+                support.addTask { await self.killLate() }
+            }
+            support.cancelAll()
         }
         decide(WorkerFailure(phase: "start", type: "Stopped", message: "the deployment was stopped", traceback: nil))
     }
 
+    /// Ends workers that do not finish in their time.
+    private func killLate() async {
+        do { try await Task.sleep(for: Self.stopGrace) } catch { return }
+        for worker in workers.withLock({ Array($0.values) }) { worker.kill(.stopped) }
+    }
+
     // MARK: Loop
 
-    private func loop(in group: inout TaskGroup<Void>) async {
+    private func loop(work: inout DiscardingTaskGroup, support: inout DiscardingTaskGroup) async {
         var core = DispatchCore(plan: plan)
         var readers = [PartitionReader]()
         var lastCommit: Int64 = 0
         let commits = CommitQueue(log: services.log, plan: plan, logger: logger)
         core.startWorker()
-        perform(core.takeEffects(), in: &group)
+        perform(core.takeEffects(), in: &work)
         while !Task.isCancelled, let messages = await mailbox.next() {
             let now = Timestamp.nowMicroseconds()
             for message in messages {
-                if message.begins { readers += await begin(&core, in: &group) }
+                if message.begins { readers += await begin(&core, in: &support) }
                 guard let input = message.input else { continue }
                 core.handle(input, nowMicros: now, idleProcessorShare: services.idleProcessorShare())
                 message.credit?.set(open: true)
                 if case .worker(let id, .exited(let exit)) = input { forget(id, exit) }
                 if case .worker(_, .ready) = input { decide(nil) }
             }
-            perform(core.takeEffects(), in: &group)
+            perform(core.takeEffects(), in: &work)
             published.withLock { $0 = core.status }
             if core.isDrained { break }
             if now - lastCommit >= Self.commitIntervalMicros {
                 lastCommit = now
                 let due = core.takeCommits()
-                if !due.isEmpty { group.addTask { await commits.commit(due) } }
+                if !due.isEmpty { work.addTask { await commits.commit(due) } }
             }
         }
         await commits.commit(core.takeCommits())
@@ -133,13 +143,13 @@ package final class DeploymentRunner: Sendable {
         for reader in readers { reader.credit.set(open: true) }
     }
 
-    private func begin(_ core: inout DispatchCore, in group: inout TaskGroup<Void>) async -> [PartitionReader] {
+    private func begin(_ core: inout DispatchCore, in group: inout DiscardingTaskGroup) async -> [PartitionReader] {
         let opened = await openPartitions(&core)
         for (reader, offset) in opened { group.addTask { await reader.run(from: offset) } }
         return opened.map(\.0)
     }
 
-    private func perform(_ effects: [DispatchEffect], in group: inout TaskGroup<Void>) {
+    private func perform(_ effects: [DispatchEffect], in group: inout DiscardingTaskGroup) {
         for effect in effects {
             switch effect {
             case .startWorker(let id): group.addTask { await self.runWorker(id) }
