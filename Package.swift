@@ -88,7 +88,7 @@ let package = Package(
         .target(
             name: "Engine",
             dependencies: [
-                "API", "Catalog", "Documents", "DuckDB", "EventLog", "Functions", "KafkaCodec", "Lake", "MartletCore",
+                "API", "CLinux", "Catalog", "Documents", "DuckDB", "EventLog", "Functions", "KafkaCodec", "Lake", "MartletCore",
                 "Pipelines",
                 "Telemetry", "Topics", "Triggers", "WorkerGateway", "Workers", configuration, lifecycle, logging,
                 nioPosix, signals, system,

@@ -5,6 +5,7 @@
 
 import os
 import random
+import resource
 import time
 from pathlib import Path
 
@@ -82,24 +83,34 @@ def one_at_a_time(engine: Engine, view: Path, stamps: Stamps) -> list[float]:
     return took
 
 
-def burst(view: Path, stamps: Stamps, number: int) -> list[float]:
-    """Milliseconds for each of a thousand files that are written as fast as one writer can."""
+def burst(view: Path, stamps: Stamps, number: int) -> dict[str, float]:
+    """Milliseconds for each of a thousand files that are open and written, and then closed one right after the other."""
     before = len(stamps.entered)
-    closed = {f"burst-{number}-{index}": 0 for index in range(BURST)}
-    for key in closed:
-        closed[key] = write(view / key)
+    handles = {}
+    for index in range(BURST):
+        key = f"burst-{number}-{index}"
+        handles[key] = os.open(view / key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        os.write(handles[key], b"x" * 4096)
+    time.sleep(0.5)
+    closed = {}
+    for key, handle in handles.items():
+        closed[key] = time.time_ns()
+        os.close(handle)
+    closing = (max(closed.values()) - min(closed.values())) / 1e6
     stamps.wait(before + BURST, 60, 0.02)
-    return [(stamps.entered[key] - time) / 1e6 for key, time in closed.items()]
+    return percentiles([(stamps.entered[key] - at) / 1e6 for key, at in closed.items()]) | {"closing": closing}
 
 
 def measure(bench: Bench) -> list[Result]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, BURST + 256)), hard))
     with Engine(bench.program, bench.directory) as engine:
         view, stamps = prepared(engine)
         single = percentiles(one_at_a_time(engine, view, stamps))
         time.sleep(1)
         bursts = []
         for number in range(BURSTS):
-            bursts.append(percentiles(burst(view, stamps, number)))
+            bursts.append(burst(view, stamps, number))
             time.sleep(1)
         total = WARM_UP + FILES + BURSTS * BURST
         engine.wait("latency", total, 10)
@@ -120,6 +131,7 @@ def measure(bench: Bench) -> list[Result]:
             "p95 ≤ 150 ms", middle["p95"] <= 150,
             ratio=f"{612 / middle['p95']:.1f}× (published 612 ms, burst of 11)",
             values={"runs": bursts},
-            note=f"median of {BURSTS} bursts, p95 {bursts[0]['p95']:.0f} to {bursts[-1]['p95']:.0f} ms",
+            note=f"median of {BURSTS} bursts, p95 {bursts[0]['p95']:.0f} to {bursts[-1]['p95']:.0f} ms; "
+            f"{BURST:,} written files of 4 KiB closed within {middle['closing']:.0f} ms",
         ),
     ]  # fmt: skip

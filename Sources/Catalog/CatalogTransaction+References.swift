@@ -21,20 +21,32 @@ extension CatalogTransaction {
         }
     }
 
-    /// Throws `.notFound` naming the first target that does not exist.
+    /// Whether there is a resource of that kind and name.
+    package func exists(_ target: ResourceReference) throws -> Bool {
+        try Int.fetchOne(
+            db.cachedStatement(sql: "SELECT 1 FROM \(CatalogSchema.table(target.kind)) WHERE name = ?"),
+            arguments: [target.name]
+        ) != nil
+    }
+
+    /// Throws `.notFound` naming every target that does not exist.
     func checkTargets(_ targets: [ResourceReference], of user: ResourceReference) throws {
-        for target in targets where target != user {
-            let found = try Int.fetchOne(
-                db.cachedStatement(sql: "SELECT 1 FROM \(CatalogSchema.table(target.kind)) WHERE name = ?"),
-                arguments: [target.name]
-            )
-            guard found == nil else { continue }
-            throw ServiceError(
-                .notFound,
-                "the \(user.kind.noun) '\(user.name)' needs the \(target.kind.noun) '\(target.name)', which does not exist",
-                fix: "create it first, or list what exists with: martlet \(target.kind.rawValue) list"
-            )
-        }
+        let missing = try targets.filter { try $0 != user && !exists($0) }
+        guard let first = missing.first else { return }
+        let list = missing.map { "the \($0.kind.noun) '\($0.name)'" }.joined(separator: ", ")
+        let kinds = missing.map(\.kind.rawValue)
+        let listing = kinds.enumerated().filter { !kinds[..<$0].contains($1) }.map { "martlet \($1) list" }
+        let isOne = missing.count == 1
+        let needs =
+            isOne
+            ? "the \(first.kind.noun) '\(first.name)', which does not exist"
+            : "\(missing.count) things that do not exist: \(list)"
+        throw ServiceError(
+            .notFound,
+            "the \(user.kind.noun) '\(user.name)' needs \(needs)",
+            fix: "create \(isOne ? "it" : "them") first, or list what exists with: "
+                + listing.joined(separator: ", and: ")
+        )
     }
 
     func setReferences<Spec: ResourceSpec>(of resource: Resource<Spec>) throws {

@@ -15,7 +15,7 @@ package struct CatalogTransaction {
 
     /// Stores a new resource.
     ///
-    /// - Throws: `ServiceError` `.alreadyExists`; `.notFound` naming the first missing thing `spec` refers to.
+    /// - Throws: `ServiceError` `.alreadyExists`; `.notFound` naming every missing thing `spec` refers to.
     package func create<Spec: ResourceSpec>(
         name: String,
         description: String = "",

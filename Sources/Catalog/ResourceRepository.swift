@@ -15,7 +15,7 @@ package struct ResourceRepository<Spec: ResourceSpec>: Sendable {
 
     /// Stores a new resource; durable on return.
     ///
-    /// - Throws: `ServiceError` `.alreadyExists`; `.notFound` naming the first missing thing `spec` refers to.
+    /// - Throws: `ServiceError` `.alreadyExists`; `.notFound` naming every missing thing `spec` refers to.
     package func create(
         name: String,
         description: String = "",

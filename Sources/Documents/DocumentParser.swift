@@ -67,8 +67,9 @@ package enum DocumentParser {
 
 extension ServiceError {
     /// The refusal of a text that cannot be read as a document.
-    static func malformed(_ message: String, line: Int?, fix: String? = nil) -> Self {
-        let place = line.map { "line \($0): " } ?? ""
+    static func malformed(_ message: String, line: Int?, column: Int? = nil, fix: String? = nil) -> Self {
+        let message = column.map { "column \($0): \(message)" } ?? message
+        let place = line.map { "line \($0)\(column == nil ? ": " : ", ")" } ?? ""
         return ServiceError(
             .invalid,
             place + message,

@@ -224,6 +224,11 @@ package final class DocumentReader {
         findings.line(of: path(of: field))
     }
 
+    /// The line of any field of the document, by its full path, or the line of what is around it.
+    package func line(at fullPath: String) -> Int? {
+        findings.line(of: fullPath)
+    }
+
     /// Adds a fault of one of this object's fields; an empty field means the object itself.
     package func fail(_ field: String, _ message: String, fix: String? = nil) {
         findings.add(.init(field: path(of: field), message: message, fix: fix, line: line(of: field)))
@@ -246,11 +251,14 @@ package final class DocumentReader {
         let faults = findings.faults.enumerated().sorted { left, right in
             (left.element.line ?? .max, left.offset) < (right.element.line ?? .max, right.offset)
         }.map(\.element)
-        let first = faults[0]
-        let place = first.line.map { "line \($0), " } ?? ""
-        let head = first.field.isEmpty ? first.message : "\(first.field): \(first.message)"
-        let more = faults.count == 1 ? "" : " (and \(faults.count - 1) more)"
-        throw ServiceError(.invalid, "\(place)\(head)\(more)", fix: first.fix, fields: faults)
+        guard faults.count == 1 else {
+            let noun = what.hasPrefix("a ") ? what.dropFirst(2) : what.hasPrefix("an ") ? what.dropFirst(3) : what[...]
+            throw ServiceError(.invalid, "the \(noun) has \(faults.count) errors", fields: faults)
+        }
+        let only = faults[0]
+        let place = only.line.map { only.field.isEmpty ? "line \($0): " : "line \($0), " } ?? ""
+        let head = only.field.isEmpty ? only.message : "\(only.field): \(only.message)"
+        throw ServiceError(.invalid, "\(place)\(head)", fix: only.fix, fields: faults)
     }
 
     private func refuseUnknown() {

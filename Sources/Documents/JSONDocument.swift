@@ -17,7 +17,8 @@ struct JSONDocument {
             do {
                 let value = try reader.value(path: "")
                 try reader.cursor.finish()
-                return .success(Document(value: value, lines: reader.lines))
+                // In a text of one line, as programs send it, the line says nothing.
+                return .success(Document(value: value, lines: bytes.contains(0x0A) ? reader.lines : [:]))
             } catch let error as JSONError {
                 return .failure(Self.refusal(error, bytes: bytes))
             } catch let error as ServiceError {
@@ -86,6 +87,6 @@ struct JSONDocument {
         let before = bytes[..<min(error.offset, bytes.count)]
         let line = 1 + before.count { $0 == 0x0A }
         let column = before.count - (before.lastIndex(of: 0x0A).map { $0 + 1 } ?? 0) + 1
-        return .malformed("column \(column): malformed JSON, \(error.reason)", line: line, fix: "correct the JSON text")
+        return .malformed("malformed JSON, \(error.reason)", line: line, column: column, fix: "correct the JSON text")
     }
 }

@@ -157,11 +157,21 @@ struct YAMLDocument {
 
     private static func refusal(_ error: YamlError) -> ServiceError {
         switch error {
-        case .scanner(let context, let problem, let mark, _), .parser(let context, let problem, let mark, _):
+        case .scanner(let context, let problem, let mark, let yaml),
+            .parser(let context, let problem, let mark, let yaml):
+            if let column = tab(in: yaml, line: mark.line) {
+                return .malformed(
+                    "malformed YAML, the line is indented with a TAB",
+                    line: mark.line,
+                    column: column,
+                    fix: "indent with spaces"
+                )
+            }
             let around = context.map { " \($0.text) that starts on line \($0.mark.line)" } ?? ""
             return .malformed(
-                "column \(mark.column): malformed YAML, \(problem)\(around)",
+                "malformed YAML, \(problem)\(around)",
                 line: mark.line,
+                column: mark.column,
                 fix: "check the indentation and quotes on this line and the one before"
             )
         case .composer(_, let problem, let mark, _):
@@ -172,7 +182,7 @@ struct YAMLDocument {
                     fix: "submit each document in a request of its own"
                 )
             }
-            return .malformed("column \(mark.column): \(problem)", line: mark.line)
+            return .malformed(problem, line: mark.line, column: mark.column)
         case .reader(let problem, let offset, let value, let yaml):
             let before = yaml.prefix(offset ?? 0)
             let line = 1 + before.utf8.count { $0 == 0x0A }
@@ -181,6 +191,19 @@ struct YAMLDocument {
             return duplicate(names.first ?? "", firstMark: context.mark, text: context.text)
         default: return .malformed("malformed YAML: \(error)", line: nil)
         }
+    }
+
+    /// The column of a TAB among the white space a line starts with.
+    private static func tab(in text: String, line: Int) -> Int? {
+        var left = line - 1
+        var rest = text.utf8[...]
+        while left > 0 {
+            guard let end = rest.firstIndex(of: 0x0A) else { return nil }
+            rest = rest[rest.index(after: end)...]
+            left -= 1
+        }
+        let indentation = rest.prefix { $0 == 0x20 || $0 == 0x09 }
+        return indentation.firstIndex(of: 0x09).map { indentation.distance(from: indentation.startIndex, to: $0) + 1 }
     }
 
     /// Names the line of the repetition, found by the same key at the same column further down.

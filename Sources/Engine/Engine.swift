@@ -40,6 +40,7 @@ package struct Engine: Sendable {
     /// - Parameter onReady: Called with the API's address once it accepts requests.
     /// - Throws: `ServiceError` or a module's error saying what keeps the engine from starting.
     package func run(onReady: @escaping @Sendable (_ address: String) -> Void) async throws {
+        AllocatorSettings.apply()
         let layout = try DataLayout(dataDirectory: configuration.dataDirectory)
         let lock = try DataDirectoryLock(directory: layout.root)
         defer { lock.release() }
@@ -66,7 +67,12 @@ package struct Engine: Sendable {
         api.port = configuration.port
         api.token = configuration.token
         api.version = Self.version
-        let status = EngineStatusService(parts: parts, startedAt: Date())
+        api.explain = { error in
+            let explained = error.asServiceError
+            return explained.code == .internal ? nil : explained
+        }
+        let progress = StartProgress()
+        let status = EngineStatusService(parts: parts, startedAt: Date(), progress: progress)
         let server = try APIServer(
             configuration: api,
             services: parts.services(engine: status),
@@ -81,6 +87,7 @@ package struct Engine: Sendable {
             BackgroundService("tables", logger) { try await parts.stores.lake.run() },
             BackgroundService("telemetry", logger) { await parts.stores.telemetry.run() },
             BackgroundService("processor meter", logger) { await parts.meter.run() },
+            BackgroundService("memory", logger) { await AllocatorSettings.trimRegularly() },
             parts.gateway,
             DrainingService(
                 "pipelines",
@@ -88,7 +95,7 @@ package struct Engine: Sendable {
                 drain: { await parts.pipelines.drainAll() }
             ),
             BackgroundService("triggers", logger) { try await parts.triggers.run() },
-            ResumingService(parts.pipelineService, logger),
+            ResumingService(parts.pipelineService, progress, logger),
             server,
         ]
         let group = ServiceGroup(

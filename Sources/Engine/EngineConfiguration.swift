@@ -37,7 +37,7 @@ package struct EngineConfiguration: Sendable {
     /// Reads the configuration.
     ///
     /// - Parameters:
-    ///   - file: Path of a YAML file, or nil for `MARTLET_CONFIG` or none.
+    ///   - file: Path of a YAML file, or nil for `MARTLET_SERVE_CONFIG` or none.
     ///   - flags: What the command line says, by the keys of the file.
     /// - Returns: The settings.
     /// - Throws: `ServiceError` naming the file or key at fault.
@@ -56,7 +56,7 @@ package struct EngineConfiguration: Sendable {
                 )
             ), environment.prefixKeys(with: "martlet"),
         ]
-        if let file = file ?? ProcessInfo.processInfo.environment["MARTLET_CONFIG"] {
+        if let file = file ?? ProcessInfo.processInfo.environment["MARTLET_SERVE_CONFIG"] {
             do {
                 providers.append(try await FileProvider<YAMLSnapshot>(filePath: FilePath(file)))
             } catch {

@@ -4,6 +4,7 @@
 import Logging
 import Pipelines
 import ServiceLifecycle
+import Synchronization
 
 /// Work that goes on until the engine stops, and is then cancelled.
 struct BackgroundService: Service {
@@ -57,10 +58,12 @@ struct DrainingService: Service {
 /// Starts the pipelines that ran when the engine last stopped.
 struct ResumingService: Service {
     private let pipelines: PipelineService
+    private let progress: StartProgress
     private let logger: Logger
 
-    init(_ pipelines: PipelineService, _ logger: Logger) {
+    init(_ pipelines: PipelineService, _ progress: StartProgress, _ logger: Logger) {
         self.pipelines = pipelines
+        self.progress = progress
         self.logger = logger
     }
 
@@ -70,6 +73,19 @@ struct ResumingService: Service {
         } catch {
             logger.error("pipelines could not be resumed", metadata: ["error": "\(error)"])
         }
+        progress.finish()
         try? await gracefulShutdown()
     }
+}
+
+/// Whether what ran before the last stop runs again.
+final class StartProgress: Sendable {
+    private let isFinished = Mutex(false)
+
+    /// What `/readyz` says.
+    var obstacles: [String] {
+        isFinished.withLock { $0 } ? [] : ["Pipelines that ran before are being started again."]
+    }
+
+    func finish() { isFinished.withLock { $0 = true } }
 }

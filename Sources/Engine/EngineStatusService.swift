@@ -11,6 +11,7 @@ import MartletCore
 struct EngineStatusService: EngineServices {
     let parts: EngineParts
     let startedAt: Date
+    let progress: StartProgress
 
     func status() async -> EngineStatus {
         let found = parts.stores.log.damage()
@@ -21,7 +22,7 @@ struct EngineStatusService: EngineServices {
             dataDirectory: parts.layout.root,
             damage: found.map { report in
                 EngineStatus.Damage(
-                    what: "topic \(report.topic), partition \(report.partition), offsets \(report.offsets)",
+                    what: "topic \(report.topic), partition \(report.partition), offsets \(report.offsets.lowerBound) to \(report.offsets.upperBound - 1)",
                     path: report.file,
                     message: report.reason
                 )
@@ -29,5 +30,5 @@ struct EngineStatusService: EngineServices {
         )
     }
 
-    func obstacles() async -> [String] { [] }
+    func obstacles() async -> [String] { progress.obstacles }
 }

@@ -12,8 +12,8 @@ extension Error {
     var asServiceError: ServiceError {
         switch self {
         case let error as ServiceError: error
-        case let error as LakeError: ServiceError(error.serviceCode, "\(error)")
-        case let error as EventLogError: ServiceError(error.serviceCode, "\(error)")
+        case let error as LakeError: ServiceError(error.serviceCode, "\(error)", fix: error.fix)
+        case let error as EventLogError: ServiceError(error.serviceCode, error.message, fix: error.fix)
         case let error as CatalogError: error.serviceError
         case let error as DuckDBError: LakeError(error).asServiceError
         default: ServiceError(.internal, "\(self)")
@@ -27,8 +27,8 @@ extension LakeError {
         case .malformedTransaction, .invalidName, .typeConflict, .keyMismatch, .invalidKey, .unknownColumn, .invalidSQL:
             .invalid
         case .tooLarge: .tooLarge
+        case .readOnly: .invalid
         case .unknownTable: .notFound
-        case .readOnly: .forbidden
         case .timeout: .timeout
         case .cancelled, .busy, .closed, .unavailable: .unavailable
         case .damaged, .internal: .internal
@@ -36,7 +36,31 @@ extension LakeError {
     }
 }
 
+extension LakeError {
+    fileprivate var fix: String? {
+        switch code {
+        case .readOnly: "queries only read; rows are written by functions through ctx.tables"
+        case .invalidSQL: "correct the statement; martlet tables list shows the tables there are"
+        case .unknownTable: "list what exists with: martlet tables list"
+        case .busy: "try again in a moment"
+        case .timeout: "give it more time (--timeout), or narrow the query"
+        default: nil
+        }
+    }
+}
+
 extension EventLogError {
+    fileprivate var fix: String? {
+        switch code {
+        case .messageTooLarge: "send less at once, or put the data into a file of a view and send its path"
+        case .diskFull: "make room on the disk of the data directory; nothing was stored of this request"
+        case .overloaded: "try again in a moment, or send fewer events at once"
+        case .partitionStopped: "look at the disk and the engine's log, then restart the engine"
+        case .unknownTopic: "list what exists with: martlet topics list"
+        default: nil
+        }
+    }
+
     fileprivate var serviceCode: ServiceError.Code {
         switch code {
         case .unknownTopic, .unknownPartition: .notFound

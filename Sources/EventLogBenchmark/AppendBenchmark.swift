@@ -8,16 +8,16 @@ import KafkaCodec
 import Logging
 import Synchronization
 
-/// Durable appends of eight writers, in turn with plain writes of the same group size on the same disk.
+/// Durable appends of eight writers, in short turns with plain writes of the same group size on the same disk.
+///
+/// A disk's speed changes from second to second; turns of some ten milliseconds let both sides have the same disk.
 struct AppendBenchmark {
-    /// What one round found.
-    struct Round: Codable {
+    /// What one turn found.
+    struct Turn: Codable {
         var logMegabytesPerSecond: Double
         var diskMegabytesPerSecond: Double
         var ratio: Double
         var groupBytes: Int
-        var appendMillisecondsP50: Double
-        var appendMillisecondsP99: Double
     }
 
     /// Everything that was found.
@@ -26,130 +26,112 @@ struct AppendBenchmark {
         var recordsPerBatch: Int
         var recordBytes: Int
         var batchBytes: Int
-        var bytesPerRound: Int
-        var rounds: [Round]
+        var bytesPerTurn: Int
+        var appendMillisecondsP50: Double
+        var appendMillisecondsP99: Double
+        var turns: [Turn]
     }
 
     private static let writers = 8
     private static let recordsPerBatch = 100
     private static let recordBytes = 1024
-    private static let topic = "benchmark"
+    private static let warmUpTurns = 4
+    private static let partition = TopicPartition(topic: "benchmark", partition: 0)
 
-    let directory: String
-    let bytes: Int
+    private let directory: String
+    private let appendsPerWriter: Int
+    private let batch: [UInt8]
+    private let flushes = FlushCount()
 
-    /// Runs `rounds` rounds after one that warms up.
-    func run(rounds count: Int) async throws -> Report {
+    init(directory: String, bytesPerTurn: Int) {
+        self.directory = directory
         let value = [UInt8](repeating: 0x42, count: Self.recordBytes)
-        let batch = RecordBatchEncoder.encode((0..<Self.recordsPerBatch).map { Record(timestamp: Int64($0), value: value) })
-        var rounds = [Round]()
-        for number in 0...count {
-            let log = try await appendToLog(batch, directory: "\(directory)/round-\(number)")
-            let disk = try writePlainly(groupBytes: log.groupBytes)
-            guard number > 0 else { continue }
-            rounds.append(
-                Round(
-                    logMegabytesPerSecond: log.megabytesPerSecond,
-                    diskMegabytesPerSecond: disk,
-                    ratio: log.megabytesPerSecond / disk,
-                    groupBytes: log.groupBytes,
-                    appendMillisecondsP50: log.milliseconds[log.milliseconds.count / 2],
-                    appendMillisecondsP99: log.milliseconds[log.milliseconds.count * 99 / 100]
-                )
-            )
+        batch = RecordBatchEncoder.encode((0..<Self.recordsPerBatch).map { Record(timestamp: Int64($0), value: value) })
+        appendsPerWriter = max(1, bytesPerTurn / batch.count / Self.writers)
+    }
+
+    /// Runs `count` turns after some that warm up, then reads back and counts what was appended.
+    func run(turns count: Int) async throws -> Report {
+        var settings = LocalLogSettings()
+        settings.synchronize = { [flushes] descriptor in
+            flushes.add()
+            return fdatasync(descriptor) == 0 ? 0 : errno
         }
+        let log = try await LocalLog.open(
+            directory: "\(directory)/log",
+            settings: settings,
+            logger: Logger(label: "benchmark") { _ in SwiftLogNoOpLogHandler() }
+        )
+        try await log.createTopic(Self.partition.topic, partitions: 1, settings: TopicSettings())
+        let disk = try PlainFile(path: "\(directory)/plain")
+        var turns = [Turn]()
+        var milliseconds = [Double]()
+        for number in 0..<(Self.warmUpTurns + count) {
+            let turn = try await self.turn(log, disk)
+            guard number >= Self.warmUpTurns else { continue }
+            turns.append(turn.0)
+            milliseconds += turn.1
+        }
+        try await verify(log, batches: (Self.warmUpTurns + count) * appendsPerWriter * Self.writers)
+        await log.close()
+        milliseconds.sort()
         return Report(
             writers: Self.writers,
             recordsPerBatch: Self.recordsPerBatch,
             recordBytes: Self.recordBytes,
             batchBytes: batch.count,
-            bytesPerRound: bytes,
-            rounds: rounds
+            bytesPerTurn: appendsPerWriter * Self.writers * batch.count,
+            appendMillisecondsP50: milliseconds[milliseconds.count / 2],
+            appendMillisecondsP99: milliseconds[milliseconds.count * 99 / 100],
+            turns: turns
         )
     }
 
-    private func appendToLog(
-        _ batch: [UInt8],
-        directory: String
-    ) async throws -> (megabytesPerSecond: Double, groupBytes: Int, milliseconds: [Double]) {
-        let flushes = FlushCount()
-        var settings = LocalLogSettings()
-        settings.synchronize = { descriptor in
-            flushes.add()
-            return fdatasync(descriptor) == 0 ? 0 : errno
-        }
-        let log = try await LocalLog.open(
-            directory: directory,
-            settings: settings,
-            logger: Logger(label: "benchmark") { _ in SwiftLogNoOpLogHandler() }
-        )
-        try await log.createTopic(Self.topic, partitions: 1, settings: TopicSettings())
-        let appends = max(1, bytes / batch.count / Self.writers)
-        let before = flushes.value
+    private func turn(_ log: LocalLog, _ disk: PlainFile) async throws -> (Turn, milliseconds: [Double]) {
+        let bytes = appendsPerWriter * Self.writers * batch.count
+        let flushed = flushes.value
         let start = ContinuousClock.now
-        var milliseconds = try await withThrowingTaskGroup(of: [Double].self) { group in
-            for _ in 0..<Self.writers { group.addTask { try await Self.append(batch, times: appends, to: log) } }
+        let milliseconds = try await withThrowingTaskGroup(of: [Double].self) { group in
+            for _ in 0..<Self.writers { group.addTask { try await append(to: log) } }
             return try await group.reduce(into: []) { $0 += $1 }
         }
-        let seconds = (ContinuousClock.now - start) / .seconds(1)
-        let total = appends * Self.writers * batch.count
-        let groups = max(1, flushes.value - before)
-        try await verify(log, batch, batches: appends * Self.writers)
-        await log.close()
-        try FileManager.default.removeItem(atPath: directory)
-        milliseconds.sort()
-        return (Double(total) / seconds / 1e6, total / groups, milliseconds)
+        let logSpeed = Double(bytes) / ((ContinuousClock.now - start) / .seconds(1)) / 1e6
+        let group = bytes / max(1, flushes.value - flushed)
+        let diskSpeed = try disk.write(bytes: bytes, groupBytes: group)
+        let turn = Turn(
+            logMegabytesPerSecond: logSpeed,
+            diskMegabytesPerSecond: diskSpeed,
+            ratio: logSpeed / diskSpeed,
+            groupBytes: group
+        )
+        return (turn, milliseconds)
     }
 
-    private static func append(_ batch: [UInt8], times: Int, to log: LocalLog) async throws -> [Double] {
+    private func append(to log: LocalLog) async throws -> [Double] {
         var milliseconds = [Double]()
-        milliseconds.reserveCapacity(times)
-        for _ in 0..<times {
+        milliseconds.reserveCapacity(appendsPerWriter)
+        for _ in 0..<appendsPerWriter {
             let start = ContinuousClock.now
-            _ = try await log.append(batch, to: TopicPartition(topic: topic, partition: 0))
+            _ = try await log.append(batch, to: Self.partition)
             milliseconds.append((ContinuousClock.now - start) / .milliseconds(1))
         }
         return milliseconds
     }
 
-    /// Reads everything back and counts.
-    private func verify(_ log: LocalLog, _ batch: [UInt8], batches: Int) async throws {
-        let partition = TopicPartition(topic: Self.topic, partition: 0)
+    private func verify(_ log: LocalLog, batches: Int) async throws {
         var next: Int64 = 0
         var found = 0
         while true {
-            let read = try await log.read(partition, from: next, bytesMax: 4 << 20)
+            let read = try await log.read(Self.partition, from: next, bytesMax: 4 << 20)
             if read.bytes.isEmpty { break }
             found += read.bytes.count
             next = read.nextOffset
         }
-        guard next == Int64(batches * Self.recordsPerBatch), found == batches * batch.count else {
-            throw BenchmarkError(
-                message: "\(next) records in \(found) bytes were read back; \(batches * Self.recordsPerBatch) in \(batches * batch.count) were appended"
-            )
+        let records = Int64(batches * Self.recordsPerBatch)
+        guard next == records, found == batches * batch.count else {
+            let appended = "\(records) records in \(batches * batch.count) bytes were appended"
+            throw BenchmarkError(message: "\(appended), \(next) in \(found) were read back")
         }
-    }
-
-    /// Megabytes per second of one writer that writes a group, flushes it and goes on.
-    private func writePlainly(groupBytes: Int) throws -> Double {
-        let path = "\(directory)/plain"
-        let descriptor = open(path, O_RDWR | O_CREAT | O_TRUNC, 0o644)
-        guard descriptor >= 0 else { throw BenchmarkError(message: "\(path) cannot be opened: errno \(errno)") }
-        defer {
-            close(descriptor)
-            unlink(path)
-        }
-        let group = [UInt8](repeating: 0x41, count: groupBytes)
-        var written = 0
-        let start = ContinuousClock.now
-        while written < bytes {
-            let count = group.withUnsafeBytes { pwrite(descriptor, $0.baseAddress, $0.count, off_t(written)) }
-            guard count == groupBytes, fdatasync(descriptor) == 0 else {
-                throw BenchmarkError(message: "\(path) cannot be written: errno \(errno)")
-            }
-            written += count
-        }
-        return Double(written) / ((ContinuousClock.now - start) / .seconds(1)) / 1e6
     }
 }
 
@@ -160,10 +142,4 @@ private final class FlushCount: Sendable {
     var value: Int { count.load(ordering: .relaxed) }
 
     func add() { count.add(1, ordering: .relaxed) }
-}
-
-/// What went wrong, in words.
-struct BenchmarkError: Error, CustomStringConvertible {
-    var message: String
-    var description: String { message }
 }

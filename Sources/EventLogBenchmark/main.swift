@@ -4,15 +4,14 @@
 import Foundation
 
 let arguments = CommandLine.arguments.dropFirst()
-guard arguments.count == 3, let rounds = Int(arguments[arguments.startIndex + 1]), let megabytes = Int(arguments[arguments.startIndex + 2]),
-    rounds > 0, megabytes > 0
+guard arguments.count == 3, let turns = Int(arguments[2]), let megabytes = Int(arguments[3]), min(turns, megabytes) > 0
 else {
-    FileHandle.standardError.write(Data("usage: eventlog-benchmark DIRECTORY ROUNDS MEGABYTES\n".utf8))
+    FileHandle.standardError.write(Data("usage: eventlog-benchmark DIRECTORY TURNS MEGABYTES\n".utf8))
     exit(2)
 }
 do {
-    let benchmark = AppendBenchmark(directory: arguments[arguments.startIndex], bytes: megabytes << 20)
-    let report = try await benchmark.run(rounds: rounds)
+    let benchmark = AppendBenchmark(directory: arguments[1], bytesPerTurn: megabytes << 20)
+    let report = try await benchmark.run(turns: turns)
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys]
     encoder.keyEncodingStrategy = .convertToSnakeCase

@@ -69,10 +69,7 @@ package final class BundleBuilder: Sendable {
         let files = try await BlockingWork.run { try Self.files(archive, handler: handler) }
         let pattern = request.pythonVersion ?? settings.pythonVersion
         let interpreter = try await interpreters.choose(pattern)
-        line("Detected language: python")
         line("Python \(pattern) resolved to \(interpreter.version)")
-        line("Building \(request.name):\(request.tag)")
-        line("Handlers file: \(handler)")
         let prepared = try await BlockingWork.run {
             let plan = try EnvironmentPlan(files: files, interpreter: interpreter)
             return (plan: plan, digest: Self.digest(files, plan: plan, handler: handler))

@@ -191,9 +191,19 @@ package final class FunctionService: FunctionServices {
         name: String,
         tag: String,
         handler: String,
+        pythonVersion: String?,
         clearCache: Bool
     ) -> AsyncThrowingStream<BuildProgress, any Error> {
-        build(BundleBuilder.Request(archive: archive, name: name, tag: tag, handler: handler, clearCache: clearCache))
+        build(
+            BundleBuilder.Request(
+                archive: archive,
+                name: name,
+                tag: tag,
+                handler: handler,
+                pythonVersion: pythonVersion,
+                clearCache: clearCache
+            )
+        )
     }
 
     /// Builds a bundle and stores it under its name and tag; ending the stream early stops the build and kills pip.

@@ -47,7 +47,7 @@ final class PythonInterpreters: Sendable {
             !pattern.isEmpty && pattern.utf8.allSatisfy { (0x30...0x39).contains($0) || $0 == 0x2E || $0 == 0x2A }
         guard isPattern else {
             throw ServiceError.invalid(
-                field: "version",
+                field: "python_version",
                 "'\(pattern)' is no Python version",
                 fix: "write 3.12, 3.12.* or 3.12.1"
             )

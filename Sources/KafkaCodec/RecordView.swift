@@ -1,6 +1,8 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
+import Glibc
+
 /// One record inside fetched bytes: slices over the shared array, nothing copied.
 package struct RecordView: Sendable {
     /// The record's offset in its partition.
@@ -29,9 +31,50 @@ package struct RecordView: Sendable {
     /// The last one wins, as in Kafka's `Headers.lastHeader`.
     package func header(_ name: String) -> ArraySlice<UInt8>? {
         guard headerCount > 0 else { return nil }
-        var found: ArraySlice<UInt8>?
-        for header in headers where header.name.elementsEqual(name.utf8) { found = header.value }
+        var name = name
+        let found = name.withUTF8 { wanted in
+            bytes.withUnsafeBufferPointer { all in Self.find(wanted, in: all, from: headersStart, count: headerCount) }
+        }
+        return found.map { bytes[$0] }
+    }
+
+    /// Where the value of the last header of a name stands.
+    ///
+    /// The fields were read without an error when the view was made, so lengths are trusted here and nothing is copied.
+    private static func find(
+        _ wanted: UnsafeBufferPointer<UInt8>,
+        in all: UnsafeBufferPointer<UInt8>,
+        from start: Int,
+        count: Int
+    ) -> Range<Int>? {
+        var position = start
+        var found: Range<Int>?
+        for _ in 0..<count {
+            let nameLength = length(all, &position)
+            let name = position
+            position += nameLength
+            let valueLength = length(all, &position)
+            if nameLength == wanted.count, let left = all.baseAddress, let right = wanted.baseAddress,
+                memcmp(left + name, right, nameLength) == 0
+            {
+                found = valueLength < 0 ? nil : position..<position + valueLength
+            }
+            position += max(valueLength, 0)
+        }
         return found
+    }
+
+    private static func length(_ all: UnsafeBufferPointer<UInt8>, _ position: inout Int) -> Int {
+        var value: UInt64 = 0
+        var shift: UInt64 = 0
+        while true {
+            let byte = all[position]
+            position += 1
+            value |= UInt64(byte & 0x7F) << shift
+            if byte & 0x80 == 0 { break }
+            shift += 7
+        }
+        return Int(Int64(bitPattern: value >> 1) ^ -Int64(bitPattern: value & 1))
     }
 
     /// Copies the record out of the fetched bytes, ready to be produced again.

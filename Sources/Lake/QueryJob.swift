@@ -67,17 +67,14 @@ struct QueryJob: Sendable {
         let result = allowWrites ? try statement.execute() : try statement.executeStreaming()
         if allowWrites, isTransaction { try connection.execute("COMMIT") }
         if allowWrites, !Self.readingKinds.contains(kind) { afterWrite() }
+        // What goes wrong with the first rows is then an error of the query and not of a stream that has begun.
+        var next = try result.nextChunk()
         begin(
             QueryHead(columns: result.columns, kind: kind, rowsChanged: result.rowsChanged, hasRows: result.hasRows)
         )
-        try send(result)
-    }
-
-    private func send(_ result: QueryResult) throws {
         var left = rowsMax
-        while true {
+        while let chunk = next {
             if let reason = channel.stopReason { throw reason }
-            guard let chunk = try result.nextChunk() else { return }
             if left == 0 {
                 channel.markTruncated()
                 return
@@ -93,6 +90,8 @@ struct QueryJob: Sendable {
                 throw channel.stopReason ?? LakeError(.cancelled, "The query was cancelled.")
             }
             if count < chunk.rowCount { return }
+            if let reason = channel.stopReason { throw reason }
+            next = try result.nextChunk()
         }
     }
 }

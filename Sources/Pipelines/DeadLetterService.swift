@@ -21,7 +21,7 @@ package struct DeadLetterService: DeadLetterServices {
     }
 
     package func list(pipeline: String?, limit: Int, cursor: String?) async throws -> Page<DeadLetter> {
-        let wanted = try await pipeline.asyncMap { try await catalog.pipelines.get($0).name }
+        let wanted = try await pipeline.asyncMap { try await catalog.pipelines.get($0).guid }
         var before = Int64.max
         if let cursor {
             guard let offset = Int64(cursor), offset >= 0 else {
@@ -40,7 +40,9 @@ package struct DeadLetterService: DeadLetterServices {
         while end > bounds.start, found.count < limit {
             let start = max(bounds.start, end - Self.scanRecords)
             for record in try await records(partition, start..<end).reversed() {
-                guard let letter = letter(record), wanted == nil || letter.pipeline == wanted else { continue }
+                guard let letter = letter(record),
+                    wanted == nil || text(record, DeadLetterHeaders.pipelineGuid) == wanted
+                else { continue }
                 found.append(letter)
                 if found.count == limit { break }
             }
@@ -70,19 +72,33 @@ package struct DeadLetterService: DeadLetterServices {
             } while cursor != nil
             wanted.reverse()
         }
+        var seen = Set<String>()
+        wanted.removeAll { !seen.insert($0).inserted }
         var byTopic: [String: [Record]] = [:]
+        var deployments: [String: Set<String>] = [:]
         for id in wanted {
             guard let found = try await record(id), let guid = text(found, DeadLetterHeaders.pipelineGuid),
                 let deployment = text(found, DeadLetterHeaders.deployment)
             else { throw Self.missing(id) }
             let topic = PlanBuilder.redriveTopic(pipelineGuid: guid)
-            guard let owner = try await catalog.pipelines.find(guid), owner.spec.deployedRevisionNumber != nil,
+            guard let owner = try await catalog.pipelines.find(guid), let number = owner.spec.deployedRevisionNumber,
                 try await services.log.topic(topic) != nil
             else {
                 throw ServiceError(
                     .failedPrecondition,
                     "dead letter \(id) belongs to pipeline '\(text(found, DeadLetterHeaders.pipeline) ?? guid)', which is not deployed",
                     fix: "deploy the pipeline, then redrive"
+                )
+            }
+            if deployments[guid] == nil {
+                let revision = try await catalog.pipelineRevisions.find(pipelineGuid: guid, number: number)
+                deployments[guid] = Set(revision?.spec.manifest.functionDeployments.map(\.name) ?? [])
+            }
+            guard deployments[guid]?.contains(deployment) == true else {
+                throw ServiceError(
+                    .failedPrecondition,
+                    "dead letter \(id) is for deployment '\(deployment)', which pipeline '\(owner.name)' does not have any more",
+                    fix: "deploy a revision that has it, or replay the pipeline"
                 )
             }
             var record = found.record()
@@ -116,14 +132,18 @@ package struct DeadLetterService: DeadLetterServices {
         let partition = TopicPartition(topic: services.deadLetterTopic, partition: 0)
         let bounds = try services.log.bounds(partition)
         guard offset >= bounds.start, offset < bounds.end else { return nil }
-        return try await records(partition, offset..<offset + 1).first
+        return try await records(partition, offset..<offset + 1, bytesMax: 1).first
     }
 
-    private func records(_ partition: TopicPartition, _ range: Range<Int64>) async throws -> [RecordView] {
+    private func records(
+        _ partition: TopicPartition,
+        _ range: Range<Int64>,
+        bytesMax: Int = 1 << 20
+    ) async throws -> [RecordView] {
         var all = [RecordView]()
         var next = range.lowerBound
         while next < range.upperBound {
-            let result = try await services.log.read(partition, from: next, bytesMax: 1 << 20)
+            let result = try await services.log.read(partition, from: next, bytesMax: bytesMax)
             guard result.nextOffset > next else { break }
             all += try RecordBatches.records(in: result.bytes, from: next).filter { $0.offset < range.upperBound }
             next = result.nextOffset

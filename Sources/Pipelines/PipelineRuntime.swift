@@ -98,8 +98,11 @@ package final class PipelineRuntime: Sendable {
                 detail: failure.traceback
             )
         }
+        do { try await placeGroups(plans) } catch {
+            await drain(fresh)
+            throw error
+        }
         await drain(runners(guid))
-        try await placeGroups(plans)
         state.withLock { $0.running[guid] = fresh }
         for runner in fresh { runner.startIntake() }
     }
@@ -138,7 +141,10 @@ package final class PipelineRuntime: Sendable {
     private func launch(_ runner: DeploymentRunner) {
         let finish = Finish()
         finishes.withLock { $0[ObjectIdentifier(runner)] = finish }
-        starts.send((runner, finish))
+        if !starts.send((runner, finish)) {
+            runner.refuse()
+            finish.done()
+        }
     }
 
     private func drain(_ runners: [DeploymentRunner]) async {
@@ -158,7 +164,7 @@ package final class PipelineRuntime: Sendable {
         }
     }
 
-    /// A group seen for the first time starts with what comes from now on.
+    /// A group seen for the first time starts with what comes from now on; a partition added since then is read from its start.
     private func placeGroups(_ plans: [DeploymentPlan]) async throws {
         let now = Timestamp.nowMicroseconds() / 1000
         for input in plans.flatMap(\.inputs) {
@@ -168,7 +174,11 @@ package final class PipelineRuntime: Sendable {
             for number in 0..<topic.partitions {
                 let partition = TopicPartition(topic: input.topic, partition: number)
                 guard committed[partition] == nil else { continue }
-                missing[partition] = CommittedOffset(offset: try services.log.bounds(partition).end, committedAt: now)
+                let bounds = try services.log.bounds(partition)
+                missing[partition] = CommittedOffset(
+                    offset: committed.isEmpty ? bounds.end : bounds.start,
+                    committedAt: now
+                )
             }
             if !missing.isEmpty { try await services.log.commit(group: input.group, offsets: missing) }
         }

@@ -24,7 +24,13 @@ package struct PipelineService: PipelineServices {
     /// Starts what was deployed when the engine last stopped.
     package func resumeAll() async throws {
         for pipeline in try await catalog.pipelines.all() {
-            guard let number = pipeline.spec.deployedRevisionNumber, pipeline.spec.status != .paused else { continue }
+            guard let number = pipeline.spec.deployedRevisionNumber else {
+                if pipeline.spec.status == .inProgress {
+                    _ = try await set(pipeline.guid, .failure, reason: "The engine stopped while it was deployed; deploy it again.")
+                }
+                continue
+            }
+            guard pipeline.spec.status != .paused else { continue }
             do {
                 let revision = try await revision(pipeline, number)
                 let plans = try await builder.plans(for: pipeline, PipelineGraph(revision.spec.manifest))
@@ -74,6 +80,16 @@ package struct PipelineService: PipelineServices {
         dryRun: Bool
     ) async throws -> Resource<PipelineSpec> {
         let read = try PipelineManifestReader.read(document)
+        guard PipelineManifestReader.hasManifest(document) else {
+            let stored = try await catalog.transaction(dryRun: dryRun) { tx in
+                try tx.update(PipelineSpec.self, id) { pipeline in
+                    if let name = read.name { pipeline.metadata.name = name }
+                    if let description = read.description { pipeline.metadata.description = description }
+                    if let tags = read.tags { pipeline.metadata.tags = tags }
+                }
+            }
+            return await shown(stored)
+        }
         let graph = try PipelineGraph(read.manifest)
         let stored = try await catalog.transaction(dryRun: dryRun) { tx in
             let old = try tx.get(PipelineSpec.self, id)
@@ -200,7 +216,11 @@ package struct PipelineService: PipelineServices {
             let plans = try await builder.plans(for: pipeline, PipelineGraph(revision.spec.manifest))
             let wasRunning = !runtime.runners(pipeline.guid).isEmpty
             await runtime.stop(pipeline.guid)
-            let count = try await rewind(plans, to: start)
+            let count: Int64
+            do { count = try await rewind(plans, to: start) } catch {
+                if wasRunning { try await runtime.resume(plans, guid: pipeline.guid) }
+                throw error
+            }
             if wasRunning { try await runtime.resume(plans, guid: pipeline.guid) }
             return count
         }
@@ -285,6 +305,12 @@ package struct PipelineService: PipelineServices {
                 pipeline.guid,
                 .ready,
                 reason: "Revision \(running) still runs; deploying revision \(number) failed: \(why)"
+            )
+        } else if pipeline.spec.status == .paused {
+            _ = try await set(
+                pipeline.guid,
+                .paused,
+                reason: "Paused; deploying revision \(number) failed: \(why)"
             )
         } else {
             _ = try await set(pipeline.guid, .failure, reason: why)

@@ -16,26 +16,52 @@ final class TelemetryQueue: Sendable {
 
         var isEmpty: Bool { logs.isEmpty && spans.isEmpty && metrics.isEmpty && dropped == 0 }
         var count: Int { logs.count + spans.count + metrics.count }
+        /// Bytes of text in logs and spans, roughly.
+        var bytes = 0
     }
 
     private let countMax: Int
+    private let bytesMax: Int
     private let batch = Mutex(Batch())
 
-    init(countMax: Int) {
+    init(countMax: Int, bytesMax: Int = 64 << 20) {
         self.countMax = countMax
+        self.bytesMax = bytesMax
     }
 
     func add(logs: [LogRecord] = [], spans: [SpanRecord] = [], metrics: [MetricPoint] = []) {
+        let bytes = Self.bytes(logs) + Self.bytes(spans)
         batch.withLock { batch in
             let count = logs.count + spans.count + metrics.count
-            guard batch.count + count <= countMax else {
+            guard batch.count + count <= countMax, batch.bytes + bytes <= bytesMax else {
                 batch.dropped += count
                 return
             }
+            batch.bytes += bytes
             batch.logs += logs
             batch.spans += spans
             batch.metrics += metrics
         }
+    }
+
+    /// Counts records that were taken but could not be written.
+    func addDropped(_ count: Int) {
+        batch.withLock { $0.dropped += count }
+    }
+
+    private static func bytes(_ logs: [LogRecord]) -> Int {
+        logs.reduce(0) { $0 + $1.message.utf8.count + bytes($1.attributes) }
+    }
+
+    private static func bytes(_ spans: [SpanRecord]) -> Int {
+        spans.reduce(0) { sum, span in
+            sum + (span.statusMessage?.utf8.count ?? 0) + bytes(span.attributes)
+                + span.events.reduce(0) { $0 + bytes($1.attributes) }
+        }
+    }
+
+    private static func bytes(_ attributes: [String: String]) -> Int {
+        attributes.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count }
     }
 
     func take() -> Batch {

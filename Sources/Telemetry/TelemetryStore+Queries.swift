@@ -76,11 +76,12 @@ extension TelemetryStore: TelemetryServices {
                 list(DISTINCT function ORDER BY function) FILTER (function IS NOT NULL), min(event_id), min(event_type), count(*),
                 to_json(list({'s': span_id, 'p': parent_span_id}))
             FROM spans \(conditions.sql) GROUP BY trace_id \(having.sql.replacingOccurrences(of: "WHERE", with: "HAVING"))
-            ORDER BY 2 \(query.ascending ? "ASC" : "DESC") LIMIT ?
+            ORDER BY 2 DESC, 1 LIMIT ?
             """,
             conditions.parameters + having.parameters + [.int(Int64(query.limit))]
         )
-        return rows.map { row in
+        // The newest are wanted in either order.
+        return (query.ascending ? rows.reversed() : rows).map { row in
             TraceSummary(
                 traceId: row[0].text,
                 start: Date(timeIntervalSince1970: Double(row[1].int ?? 0) / 1_000_000),
@@ -198,17 +199,22 @@ extension TelemetryStore: TelemetryServices {
             guard let span = pair["s"]?.stringValue else { continue }
             parents[span] = pair["p"]?.stringValue ?? ""
         }
-        var deepest = 0
+        var depths: [String: Int] = [:]
         for span in parents.keys {
-            var depth = 0
+            var chain = [String]()
             var current: String? = span
-            while let here = current, let parent = parents[here], depth <= parents.count {
-                depth += 1
+            while let here = current, depths[here] == nil, let parent = parents[here] {
+                depths[here] = 0  // Ends a circle, which only damaged input has.
+                chain.append(here)
                 current = parent
             }
-            deepest = max(deepest, depth)
+            var depth = current.flatMap { depths[$0] } ?? 0
+            for here in chain.reversed() {
+                depth += 1
+                depths[here] = depth
+            }
         }
-        return deepest
+        return depths.values.max() ?? 0
     }
 }
 

@@ -95,24 +95,32 @@ package final class TelemetryStore: TelemetrySink, Sendable {
 
     /// Writes what was recorded so far; durable on return unless the disk refuses, which is logged and counted as dropped.
     package func flush() async {
-        var batch = queue.take()
-        guard !batch.isEmpty else { return }
-        if batch.dropped > 0 {
-            batch.logs.append(
-                LogRecord(
-                    time: Date(),
-                    severity: "WARN",
-                    scope: "engine",
-                    message: "\(batch.dropped) telemetry records were dropped because more came than could be written"
-                )
-            )
-        }
-        let taken = batch
         do {
-            try await writerThread.run { [writer] in try writer.value.write(taken) }
+            // Taken on the writer's thread, so that whoever flushes after another also waits for what that one took.
+            try await writerThread.run { [queue, writer, logger] in
+                var batch = queue.take()
+                guard !batch.isEmpty else { return }
+                if batch.dropped > 0 { batch.logs.append(Self.lossRecord(batch.dropped)) }
+                do { try writer.value.write(batch) } catch {
+                    queue.addDropped(batch.count + batch.dropped)
+                    logger.error(
+                        "telemetry cannot be written",
+                        metadata: ["error": "\(error)", "records": "\(batch.count)"]
+                    )
+                }
+            }
         } catch {
-            logger.error("telemetry cannot be written", metadata: ["error": "\(error)", "records": "\(taken.count)"])
+            logger.error("telemetry cannot be written", metadata: ["error": "\(error)"])
         }
+    }
+
+    private static func lossRecord(_ count: Int) -> LogRecord {
+        LogRecord(
+            time: Date(),
+            severity: "WARN",
+            scope: "engine",
+            message: "\(count) telemetry records were dropped because more came than could be written"
+        )
     }
 
     /// Ends the threads; the store is of no use afterwards.

@@ -64,8 +64,8 @@ package struct TopicService: TopicServices {
         }
         let spec = TopicSpec(
             partitions: Int32(partitions ?? 1),
-            retentionMilliseconds: retention.milliseconds ?? 7 * Self.dayMilliseconds,
-            retentionBytes: retention.bytes
+            retentionMilliseconds: retention.milliseconds ?? .some(7 * Self.dayMilliseconds),
+            retentionBytes: retention.bytes ?? nil
         )
         let topic: Resource<TopicSpec> = try await catalog.transaction(dryRun: dryRun) { tx in
             try tx.create(
@@ -104,7 +104,13 @@ package struct TopicService: TopicServices {
         try reader.finish()
         let topic = try await catalog.transaction(dryRun: dryRun) { tx in
             try tx.update(TopicSpec.self, id) { topic in
-                if let name { topic.metadata.name = name }
+                if let name, name != topic.name {
+                    throw ServiceError.invalid(
+                        field: "name",
+                        "topic '\(topic.name)' cannot be renamed to '\(name.prefix(140))'",
+                        fix: "leave the name out, or create another topic"
+                    )
+                }
                 if let description { topic.metadata.description = description }
                 if let tags { topic.metadata.tags = tags }
                 if let partitions {
@@ -171,13 +177,17 @@ package struct TopicService: TopicServices {
         TopicSettings(retentionMilliseconds: spec.retentionMilliseconds, retentionBytes: spec.retentionBytes)
     }
 
-    private static func retention(_ reader: DocumentReader) -> (milliseconds: Int64?, bytes: Int64?) {
+    /// What the document says of retention; -1 is for ever, as Kafka writes it.
+    private static func retention(_ reader: DocumentReader) -> (milliseconds: Int64??, bytes: Int64??) {
         let milliseconds = reader.int(
             "retention_milliseconds",
             aliases: ["retention_ms", "retention.ms"],
-            in: 1000...Int.max
+            in: -1...Int.max
         )
-        let bytes = reader.int("retention_bytes", aliases: ["retention.bytes"], in: 1...Int.max)
-        return (milliseconds.map(Int64.init), bytes.map(Int64.init))
+        let bytes = reader.int("retention_bytes", aliases: ["retention.bytes"], in: -1...Int.max)
+        if let milliseconds, (0..<1000).contains(milliseconds) {
+            reader.fail("retention_milliseconds", "\(milliseconds) is less than a second", fix: "write at least 1000, or -1 for ever")
+        }
+        return (milliseconds.map { $0 < 0 ? nil : Int64($0) }, bytes.map { $0 < 0 ? nil : Int64($0) })
     }
 }

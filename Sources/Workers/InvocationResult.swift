@@ -33,6 +33,18 @@ package struct InvocationResult: Sendable {
         package var labels: [(name: String, value: String)]
         /// Attributes of a returned event, as strings, in order.
         package var attributes: [(name: String, value: String)]
+
+        package init(
+            data: [UInt8]?,
+            isJSON: Bool = true,
+            labels: [(name: String, value: String)] = [],
+            attributes: [(name: String, value: String)] = []
+        ) {
+            self.data = data
+            self.isJSON = isJSON
+            self.labels = labels
+            self.attributes = attributes
+        }
     }
 
     /// Position in the request.

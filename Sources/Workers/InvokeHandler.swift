@@ -16,6 +16,8 @@ final class InvokeHandler: ChannelInboundHandler {
         var body: ByteBuffer
     }
 
+    /// Kept of an answer that refuses a request.
+    private static let refusalBytesMax = 64 << 10
     /// Longest result line accepted: one event's output may be large.
     private static let lineBytesMax = 256 << 20
 
@@ -23,6 +25,8 @@ final class InvokeHandler: ChannelInboundHandler {
     private var context: ChannelHandlerContext?
     private var call: Call?
     private var line = ByteBuffer()
+    /// Bytes of `line` known to hold no end of line.
+    private var scanned = 0
     private var status: HTTPResponseStatus = .ok
 
     init(pool: ConnectionPool) {
@@ -53,6 +57,7 @@ final class InvokeHandler: ChannelInboundHandler {
 
     func handlerRemoved(context: ChannelHandlerContext) {
         self.context = nil
+        pool.closed(self)
     }
 
     func channelActive(context: ChannelHandlerContext) {
@@ -74,7 +79,9 @@ final class InvokeHandler: ChannelInboundHandler {
         case .head(let head):
             status = head.status
             line.clear()
+            scanned = 0
         case .body(var bytes):
+            guard status == .ok || line.readableBytes < Self.refusalBytesMax else { return }
             if line.readableBytes == 0 { line = bytes } else { line.writeBuffer(&bytes) }
             if status == .ok { readLines(context) }
         case .end:
@@ -96,8 +103,8 @@ final class InvokeHandler: ChannelInboundHandler {
 
     private func readLines(_ context: ChannelHandlerContext) {
         guard let call else { return }
-        while let end = line.readableBytesView.firstIndex(of: 0x0A) {
-            let length = end - line.readerIndex
+        while let length = lineLength() {
+            scanned = 0
             guard let bytes = line.readSlice(length: length) else { return }
             line.moveReaderIndex(forwardBy: 1)
             do {
@@ -109,9 +116,18 @@ final class InvokeHandler: ChannelInboundHandler {
                 return
             }
         }
+        scanned = line.readableBytes
+        line.discardReadBytes()
         if line.readableBytes > Self.lineBytesMax {
             self.end(error: "a result line is longer than \(Self.lineBytesMax >> 20) MiB")
             context.close(promise: nil)
+        }
+    }
+
+    /// Bytes before the next end of line; looks only at what came since the last look.
+    private func lineLength() -> Int? {
+        line.withUnsafeReadableBytes { bytes in
+            bytes[scanned...].firstIndex(of: 0x0A)
         }
     }
 

@@ -62,7 +62,11 @@ package struct ProcessBackend: WorkerBackend {
     }
 
     private func cause(_ status: TerminationStatus, kill: WorkerKillSwitch) -> WorkerExit.Cause {
-        if let cause = kill.cause { return cause }
+        switch kill.cause {
+        case .brokenProtocol? where status != .signaled(SIGKILL): break  // It died; how says more than its connection.
+        case let cause?: return cause
+        case nil: break
+        }
         switch status {
         case .exited(let code): return .exited(status: code)
         case .signaled(let signal): return .signalled(signal)

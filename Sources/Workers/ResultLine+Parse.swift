@@ -31,9 +31,9 @@ extension ResultLine {
             let index = try index(&cursor, count: count)
             let status = try status(&cursor)
             guard try cursor.nextElement() else { throw MalformedResult(what: "a result without start") }
-            let start = try cursor.readInt64()
+            let start = try time(&cursor)
             guard try cursor.nextElement() else { throw MalformedResult(what: "a result without duration") }
-            let duration = try cursor.readInt64()
+            let duration = try time(&cursor)
             var result = InvocationResult(index: index, status: status, startMicros: start, durationMicros: duration)
             if try cursor.nextElement() {
                 if try !cursor.readNullIfPresent() { result.outputs = try outputs(&cursor) }
@@ -70,6 +70,13 @@ extension ResultLine {
         let index = Int(try cursor.readInt64())
         guard (0..<count).contains(index) else { throw MalformedResult(what: "index \(index) of \(count) events") }
         return index
+    }
+
+    /// Microseconds; bounded so that sums of two of them stay numbers.
+    private static func time(_ cursor: inout JSONCursor) throws -> Int64 {
+        let micros = try cursor.readInt64()
+        guard (0..<1 << 60).contains(micros) else { throw MalformedResult(what: "a time of \(micros) µs") }
+        return micros
     }
 
     private static func status(_ cursor: inout JSONCursor) throws -> InvocationResult.Status {

@@ -14,6 +14,8 @@ package struct WorkerExit: Sendable, Equatable {
         case handlerTimeout
         case startTimeout
         case notStarted(String)
+        /// It broke off a request or answered what the worker protocol does not know.
+        case brokenProtocol(String)
     }
 
     package var cause: Cause
@@ -35,6 +37,7 @@ package struct WorkerExit: Sendable, Equatable {
             "the worker used \(bytes >> 20) MiB of memory, over its limit of \(limit >> 20) MiB; raise resources.max_memory"
         case .handlerTimeout: "the worker was killed because a handler call passed its time limit"
         case .startTimeout: "the worker did not become ready in time; init(ctx) may be stuck"
+        case .brokenProtocol(let why): "the worker broke the worker protocol: \(why)"
         case .notStarted(let why): "the worker could not be started: \(why)"
         }
     }

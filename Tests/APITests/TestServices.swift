@@ -46,12 +46,18 @@ struct TestFunctions: CatalogBacked, FunctionServices {
         unchanged: false
     )
 
-    func build(archive: [UInt8], name: String, tag: String, handler: String, clearCache: Bool)
-        -> AsyncThrowingStream<BuildProgress, any Error>
-    {
+    func build(
+        archive: [UInt8],
+        name: String,
+        tag: String,
+        handler: String,
+        pythonVersion: String?,
+        clearCache: Bool
+    ) -> AsyncThrowingStream<BuildProgress, any Error> {
         AsyncThrowingStream { continuation in
+            let python = pythonVersion.map { " on Python \($0)" } ?? ""
             continuation.yield(
-                .line("\(archive.count) bytes of \(name):\(tag), \(handler)\(clearCache ? ", anew" : "")")
+                .line("\(archive.count) bytes of \(name):\(tag), \(handler)\(python)\(clearCache ? ", anew" : "")")
             )
             if name == "broken" {
                 continuation.finish(

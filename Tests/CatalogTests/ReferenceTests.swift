@@ -45,6 +45,23 @@ struct ReferenceTests {
         try await fixture.catalog.topics.delete("t")
     }
 
+    @Test func namesEverythingThatIsMissing() async throws {
+        let fixture = try CatalogFixture()
+        let error = try await serviceError {
+            _ = try await fixture.catalog.triggers.create(
+                name: "one",
+                owner: CatalogFixture.owner,
+                spec: CatalogFixture.trigger(view: "gone", topic: "away")
+            )
+        }
+        #expect(error?.code == .notFound)
+        #expect(error?.message.hasPrefix("the trigger 'one' needs 2 things that do not exist: ") == true)
+        #expect(error?.message.contains("the view 'gone'") == true)
+        #expect(error?.message.contains("the topic 'away'") == true)
+        #expect(error?.fix?.contains("martlet views list") == true)
+        #expect(error?.fix?.contains("martlet topics list") == true)
+    }
+
     @Test func followsAChangedReference() async throws {
         let fixture = try CatalogFixture()
         try await fixture.topic("old")

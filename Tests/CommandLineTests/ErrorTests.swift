@@ -79,6 +79,83 @@ import Testing
         #expect(run.errors == "error: name: 'a b' is no name (line 3)\n  fix: use letters\n")
     }
 
+    @Test(
+        arguments: [
+            (
+                #"{"code":"invalid","detail":"the pipeline has 2 errors","errors":[{"field":"a","message":"wrong","fix":"mend a","line":2},{"field":"b","message":"bad","fix":"mend b"}]}"#,
+                "error: the pipeline has 2 errors\n  a (line 2): wrong\n    fix: mend a\n  b: bad\n    fix: mend b\n"
+            ),
+            (
+                #"{"code":"invalid","detail":"line 11, manifest.links[2]: a cycle","fix":"cut it","errors":[{"field":"manifest.links[2]","message":"a cycle","fix":"cut it","line":11}]}"#,
+                "error: line 11, manifest.links[2]: a cycle\n  fix: cut it\n"
+            ),
+            (
+                #"{"code":"invalid","detail":"line 4, column 1: malformed YAML","errors":[{"field":"","message":"column 1: malformed YAML","fix":"use spaces","line":4}]}"#,
+                "error: line 4, column 1: malformed YAML\n  fix: use spaces\n"
+            ),
+            (
+                #"{"code":"invalid","detail":"unknown parameter","fix":"use limit","errors":[{"field":"limits","message":"unknown parameter","fix":"use limit"}]}"#,
+                "error: limits: unknown parameter\n  fix: use limit\n"
+            ),
+            (
+                #"{"code":"invalid","detail":"two places","errors":[{"field":"","message":"one","line":1},{"field":"","message":"two"}]}"#,
+                "error: two places\n  line 1: one\n  - two\n"
+            ),
+            (
+                #"{"code":"invalid","detail":"Parser Error: near x\n\nLINE 1: selct\n        ^\n","fix":"look\u001b"}"#,
+                "error: Parser Error: near x\n\n  LINE 1: selct\n          ^\n  fix: look\\u{1b}\n"
+            ),
+        ]
+    ) func everyFaultIsToldOnceWithItsOwnFix(_ problem: String, _ text: String) async throws {
+        let run = try await CommandRun.run(["views", "get", "x"], answer: .problem(problem, status: 422))
+        #expect(run.errors == text)
+    }
+
+    @Test func onlyAMissingTokenIsSaidToBeOne() async throws {
+        let bare = #"{"code":"unauthenticated","detail":"no token"}"#
+        let missing = try await CommandRun.run(["views", "list"], answer: .problem(bare, status: 401))
+        #expect(missing.errors.contains("fix: give the engine's token"))
+        let origin = #"{"code":"forbidden","detail":"another origin"}"#
+        let forbidden = try await CommandRun.run(["views", "list"], answer: .problem(origin, status: 403))
+        #expect(forbidden.status == .denied)
+        #expect(!forbidden.errors.contains("token"))
+    }
+
+    @Test func refusedStatementsSayWhereToLook() async throws {
+        let problem = #"{"code":"invalid","detail":"Catalog Error: no table words"}"#
+        for format in ["human", "csv"] {
+            let answer = CannedServer.Answer.problem(problem, status: 422)
+            let run = try await CommandRun.run(["sql", "from words", "-o", format], answer: answer)
+            #expect(run.status == .refused)
+            #expect(run.errors.contains("fix: see what there is with: martlet tables list"))
+        }
+    }
+
+    @Test(.timeLimit(.minutes(1)), arguments: [["logs", "get"], ["logs", "tail", "-i", "10ms"], ["traces", "list"]])
+    func silenceOfAMissingPipelineIsExplained(_ command: [String]) async throws {
+        try await CannedServer.with({ request in
+            request.target.hasPrefix("/api/v1/pipelines/")
+                ? .problem(#"{"code":"notFound","detail":"no pipeline"}"#, status: 404) : .json(#"{"data":[]}"#)
+        }) { server in
+            let address = server.address
+            let run = try await withThrowingTaskGroup(of: CommandRun.self) { group in
+                group.addTask { try await CommandRun.run(command + ["typo"], server: address) }
+                await server.waitForRequests(command[1] == "tail" ? 4 : 2)
+                if command[1] == "tail" { group.cancelAll() }
+                return try await group.next()
+            }
+            let notes = run?.errors.split(separator: "\n").filter { $0.contains("there is no pipeline 'typo' now") }
+            #expect(notes?.count == 1)
+        }
+    }
+
+    @Test func replayOfNothingSaysSo() async throws {
+        let arguments = ["pipelines", "replay", "p", "--from", "99"]
+        let run = try await CommandRun.run(arguments, answer: .json(#"{"records":0}"#))
+        #expect(run.status == .success)
+        #expect(run.errors.contains("nothing is sent again"))
+    }
+
     @Test func unreachableEngineNamesAddressAndCommand() async throws {
         let run = try await CommandRun.run(["views", "list"], server: "http://127.0.0.1:1")
         #expect(run.status == .unreachable)
@@ -154,7 +231,7 @@ import Testing
         arguments: [
             (["views", "get", "x", "--server", "ftp://x"], "is not the address of an engine"),
             (["views", "list", "-o", "csv"], "only sql prints CSV"), (["views", "create", "x"], "--path is missing"),
-            (["views", "update", "x"], "nothing to change"),
+            (["views", "update", "x"], "nothing to change"), (["pipelines", "create"], "no manifest was given"),
             (["topics", "create", "t", "--retention", "soon"], "no span of time"),
             (["pipelines", "replay", "p", "--from", "yesterday"], "neither a time nor an offset"),
             (["triggers", "create", "-n", "x", "-t", "Webhook"], "is no trigger type"),

@@ -70,6 +70,11 @@ struct DocumentParserTests {
         #expect(document.lines["b.c[1]"] == 4)
     }
 
+    @Test func jsonOfOneLineHasNoLines() throws {
+        #expect(try DocumentParser.parse("{\"a\": 1}", contentType: "application/json").lines.isEmpty)
+        #expect(try refusal("{\"a\": 1,}", "application/json").message.hasPrefix("line 1, column 9: malformed JSON"))
+    }
+
     @Test func guessesTheLanguageWithoutAMediaType() throws {
         #expect(try DocumentParser.parse("{\"a\": 1}").value["a"] == .int(1))
         #expect(try DocumentParser.parse("{a: 1}").value["a"] == .int(1))
@@ -104,11 +109,13 @@ struct DocumentParserTests {
             ("a: 1\n---\nb: 2\n", nil, 2, "second YAML document"),
             ("a: [1, 2\nb: 3\n", nil, 2, "malformed YAML"),
             ("a: b: c\n", nil, 1, "malformed YAML"),
+            ("a:\n  b: 1\n \tc: 2\n", nil, 3, "line 3, column 2: malformed YAML, the line is indented with a TAB"),
+            ("a:\n\tb: 1\n", nil, 2, "line 2, column 1: malformed YAML, the line is indented with a TAB"),
             ("a: *nowhere\n", nil, 1, "undefined alias"),
             ("a: !custom 1\n", nil, 1, "unknown tag"),
             ("a: !!int x\n", nil, 1, "does not fit"),
             ("{\"a\": 01}", "application/json", 1, "malformed JSON"),
-            ("{\"a\":\n 1,}", "application/json", 2, "malformed JSON"),
+            ("{\"a\":\n 1,}", "application/json", 2, "line 2, column 4: malformed JSON"),
             ("{'a': 1}", "application/json", 1, "malformed JSON"),
             ("[1] 2", "application/json", 1, "malformed JSON"),
             ("? [a, b]\n: 1\n", nil, 1, "key must be text"),

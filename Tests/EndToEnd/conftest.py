@@ -118,7 +118,10 @@ def engines(request):
                 kept = KEPT / (re.sub(r"\W+", "-", f"{request.node.nodeid}-{engine.directory.name}") + ".log")
                 shutil.copyfile(engine.log, kept)
                 print(f"log of {engine.directory.name}: {kept}")
-        shutil.rmtree(directory, ignore_errors=True)
+        if failed and os.environ.get("MARTLET_KEEP_DATA"):
+            print(f"data: {directory}")
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

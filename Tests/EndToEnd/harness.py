@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = Path(os.environ.get("MARTLET_BINARY") or os.environ.get("MARTLET_PROGRAM") or ROOT / ".build/release/martlet").resolve()
+PROGRAM = Path(
+    os.environ.get("MARTLET_BINARY") or os.environ.get("MARTLET_PROGRAM") or ROOT / ".build/release/martlet"
+).resolve()
 # Settings that say where the program finds what it needs; all others of the caller must not reach our engines.
 KEPT_SETTINGS = ("MARTLET_PYTHON_ENVIRONMENT", "MARTLET_PYTHON_SDK", "MARTLET_DUCKDB_LIBRARY")
 READY_SECONDS = 30
@@ -79,7 +81,9 @@ class Engine:
         self.data = data or self.directory / "data"
         self.log = self.directory / "engine.log"
         self.environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("MARTLET_") or name in KEPT_SETTINGS
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("MARTLET_") or name in KEPT_SETTINGS
         } | {"MARTLET_CONFIG": str(self.directory / "no-config"), "HOME": str(self.directory), "NO_COLOR": "1"}
         self.settings = settings or {}
         self.token: str | None = self.settings.get("MARTLET_TOKEN")
@@ -91,7 +95,9 @@ class Engine:
 
     def launch(self, *arguments: str) -> subprocess.Popen:
         """Starts the program without waiting for anything."""
-        environment = {name: value for name, value in self.environment.items() if name != "MARTLET_CONFIG"} | self.settings
+        environment = {
+            name: value for name, value in self.environment.items() if name != "MARTLET_CONFIG"
+        } | self.settings
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 [PROGRAM, "serve", "--data-dir", self.data, "--port", "0", *arguments],
@@ -254,13 +260,13 @@ class Engine:
         """Makes or updates a function; returns its newest revision."""
         self.build(name, source, **files)
         if self.http("GET", f"/api/v1/functions/{name}").status == 200:
-            self.cli("functions", "update", name)
+            self.api("PUT", f"functions/{name}", {})
         else:
             self.cli("functions", "create", name, "--publish")
         return self.get(f"functions/{name}")["last_revision_number"]
 
     def source(self, name: str, partitions: int = 1) -> "Source":
-        """A trigger that never fires, with a topic of its own: whatever is published there as its event goes down its links."""
+        """A trigger that never fires and a topic of its own: what is published there in its name goes down its links."""
         self.post("topics", {"name": name, "partitions": partitions})
         trigger = self.post("triggers", {"name": name, "type": "Schedule", "cron_schedule": NEVER, "topic": name})
         return Source(self, name, f"vastdata.com:{name}.{trigger['guid']}")

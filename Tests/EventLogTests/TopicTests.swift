@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import EventLog
+import Foundation
 import KafkaCodec
 import Testing
 
@@ -133,5 +134,31 @@ struct TopicTests {
         }
         lock.release()
         _ = try DataDirectoryLock(directory: directory.path)
+    }
+
+    @Test func waitsWhileAChildOfADeadOwnerHoldsTheDirectory() throws {
+        let directory = try TemporaryDirectory()
+        let path = "\(directory.path)/martlet.lock"
+        let child = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        try #require(child >= 0)
+        defer { close(child) }
+        // A process id above the kernel's limit belongs to nobody.
+        let owner = Array("2147483647\n".utf8)
+        try #require(write(child, owner, owner.count) == owner.count)
+        try #require(flock(child, LOCK_EX | LOCK_NB) == 0)
+        do throws(EventLogError) {
+            _ = try DataDirectoryLock(directory: directory.path)
+            Issue.record("two owners")
+        } catch {
+            #expect(error.message.contains("process 2147483647"))
+        }
+        let thread = Thread {
+            usleep(100_000)
+            flock(child, LOCK_UN)
+        }
+        thread.start()
+        let lock = try DataDirectoryLock(directory: directory.path)
+        #expect(try directory.read("martlet.lock") == Array("\(getpid())\n".utf8))
+        lock.release()
     }
 }

@@ -31,6 +31,7 @@ struct FunctionServiceTests {
             name: name,
             tag: tag,
             handler: "main.py",
+            pythonVersion: nil,
             clearCache: false
         ) {
             if case .done(let bundle) = progress { done = bundle }
@@ -197,10 +198,27 @@ struct FunctionServiceTests {
                 name: "f",
                 tag: "t",
                 handler: "main.py",
+                pythonVersion: nil,
                 clearCache: false
             ) {}
         }
         #expect(error?.message.contains("SyntaxError") == true)
         #expect(try await service.bundles(ListQuery()).items.isEmpty)
+    }
+
+    @Test func aBuildUsesThePythonItIsAskedFor() async throws {
+        let archive = try FunctionBench.archive(["main.py": FunctionBench.code])
+        let error = await #expect(throws: ServiceError.self) {
+            for try await _ in service.build(
+                archive: archive,
+                name: "f",
+                tag: "t",
+                handler: "main.py",
+                pythonVersion: "3.99",
+                clearCache: false
+            ) {}
+        }
+        #expect(error?.code == .failedPrecondition)
+        #expect(error?.message.contains("no Python fits version '3.99'") == true)
     }
 }

@@ -169,6 +169,62 @@ struct ManifestReaderTests {
         #expect(PipelineManifestReader.hasManifest(try DocumentParser.parse(text)) == has)
     }
 
+    @Test func tellsWhereEveryReferenceStands() throws {
+        let text = """
+            name: p
+            manifest:
+              config: {secrets: [shared]}
+              triggers:
+                - vrn: "vast:dataengine:triggers:up"
+                - other
+              functions:
+                - name: a
+                  function: split
+                  revision: 99
+                  config:
+                    secrets: shared, own
+            """
+        let references = try PipelineManifestReader.read(try DocumentParser.parse(text)).references
+        let places = references.places.map { place in
+            let revision = place.revision.map { "@\($0)" } ?? ""
+            return "\(place.target.kind.rawValue)/\(place.target.name)\(revision) \(place.field):\(place.line ?? 0)"
+        }
+        #expect(
+            places.sorted() == [
+                "functions/split manifest.functions[0].function:9",
+                "functions/split@99 manifest.functions[0].revision:10",
+                "secrets/own manifest.functions[0].config.secrets:12",
+                "secrets/shared manifest.config.secrets[0]:3",
+                "secrets/shared manifest.functions[0].config.secrets:12",
+                "triggers/other manifest.triggers[1].vrn:6",
+                "triggers/up manifest.triggers[0].vrn:5",
+            ]
+        )
+        let all = #expect(throws: ServiceError.self) {
+            try references.check(pipeline: "p") { _ in .init(message: "gone", fix: "make it") }
+        }
+        #expect(all?.code == .notFound)
+        #expect(all?.message == "the pipeline 'p' needs 7 things that do not exist")
+        #expect(all?.fields.count == 7)
+        let one = #expect(throws: ServiceError.self) {
+            try references.check(pipeline: "p") { place in
+                place.revision == 99 ? .init(message: "no revision 99", fix: "use 1") : nil
+            }
+        }
+        #expect(one?.message == "line 10, manifest.functions[0].revision: no revision 99")
+        #expect(one?.fix == "use 1")
+        try references.check(pipeline: "p") { _ in nil }
+    }
+
+    @Test func severalFaultsAreCountedAndHaveTheirOwnFixes() throws {
+        let error = #expect(throws: ServiceError.self) {
+            try manifest("function_deploymnets: []\nlinks: 5\n")
+        }
+        #expect(error?.message == "the pipeline has 2 errors")
+        #expect(error?.fix == nil)
+        #expect(error?.fields.allSatisfy { $0.fix != nil && $0.line != nil } == true)
+    }
+
     @Test func refusesFieldsBesideTheWrapper() throws {
         let faults = faults("manifest: {triggers: []}\nlinks: []\n")
         #expect(faults.map(\.field) == ["links"])

@@ -38,6 +38,8 @@ package struct APIConfiguration: Sendable {
     package var version: String = "0.1.0"
     /// Reads submitted documents.
     package var parseDocument: DocumentParsing
+    /// Turns a module's own error into the services' form; nil for one it does not know.
+    package var explain: @Sendable (any Error) -> ServiceError? = { _ in nil }
 
     /// Makes a configuration with the given parser and otherwise the defaults.
     package init(parseDocument: @escaping DocumentParsing) {

@@ -49,7 +49,7 @@ struct RESTResponder: HTTPResponder {
         } catch {
             let last = error as? LastError
             let cause = last?.cause ?? error
-            let refusal = Refusal(cause)
+            let refusal = Refusal(explained(cause))
             report(cause, refusal, request, logger)
             response = refusal.response(requestID: requestID)
             if last != nil { response.headers[.connection] = "close" }
@@ -59,6 +59,11 @@ struct RESTResponder: HTTPResponder {
         if let name = HTTPFields.Element.Name("X-Content-Type-Options") { response.headers[name] = "nosniff" }
         response.headers[.cacheControl] = "no-store"
         return request.method == .head ? response.createHeadResponse() : response
+    }
+
+    private func explained(_ error: any Error) -> any Error {
+        if error is Refusal || error is ServiceError || error is CancellationError { return error }
+        return configuration.explain(error) ?? error
     }
 
     private func answer(

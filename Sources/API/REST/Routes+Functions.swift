@@ -94,6 +94,12 @@ extension Route {
                     .query("name", .text(max: 128), "Name of the bundle.", isRequired: true, example: "exr-inspector"),
                     .query("tag", .text(max: 128), "Tag of the bundle; `latest` unless given.", example: "latest"),
                     .query("handler", .text(max: 255), "Handler file; `main.py` unless given.", example: "main.py"),
+                    .query(
+                        "python_version",
+                        .text(max: 32),
+                        "Python version, as far as it matters; the engine's setting unless given.",
+                        example: "3.12"
+                    ),
                     .query("clear_cache", .flag, "Build the environment anew."),
                 ],
                 body: .archive,
@@ -114,6 +120,7 @@ extension Route {
                     name: name,
                     tag: call.query.text("tag") ?? "latest",
                     handler: call.query.text("handler") ?? "main.py",
+                    pythonVersion: call.query.text("python_version"),
                     clearCache: call.query.flag("clear_cache")
                 )
                 return .response(stream(progress, call))

@@ -6,12 +6,18 @@
 
 #include <stdint.h>
 
-// Linux calls that Swift's Glibc module leaves out because they need _GNU_SOURCE.
+// Linux calls that Swift's Glibc module leaves out because they need _GNU_SOURCE, and glibc's allocator settings.
 
 /// Reserves disk blocks behind a file's end without changing its size; 0 or an error number.
 int martlet_reserve(int descriptor, int64_t position, int64_t count);
 
 /// Names the calling thread; at most 15 bytes are kept.
 void martlet_name_thread(const char *name);
+
+/// Limits how many heaps the allocator keeps and how much free memory it holds back; call before threads start.
+void martlet_limit_allocator(int arenas, int trim_threshold_bytes);
+
+/// Gives free memory back to the system.
+void martlet_trim_allocator(void);
 
 #endif

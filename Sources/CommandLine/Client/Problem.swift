@@ -13,7 +13,7 @@ enum Problem {
             return notJSON(status: status, contentType: contentType, request: request, server: server)
         }
         var failure = failure(value, status: status)
-        if failure.status == .denied, failure.fix == nil {
+        if status == 401, failure.fix == nil {
             failure.fix = "give the engine's token with MARTLET_TOKEN, --token or: martlet config set --token"
         }
         return failure

@@ -89,8 +89,10 @@ struct UpdateFunction: ClientCommand {
     static let configuration = CommandConfiguration.client(
         "update",
         "Change a function; a new bundle makes a new revision.",
-        discussion: "Running pipelines keep their revision until they are deployed again.",
+        discussion:
+            "Without options it looks at the bundle again. Running pipelines keep their revision until they are deployed again.",
         examples: [
+            "martlet functions update exr-inspector",
             "martlet functions update exr-inspector --image-tag v2 --publish",
             "martlet functions update exr-inspector --default-revision-number 1",
         ]
@@ -103,7 +105,12 @@ struct UpdateFunction: ClientCommand {
 
     func execute(_ client: EngineClient) async throws {
         try fields.noteUnused(client)
-        let body = try client.body(fields.object(name: nil), file: fields.fromFile, needs: [])
+        let body = try client.body(
+            fields.object(name: nil),
+            file: fields.fromFile,
+            needs: [],
+            allowsNothing: true
+        )
         try await client.write(FunctionNoun.display, APIRequest("PUT", ["functions", id], body: body), verb: "updated")
     }
 }

@@ -108,14 +108,14 @@ struct BuildFunction: ClientCommand {
     @Option(name: [.customShort("T"), .long], help: "Tag of the bundle.") var imageTag = "latest"
     @Flag(name: .long, help: "Make the Python environment anew.") var clearCache = false
     @Flag(name: .long, help: "Also write the build's lines to NAME-build.log.") var saveBuildLog = false
-    @Option(name: [.customShort("V"), .long], help: "Accepted, without effect.") var version: String?
+    @Option(name: [.customShort("V"), .long], help: "Python version such as 3.12; the engine's setting unless given.")
+    var version: String?
     @Option(name: [.customShort("P"), .long], help: "Accepted, without effect.") var pullPolicy: String?
     @Flag(name: .long, help: "Accepted, without effect.") var push = false
     @OptionGroup(title: "Global Options") var global: GlobalOptions
 
     func execute(_ client: EngineClient) async throws {
         try client.noteUnused([
-            ("--version", version != nil, "the engine's own Python is used"),
             ("--pull-policy", pullPolicy != nil, "no image is pulled"),
             ("--push", push, "bundles live in the engine"),
         ])
@@ -125,7 +125,8 @@ struct BuildFunction: ClientCommand {
             "POST",
             ["bundles"],
             query: [
-                ("name", name), ("tag", imageTag), ("handler", handlers), ("clear_cache", clearCache ? "true" : nil),
+                ("name", name), ("tag", imageTag), ("handler", handlers), ("python_version", version),
+                ("clear_cache", clearCache ? "true" : nil),
             ],
             body: .init(bytes: archive, contentType: "application/x-tar"),
             accept: "application/x-ndjson"

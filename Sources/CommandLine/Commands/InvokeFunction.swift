@@ -11,10 +11,12 @@ struct InvokeFunction: ClientCommand {
         "Send an event to a function that runs locally.",
         discussion: """
             The event goes to --url as structured CloudEvents JSON. A file has the attributes and 'data' at its top level, in YAML \
-            or JSON; id, source, type and time are filled in where they are missing. Without a file an event is generated.
+            or JSON; id, source, type and time are filled in where they are missing. Without a file a small test event is \
+            generated, which names no file; the function's cloudevent.yaml is an event as a view's trigger sends it.
             """,
         examples: [
             "martlet functions invoke -g",
+            "martlet functions invoke -e hello/cloudevent.yaml",
             "martlet functions invoke -e cloudevent.yaml --url http://localhost:8081/",
             "martlet functions invoke -g -t vastdata.com:Schedule.TimerElapsed",
         ]

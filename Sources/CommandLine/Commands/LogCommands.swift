@@ -83,8 +83,22 @@ struct GetLogs: ClientCommand {
         let answer = try await client.get(["logs"], query: query)
         let records = EngineClient.items(answer)
         try client.print(answer) { records.map { LogLine.text($0, style: client.style) + "\n" }.joined() }
-        if records.isEmpty, client.isHuman {
+        if records.isEmpty, client.isHuman, try await !client.noteMissing(pipeline: pipeline) {
             try client.note("no log records\(since.map { " since \($0)" } ?? ""); look further back with --since")
+        }
+    }
+}
+
+extension EngineClient {
+    /// Notes that there is no such pipeline, whose records may still be there when it was deleted; false where there is one.
+    func noteMissing(pipeline: String?) async throws -> Bool {
+        guard let pipeline else { return false }
+        do {
+            _ = try await get(["pipelines", pipeline])
+            return false
+        } catch let failure as CommandFailure where failure.status == .notFound {
+            try note("there is no pipeline '\(pipeline)' now; list what exists with: martlet pipelines list")
+            return true
         }
     }
 }
@@ -118,6 +132,7 @@ struct TailLogs: ClientCommand {
         var since = try Self.start(since, nowMicros: Timestamp.nowMicroseconds())
         var cursor: String?
         var firstFailure: ContinuousClock.Instant?
+        var isFirst = true
         let clock = ContinuousClock()
         while true {
             let place: (String, String?) = cursor.map { ("cursor", $0) } ?? ("since", since)
@@ -128,6 +143,8 @@ struct TailLogs: ClientCommand {
                 firstFailure = nil
                 let records = EngineClient.items(answer)
                 for record in records { try show(record, client) }
+                if isFirst, records.isEmpty { _ = try await client.noteMissing(pipeline: pipeline) }
+                isFirst = false
                 cursor = (answer["pagination"]?["next_cursor"]?.stringValue).nonEmpty ?? cursor
                 if cursor == nil, let last = records.last.flatMap({ $0["time"]?.stringValue }),
                     let micros = Timestamp.parseMicroseconds(last)

@@ -77,6 +77,12 @@ struct CreatePipeline: ClientCommand {
     @OptionGroup(title: "Global Options") var global: GlobalOptions
 
     func execute(_ client: EngineClient) async throws {
+        guard fields.config != nil || name ?? positionalName != nil else {
+            throw CommandFailure.usage(
+                "no manifest was given",
+                fix: "name its file with --config FILE, or give --name for an empty draft"
+            )
+        }
         let body = try fields.body(name: name ?? positionalName, client: client)
         try await client.storeSecrets(fields.secretFile)
         let request = APIRequest("POST", ["pipelines"], body: body)

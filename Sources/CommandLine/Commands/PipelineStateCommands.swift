@@ -116,6 +116,9 @@ struct ReplayPipeline: ClientCommand {
             let count = answer["records"]?.intValue ?? 0
             return "Pipeline replay started: \(count) \(count == 1 ? "record" : "records")\n"
         }
+        if answer["records"]?.intValue == 0 {
+            try client.note("nothing is sent again: the trigger topics have no record at or after \(from)")
+        }
     }
 
     /// An offset as a number, a time as RFC 3339 in UTC.

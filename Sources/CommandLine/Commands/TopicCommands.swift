@@ -71,7 +71,8 @@ struct GetTopic: ClientCommand {
 
 /// Options that fill in a topic.
 struct TopicFields: ParsableArguments {
-    @Option(name: [.short, .long], help: "How many partitions; they do not change later.") var partitions: Int?
+    @Option(name: [.short, .long], help: "How many partitions; more can be added later, none removed.") var partitions:
+        Int?
     @Option(name: [.customLong("retention")], help: "How long records stay, such as 12h or 7d; 'forever' keeps them.")
     var retention: String?
     @Option(name: .long, help: "Most bytes a partition keeps.") var retentionBytes: Int?
@@ -94,7 +95,7 @@ struct TopicFields: ParsableArguments {
         var object = fields.object
         if let retention {
             if ["forever", "none", "unlimited"].contains(retention.lowercased()) {
-                object["retention_milliseconds"] = .null
+                object["retention_milliseconds"] = .int(-1)
             } else {
                 guard let micros = TimeSpan.microseconds(retention), micros >= 1000 else {
                     throw CommandFailure.usage(

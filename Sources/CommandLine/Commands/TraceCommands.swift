@@ -60,7 +60,7 @@ struct ListTraces: ClientCommand {
         )
         let traces = EngineClient.items(answer)
         try client.print(answer) { traces.isEmpty ? "" : table(traces).text(width: client.width, style: client.style) }
-        if traces.isEmpty, client.isHuman {
+        if traces.isEmpty, client.isHuman, try await !client.noteMissing(pipeline: pipeline) {
             try client.note("no traces\(since.map { " since \($0)" } ?? ""); look further back with --since")
         }
     }

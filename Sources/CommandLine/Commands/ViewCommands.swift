@@ -91,7 +91,14 @@ struct UpdateView: ClientCommand {
 
 extension EngineClient {
     /// The body of a create or update: the file, the options, or the file with the options in it.
-    func body(_ fields: JSONObject, file: String?, needs required: [String]) throws -> APIRequest.Body {
+    ///
+    /// An update that says nothing is refused here, unless `allowsNothing`.
+    func body(
+        _ fields: JSONObject,
+        file: String?,
+        needs required: [String],
+        allowsNothing: Bool = false
+    ) throws -> APIRequest.Body {
         if let file { return try InputFile(file, session: session).body(overlaid: fields) }
         for key in required where fields[key] == nil {
             throw CommandFailure.usage(
@@ -99,7 +106,7 @@ extension EngineClient {
                 fix: "see the examples in --help"
             )
         }
-        guard !fields.isEmpty else {
+        guard allowsNothing || !fields.isEmpty else {
             throw CommandFailure.usage("nothing to change was given", fix: "see the options in --help")
         }
         return .json(.object(fields))

@@ -46,21 +46,28 @@ package struct CommandFailure: Error, Sendable, Equatable {
     }
 
     /// The text for people, without a trailing line feed.
+    ///
+    /// One field is told in the headline where the message already has it; several stand below it, each with its own fix.
     package func text(style: Style) -> String {
-        var lines = ["\(style.red("error:")) \(Sanitizer.clean(message))"]
-        for field in fields {
-            let place = field.line.map { " (line \($0))" } ?? ""
-            let repeatsMessage = message == "\(field.field): \(field.message)"
-            if repeatsMessage, fields.count == 1 {
-                if !place.isEmpty { lines[0] += place }
-            } else {
-                lines.append("  \(Sanitizer.clean(field.field))\(place): \(Sanitizer.clean(field.message))")
+        var lines: [String] = []
+        var fixes: [String] = []
+        if let only = fields.first, fields.count == 1, message.hasSuffix(only.message) {
+            let isNamed = only.field.isEmpty || message.contains(only.field)
+            let headline = isNamed ? message : "\(only.field): \(message)"
+            let place = only.line.map { headline.contains("line \($0)") ? "" : " (line \($0))" } ?? ""
+            lines += Self.block(style.red("error:"), headline + place, indent: 0)
+            fixes = [fix, only.fix].compactMap(\.self)
+        } else {
+            lines += Self.block(style.red("error:"), message, indent: 0)
+            for field in fields {
+                lines += Self.block(Self.label(field), field.message, indent: 2)
+                if let fix = field.fix { lines += Self.block(style.dim("fix:"), fix, indent: 4) }
             }
-            if let fix = field.fix, fix != self.fix {
-                lines.append("    \(style.dim("fix:")) \(Sanitizer.clean(fix))")
-            }
+            if let fix, !fields.contains(where: { $0.fix == fix }) { fixes = [fix] }
         }
-        if let fix { lines.append("  \(style.dim("fix:")) \(Sanitizer.clean(fix))") }
+        for (index, fix) in fixes.enumerated() where !fixes[..<index].contains(fix) {
+            lines += Self.block(style.dim("fix:"), fix, indent: 2)
+        }
         if let trace, !trace.isEmpty {
             lines.append("")
             lines += trace.split(separator: "\n", omittingEmptySubsequences: false).map {
@@ -69,6 +76,27 @@ package struct CommandFailure: Error, Sendable, Equatable {
             while lines.last?.allSatisfy(\.isWhitespace) == true { lines.removeLast() }
         }
         return lines.joined(separator: "\n")
+    }
+
+    private static func label(_ field: ServiceError.FieldError) -> String {
+        let name = Sanitizer.clean(field.field)
+        switch (name.isEmpty, field.line) {
+        case (true, let line?): return "line \(line):"
+        case (true, nil): return "-"
+        case (false, let line?): return "\(name) (line \(line)):"
+        case (false, nil): return "\(name):"
+        }
+    }
+
+    /// A label and a text that may have several lines, which keep their alignment with one another below the first.
+    private static func block(_ label: String, _ text: String, indent: Int) -> [String] {
+        let margin = String(repeating: " ", count: indent)
+        var lines = Sanitizer.cleanLines(text).split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+        while lines.count > 1, lines.last?.allSatisfy(\.isWhitespace) == true { lines.removeLast() }
+        return lines.enumerated().map { index, line in
+            if index == 0 { return "\(margin)\(label) \(line)" }
+            return line.isEmpty ? "" : "\(margin)  \(line)"
+        }
     }
 }
 

@@ -49,8 +49,16 @@ package enum BuildProgress: Sendable {
 /// Functions, their revisions and their bundles.
 package protocol FunctionServices: ResourceService<FunctionSpec> {
     /// Builds a bundle from a tar archive (ustar, no links) of the function's folder; the stream ends with `.done` or throws.
-    func build(archive: [UInt8], name: String, tag: String, handler: String, clearCache: Bool)
-        -> AsyncThrowingStream<BuildProgress, any Error>
+    ///
+    /// `pythonVersion` is a pattern such as `3.12` or `3.12.*`; nil leaves the choice to the engine's setting.
+    func build(
+        archive: [UInt8],
+        name: String,
+        tag: String,
+        handler: String,
+        pythonVersion: String?,
+        clearCache: Bool
+    ) -> AsyncThrowingStream<BuildProgress, any Error>
     func bundles(_ query: ListQuery) async throws -> Page<BundleDescription>
     func revisions(_ function: String) async throws -> [Resource<FunctionRevisionSpec>]
     /// `revision` is a number, an alias, or nil for the default.

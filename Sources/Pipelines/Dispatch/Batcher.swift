@@ -13,6 +13,9 @@ struct Batcher {
         self.batching = batching
     }
 
+    /// Set while the deployment holds all it may: then a batch goes with what there is.
+    var isPressed = false
+
     var count: Int { waiting.count }
 
     mutating func add(_ id: Int, nowMicros: Int64) {
@@ -26,7 +29,7 @@ struct Batcher {
 
     /// The next batch, once it is full or its first event has waited long enough.
     mutating func take(nowMicros: Int64) -> [Int]? {
-        guard let due = dueMicros, waiting.count >= batching.size || due <= nowMicros else { return nil }
+        guard let due = dueMicros, waiting.count >= batching.size || isPressed || due <= nowMicros else { return nil }
         let batch = waiting.prefix(batching.size).map(\.id)
         waiting.removeFirst(batch.count)
         return batch

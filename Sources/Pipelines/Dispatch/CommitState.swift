@@ -4,27 +4,44 @@
 import MartletCore
 
 /// What a deployment keeps beside a committed offset, so that a restart or a redeploy neither repeats what is done nor forgets retries.
-struct CommitState: Equatable {
+package struct CommitState: Equatable, Sendable {
     /// A record that failed and waits for its next attempt.
-    struct Retry: Equatable {
-        var offset: Int64
-        var attempts: Int
-        var dueMicros: Int64
+    package struct Retry: Equatable, Sendable {
+        package var offset: Int64
+        package var attempts: Int
+        package var dueMicros: Int64
+
+        /// Makes the entry of one record.
+        package init(offset: Int64, attempts: Int, dueMicros: Int64) {
+            self.offset = offset
+            self.attempts = attempts
+            self.dueMicros = dueMicros
+        }
     }
 
     /// Ranges kept; beyond it a restart repeats some events, which at-least-once delivery allows.
     static let rangesMax = 4096
 
-    var finished: [Range<Int64>] = []
-    var retries: [Retry] = []
+    /// Offsets done beyond the committed one.
+    package var finished: [Range<Int64>] = []
+    package var retries: [Retry] = []
 
-    init(finished: [Range<Int64>] = [], retries: [Retry] = []) {
+    /// Makes a state; empty without arguments.
+    package init(finished: [Range<Int64>] = [], retries: [Retry] = []) {
         self.finished = finished
         self.retries = retries
     }
 
+    /// The part within `offsets`; what a foreign consumer left may claim anything.
+    package func clipped(to offsets: Range<Int64>) -> CommitState {
+        CommitState(
+            finished: finished.map { $0.clamped(to: offsets) }.filter { !$0.isEmpty },
+            retries: retries.filter { offsets.contains($0.offset) && (0...1000).contains($0.attempts) }
+        )
+    }
+
     /// Reads ``metadata``; text of another kind counts as empty, since a plain consumer may have committed.
-    init(metadata: String) {
+    package init(metadata: String) {
         guard !metadata.isEmpty, let value = try? JSONValue(parsing: metadata) else { return }
         for pair in value["done"]?.arrayValue ?? [] {
             guard let items = pair.arrayValue, items.count == 2, let start = items[0].intValue,
@@ -42,7 +59,7 @@ struct CommitState: Equatable {
     }
 
     /// JSON: `{"done":[[start,end],…],"retries":[[offset,attempts,due µs],…]}`; empty where there is nothing to keep.
-    var metadata: String {
+    package var metadata: String {
         guard !finished.isEmpty || !retries.isEmpty else { return "" }
         let done = finished.prefix(Self.rangesMax).map { JSONValue.array([.int($0.lowerBound), .int($0.upperBound)]) }
         let waiting = retries.prefix(Self.rangesMax).map {

@@ -19,12 +19,25 @@ package final class DeploymentRunner: Sendable {
     private static let idleTickInterval = Duration.milliseconds(500)
     private static let stopGrace = Duration.seconds(10)
     private static let commitIntervalMicros: Int64 = 200_000
+    private static let refusedCommitIntervalMicros: Int64 = 2_000_000
+    /// How often topics are looked at for new partitions.
+    private static let lookIntervalMicros: Int64 = 2_000_000
+    private static let timerSlackMicros: Int64 = 1000
 
     private struct Message: Sendable {
         var input: DispatchInput?
         var credit: Gate?
         /// Opens the topics at their committed positions.
         var begins = false
+    }
+
+    /// What is open of the topics.
+    private struct Intake {
+        var hasBegun = false
+        var opened: Set<DispatchCore.PartitionKey> = []
+        var credits: [Gate] = []
+        var nextLookMicros: Int64 = 0
+        var reason: String?
     }
 
     private enum Start: Sendable {
@@ -38,6 +51,8 @@ package final class DeploymentRunner: Sendable {
     private let mailbox = Mailbox<Message>()
     private let gate = Gate()
     private let workers = Mutex<[String: Worker]>([:])
+    /// Set before workers are stopped, so that one that was just being made stops as well.
+    private let isStopping = Mutex(false)
     private let start = Mutex(Start.waiting([]))
     private let published = Mutex<DeploymentStatus>(DeploymentStatus(name: "", function: "", revision: 0))
     private let fetchEnds = Mutex<[TopicPartition: Int64]>([:])
@@ -80,6 +95,11 @@ package final class DeploymentRunner: Sendable {
         mailbox.send(Message(input: .drain))
     }
 
+    /// Says that it will never run, because the engine is stopping.
+    func refuse() {
+        decide(WorkerFailure(phase: "start", type: "Stopped", message: "the engine is stopping", traceback: nil))
+    }
+
     /// Why the deployment does not do its work, where it does not.
     package var reason: String? { published.withLock { $0.reason } }
 
@@ -94,12 +114,15 @@ package final class DeploymentRunner: Sendable {
     package func run() async {
         await withDiscardingTaskGroup { support in
             support.addTask { await self.tick() }
-            await withDiscardingTaskGroup { work in
-                await self.loop(work: &work, support: &support)
+            let gates = await withDiscardingTaskGroup { work in
+                let gates = await self.loop(work: &work, support: &support)
+                self.isStopping.withLock { $0 = true }
                 for worker in self.workers.withLock({ Array($0.values) }) { worker.stop() }
                 support.addTask { await self.killLate() }
+                return gates
             }
             support.cancelAll()
+            for gate in gates { gate.retire() }
         }
         decide(WorkerFailure(phase: "start", type: "Stopped", message: "the deployment was stopped", traceback: nil))
     }
@@ -112,41 +135,49 @@ package final class DeploymentRunner: Sendable {
 
     // MARK: Loop
 
-    private func loop(work: inout DiscardingTaskGroup, support: inout DiscardingTaskGroup) async {
+    /// - Returns: The gates readers may wait at, to be retired once they are cancelled.
+    private func loop(work: inout DiscardingTaskGroup, support: inout DiscardingTaskGroup) async -> [Gate] {
         var core = DispatchCore(plan: plan)
-        var readers = [PartitionReader]()
+        var intake = Intake()
         var lastCommit: Int64 = 0
+        var commitNumber = 0
+        var armed: Int64 = 0
         let commits = CommitQueue(log: services.log, plan: plan, logger: logger)
         core.startWorker()
         perform(core.takeEffects(), in: &work)
         while !Task.isCancelled, let messages = await mailbox.next() {
             let now = Timestamp.nowMicroseconds()
             for message in messages {
-                if message.begins { readers += await begin(&core, in: &support) }
+                if message.begins { intake.hasBegun = true }
                 guard let input = message.input else { continue }
                 core.handle(input, nowMicros: now, idleProcessorShare: services.idleProcessorShare())
                 message.credit?.set(open: true)
                 if case .worker(let id, .exited(let exit)) = input { forget(id, exit) }
                 if case .worker(_, .ready) = input { decide(nil) }
             }
+            if intake.hasBegun, !core.isDraining, now >= intake.nextLookMicros {
+                await open(&intake, &core, in: &support)
+            }
             perform(core.takeEffects(), in: &work)
             published.withLock { $0 = core.status }
             if core.isDrained { break }
-            if now - lastCommit >= Self.commitIntervalMicros {
+            if let due = core.nextDueMicros, due > now, armed <= now || due < armed {
+                armed = due
+                support.addTask { await self.tick(at: due) }
+            }
+            let interval = commits.isBehind.withLock { $0 } ? Self.refusedCommitIntervalMicros : Self.commitIntervalMicros
+            if now - lastCommit >= interval {
                 lastCommit = now
+                commitNumber += 1
                 let due = core.takeCommits()
-                if !due.isEmpty { work.addTask { await commits.commit(due) } }
+                let isBehind = commits.isBehind.withLock { $0 }
+                if !due.isEmpty || isBehind {
+                    work.addTask { [commitNumber] in await commits.commit(due, sequence: commitNumber) }
+                }
             }
         }
-        await commits.commit(core.takeCommits())
-        gate.set(open: true)
-        for reader in readers { reader.credit.set(open: true) }
-    }
-
-    private func begin(_ core: inout DispatchCore, in group: inout DiscardingTaskGroup) async -> [PartitionReader] {
-        let opened = await openPartitions(&core)
-        for (reader, offset) in opened { group.addTask { await reader.run(from: offset) } }
-        return opened.map(\.0)
+        await commits.commit(core.takeCommits(), sequence: commitNumber + 1)
+        return [gate] + intake.credits
     }
 
     private func perform(_ effects: [DispatchEffect], in group: inout DiscardingTaskGroup) {
@@ -168,47 +199,81 @@ package final class DeploymentRunner: Sendable {
 
     private func tick() async {
         while !Task.isCancelled {
-            let isBusy = published.withLock { $0.inFlight > 0 || $0.lag > 0 } || workers.withLock { $0.isEmpty }
-            do { try await Task.sleep(for: isBusy ? Self.tickInterval : Self.idleTickInterval) } catch { return }
+            let isBusy = published.withLock { $0.inFlight > 0 } || workers.withLock { $0.isEmpty }
+            do { try await Task.sleep(for: isBusy ? Self.tickInterval : Self.idleTickInterval) } catch { break }
             mailbox.send(Message(input: .tick))
         }
+        mailbox.send(Message())  // Wakes the loop, which then sees that it is cancelled.
     }
 
-    private func openPartitions(_ core: inout DispatchCore) async -> [(PartitionReader, Int64)] {
-        var readers = [(PartitionReader, Int64)]()
+    /// One more tick where something is due between two others.
+    private func tick(at dueMicros: Int64) async {
+        let wait = dueMicros - Timestamp.nowMicroseconds() + Self.timerSlackMicros
+        do { try await Task.sleep(for: .microseconds(max(0, wait))) } catch { return }
+        mailbox.send(Message(input: .tick))
+    }
+
+    // MARK: Intake
+
+    /// Opens the partitions that are not open yet: all at first, later those that were added or could not be opened.
+    private func open(_ intake: inout Intake, _ core: inout DispatchCore, in group: inout DiscardingTaskGroup) async {
+        var reason: String?
         for (index, input) in plan.inputs.enumerated() {
             do {
                 guard let topic = try await services.log.topic(input.topic) else {
-                    logger.error("topic is missing", metadata: ["topic": "\(input.topic)"])
+                    reason = "topic '\(input.topic)' is missing"
                     continue
                 }
+                let missing = (0..<topic.partitions).filter {
+                    !intake.opened.contains(DispatchCore.PartitionKey(input: index, partition: $0))
+                }
+                if missing.isEmpty { continue }
                 let committed = try await services.log.committed(group: input.group)
-                for number in 0..<topic.partitions {
-                    let partition = TopicPartition(topic: input.topic, partition: number)
-                    let known = committed[partition]
-                    let bounds = try services.log.bounds(partition)
-                    let offset = known?.offset ?? bounds.end
-                    core.add(
-                        input: index,
-                        partition: number,
-                        committed: offset,
-                        state: CommitState(metadata: known?.metadata ?? "")
-                    )
-                    let reader = PartitionReader(
-                        log: services.log,
-                        input: index,
-                        partition: partition,
-                        gate: gate,
-                        logger: logger,
-                        deliver: { [mailbox] input, credit in mailbox.send(Message(input: input, credit: credit)) }
-                    )
-                    readers.append((reader, offset))
+                for number in missing {
+                    let reader = try open(number, of: index, committed, &core)
+                    intake.opened.insert(DispatchCore.PartitionKey(input: index, partition: number))
+                    intake.credits.append(reader.reader.credit)
+                    group.addTask { await reader.reader.run(from: reader.offset) }
                 }
             } catch {
-                logger.error("topic cannot be read", metadata: ["topic": "\(input.topic)", "error": "\(error)"])
+                reason = "topic '\(input.topic)' cannot be read: \(error)"
             }
         }
-        return readers
+        if let reason, reason != intake.reason {
+            logger.error("a deployment cannot read its events", metadata: ["reason": "\(reason)"])
+        }
+        intake.reason = reason
+        let now = Timestamp.nowMicroseconds()
+        intake.nextLookMicros = now + Self.lookIntervalMicros
+        core.handle(.inputs(reason: reason), nowMicros: now)
+    }
+
+    private func open(
+        _ number: Int32,
+        of index: Int,
+        _ committed: [TopicPartition: CommittedOffset],
+        _ core: inout DispatchCore
+    ) throws -> (reader: PartitionReader, offset: Int64) {
+        let partition = TopicPartition(topic: plan.inputs[index].topic, partition: number)
+        let bounds = try services.log.bounds(partition)
+        // A partition that a known group has nothing of was added after the group: all of it is new.
+        let offset = committed[partition]?.offset ?? (committed.isEmpty ? bounds.end : bounds.start)
+        let state = CommitState(metadata: committed[partition]?.metadata ?? "")
+        core.add(
+            input: index,
+            partition: number,
+            committed: offset,
+            state: state.clipped(to: offset..<max(offset, bounds.end))
+        )
+        let reader = PartitionReader(
+            log: services.log,
+            input: index,
+            partition: partition,
+            gate: gate,
+            logger: logger,
+            deliver: { [mailbox] input, credit in mailbox.send(Message(input: input, credit: credit)) }
+        )
+        return (reader, offset)
     }
 
     // MARK: Workers
@@ -236,6 +301,7 @@ package final class DeploymentRunner: Sendable {
             mailbox.send(Message(input: .worker(id: id, event)))
         }
         workers.withLock { $0[id] = worker }
+        if isStopping.withLock({ $0 }) { worker.stop() }
         services.registry.add(
             worker,
             context: .init(
@@ -294,19 +360,33 @@ package final class DeploymentRunner: Sendable {
         do {
             _ = try await services.producer.send(records, topic: plan.outputTopic ?? "")
             mailbox.send(Message(input: .published(ids, error: nil)))
+        } catch let error as EventLogError where error.code == .messageTooLarge {
+            if results.count > 1 {
+                for result in results { await publish([result]) }
+            } else {
+                mailbox.send(Message(input: .unpublishable(ids[0], reason: "a result cannot be written: \(error)")))
+            }
         } catch {
             logger.error("results cannot be written", metadata: ["error": "\(error)"])
             mailbox.send(Message(input: .published(ids, error: "\(error)")))
         }
     }
 
-    private func deadLetter(_ letters: [(id: Int, event: PendingEvent, failure: InvocationResult.Failure)]) async {
+    /// - Parameter isBare: Leaves the event itself out, where it leaves no room for why it failed.
+    private func deadLetter(
+        _ letters: [(id: Int, event: PendingEvent, failure: InvocationResult.Failure)],
+        isBare: Bool = false
+    ) async {
         let ids = letters.map(\.id)
         let make = OutputRecord(plan: plan, authority: services.authority, broker: services.broker)
-        let records = letters.map { make.deadLetter($0.event, $0.failure, trace: Self.trace(of: $0.event)) }
+        let records = letters.map {
+            make.deadLetter($0.event, $0.failure, trace: Self.trace(of: $0.event), isBare: isBare)
+        }
         do {
             _ = try await services.producer.send(records, topic: services.deadLetterTopic)
             mailbox.send(Message(input: .deadLettered(ids, error: nil)))
+        } catch let error as EventLogError where error.code == .messageTooLarge && !isBare {
+            for letter in letters { await deadLetter([letter], isBare: letters.count == 1) }
         } catch {
             logger.error("dead letters cannot be written", metadata: ["error": "\(error)"])
             mailbox.send(Message(input: .deadLettered(ids, error: "\(error)")))

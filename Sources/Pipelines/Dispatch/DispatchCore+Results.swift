@@ -6,6 +6,9 @@ import MartletCore
 import Workers
 
 extension DispatchCore {
+    /// Time after which what the log refused is sent to it again.
+    static let storageRetryMicros: Int64 = 1_000_000
+
     mutating func handle(_ event: WorkerEvent, from id: String) {
         guard workers[id] != nil else { return }
         switch event {
@@ -13,9 +16,9 @@ extension DispatchCore {
             if workers[id]?.phase == .starting { workers[id]?.phase = .ready }
             workers[id]?.lastActiveMicros = nowMicros
             starts.succeeded()
-            status.reason = nil
+            set(.workers, nil)
         case .failed(let failure):
-            status.reason = failure.reason
+            set(.workers, failure.reason)
             effects.append(.workerFailed(failure))
         case .line(let request, let line):
             workers[id]?.lastHeardMicros = nowMicros
@@ -40,6 +43,7 @@ extension DispatchCore {
             open.unfinished -= 1
             state.inFlight -= 1
             state.measured(micros: result.durationMicros)
+            state.hasWorked = true
             switch result.status {
             case .ok:
                 status.succeeded += 1
@@ -98,14 +102,15 @@ extension DispatchCore {
     private mutating func requestEnded(_ request: Int, of worker: String, error: String?) {
         guard let open = workers[worker]?.requests[request], open.unfinished > 0 else { return }
         // The worker's process says more when it has died; without an exit, a worker that breaks the protocol is replaced.
-        effects.append(.killWorker(id: worker, .notStarted(error ?? "it ended a request without all results")))
+        effects.append(.killWorker(id: worker, .brokenProtocol(error ?? "it ended a request without all results")))
     }
 
     private mutating func workerExited(_ id: String, _ exit: WorkerExit) {
         guard let state = workers.removeValue(forKey: id) else { return }
-        if case .starting = state.phase, exit.cause != .stopped {
+        let neverWorked = state.phase == .starting || (state.inFlight == 0 && !state.hasWorked)
+        if neverWorked, exit.cause != .stopped {
             starts.failed(nowMicros: nowMicros)
-            if status.reason == nil { status.reason = exit.reason }
+            if reason(.workers) == nil { set(.workers, exit.reason) }
         }
         let wanted = exit.cause == .stopped || exit.cause == .handlerTimeout
         if !wanted { effects.append(.workerCrashed(exit)) }
@@ -122,20 +127,35 @@ extension DispatchCore {
                 }
             }
         }
-        for event in suspects {
-            if state.isExclusive {
-                crashed(event, exit)
+        requeue(suspects: suspects, innocent: innocent, crash: state.isExclusive ? exit : nil)
+    }
+
+    /// Puts what a dead worker held back in line: each suspect to run alone, the others where they were.
+    ///
+    /// - Parameter crash: Set where the worker ran one event alone: that event is the cause.
+    private mutating func requeue(suspects: [Int], innocent: [Int], crash: WorkerExit?) {
+        if let crash {
+            for id in suspects { crashed(id, crash) }
+        } else {
+            for id in suspects { events[id]?.isIsolated = true }
+        }
+        var unordered = [Int]()
+        var ordered: [PendingEvent.Lane: [Int]] = [:]
+        for id in (crash == nil ? suspects : []) + innocent {
+            guard let event = events[id] else { continue }
+            events[id]?.batch = 0
+            if let lane = event.lane, batchers[event.input] != nil {
+                ordered[lane, default: []].append(id)
+            } else if event.isIsolated {
+                isolated.append(id)
+            } else if batchers[event.input] != nil {
+                makeReady(id, input: event.input)
             } else {
-                events[event]?.isIsolated = true
-                events[event]?.batch = 0
-                isolated.append(event)
+                unordered.append(id)
             }
         }
-        for event in innocent.reversed() {
-            guard let input = events[event]?.input else { continue }
-            events[event]?.batch = 0
-            if batchers[input] != nil { makeReady(event, input: input) } else { ready.prepend(event) }
-        }
+        ready.prepend(contentsOf: unordered)
+        for (lane, ids) in ordered { putBack(ids, in: lane) }
     }
 
     private mutating func crashed(_ id: Int, _ exit: WorkerExit) {
@@ -159,23 +179,39 @@ extension DispatchCore {
     // MARK: Topics
 
     mutating func published(_ ids: [Int], error: String?) {
-        guard error == nil else {
-            status.reason = "results cannot be written: \(error ?? "")"
+        if let error {
+            set(.storage, "results cannot be written: \(error)")
             refusedOutputs += ids
+            storageRetryMicros = nowMicros + Self.storageRetryMicros
             return
         }
+        set(.storage, nil)
         for id in ids {
             unpublished[id] = nil
             complete(id)
         }
     }
 
+    /// The handler's call counts as failed; trying it again would give the same.
+    mutating func unpublishable(_ id: Int, reason: String) {
+        guard unpublished.removeValue(forKey: id) != nil, var event = events[id] else { return }
+        event.failures += 1
+        events[id] = event
+        status.failed += 1
+        status.deadLettered += 1
+        let failure = InvocationResult.Failure(type: "ResultTooLarge", message: reason)
+        undelivered[id] = failure
+        effects.append(.deadLetter([(id, event, failure)]))
+    }
+
     mutating func deadLettered(_ ids: [Int], error: String?) {
-        guard error == nil else {
-            status.reason = "dead letters cannot be written: \(error ?? "")"
+        if let error {
+            set(.storage, "dead letters cannot be written: \(error)")
             refusedLetters += ids
+            storageRetryMicros = nowMicros + Self.storageRetryMicros
             return
         }
+        set(.storage, nil)
         for id in ids {
             undelivered[id] = nil
             complete(id)
@@ -184,7 +220,7 @@ extension DispatchCore {
 
     /// Tries again what a full or failing log refused.
     mutating func retryStorage() {
-        guard !refusedOutputs.isEmpty || !refusedLetters.isEmpty else { return }
+        guard !refusedOutputs.isEmpty || !refusedLetters.isEmpty, nowMicros >= storageRetryMicros else { return }
         let outputs = refusedOutputs.compactMap {
             id -> (id: Int, event: PendingEvent, outputs: [InvocationResult.Output])? in
             guard let event = events[id], let outputs = unpublished[id] else { return nil }

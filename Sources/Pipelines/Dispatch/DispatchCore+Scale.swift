@@ -63,7 +63,7 @@ extension DispatchCore {
         status.inFlight = workers.values.reduce(0) { $0 + $1.inFlight }
         guard !isDraining else { return }
         let active = workers.values.count { if case .stopping = $0.phase { false } else { true } }
-        if active < plan.resources.minConcurrency {
+        if active < max(plan.resources.minConcurrency, needsWorker ? 1 : 0) {
             startWorker()
             return
         }
@@ -76,8 +76,10 @@ extension DispatchCore {
 
     /// Whether events wait although every worker is busy.
     private var isOverloaded: Bool {
-        guard !ready.isEmpty, !workers.isEmpty, workers.values.allSatisfy({ $0.phase == .ready }) else { return false }
-        return rate.perSecond == 0 || Double(ready.count) / rate.perSecond > Self.waitMaxSeconds
+        let full = batchers.values.reduce(0) { $1.count >= $1.batching.size ? $0 + $1.count : $0 }
+        let waiting = ready.count + isolated.count + full
+        guard waiting > 0, !workers.isEmpty, workers.values.allSatisfy({ $0.phase == .ready }) else { return false }
+        return rate.perSecond == 0 || Double(waiting) / rate.perSecond > Self.waitMaxSeconds
     }
 
     private mutating func stopIdle(active: Int) {
@@ -91,7 +93,8 @@ extension DispatchCore {
         effects.append(.stopWorker(id: id))
     }
 
-    mutating func startWorker() {
+    /// Starts one worker unless starts have failed lately.
+    package mutating func startWorker() {
         guard starts.allows(nowMicros: nowMicros) else { return }
         nextWorker += 1
         let id = "\(plan.name)-\(nextWorker)"

@@ -4,24 +4,37 @@
 import DequeModule
 import HeapModule
 import KafkaCodec
-import MartletCore
+package import MartletCore
 import Workers
 
 /// Decides what one function deployment does next: which event goes to which worker, what is retried, what is done.
 ///
 /// A value without I/O and without a clock: inputs and the time go in, effects come out. The runner around it does the work.
-struct DispatchCore {
+package struct DispatchCore {
     /// Events held in memory; the gate closes here and opens again at half.
-    static let bufferedMax = 8192
+    package static let bufferedMax = 8192
     static let bufferedBytesMax = 64 << 20
 
-    struct PartitionKey: Hashable {
-        var input: Int
-        var partition: Int32
+    /// How long a drain waits for a log that refuses results.
+    private static let refusedDrainMicros: Int64 = 5_000_000
+
+    /// What can keep a deployment from its work, the gravest first.
+    enum Obstacle: CaseIterable {
+        case inputs
+        case storage
+        case workers
+    }
+
+    /// A partition of an input.
+    package struct PartitionKey: Hashable, Sendable {
+        package var input: Int
+        package var partition: Int32
     }
 
     struct Partition {
         var tracker: OffsetTracker
+        /// Offset the next fetch begins at; what lies between it and the first record fetched is gone.
+        var position: Int64
         /// Retries carried over from before a restart, by offset.
         var carried: [Int64: CommitState.Retry]
         var lastCommitted: CommitState?
@@ -52,11 +65,14 @@ struct DispatchCore {
     var retries = Heap<RetryEntry>()
     var retryDue: [Int: Int64] = [:]
     var workers: [String: WorkerState] = [:]
+    /// Why the deployment does not do its work, by what stands in its way.
+    private var obstacles: [Obstacle: String] = [:]
     /// Results waiting to be published or dead-lettered again after a failure.
     var unpublished: [Int: [InvocationResult.Output]] = [:]
     var undelivered: [Int: InvocationResult.Failure] = [:]
     var effects: [DispatchEffect] = []
-    var status: DeploymentStatus
+    /// How the deployment does.
+    package internal(set) var status: DeploymentStatus
     var starts = StartBackoff()
     var rate = CompletionRate()
     var spans = SpanIDGenerator()
@@ -64,6 +80,9 @@ struct DispatchCore {
     /// Events whose results or dead letters the log refused; tried again at the next tick.
     var refusedOutputs: [Int] = []
     var refusedLetters: [Int] = []
+    /// When what the log refused is sent to it again.
+    var storageRetryMicros: Int64 = 0
+    private var drainSinceMicros: Int64 = 0
     private(set) var nowMicros: Int64 = 0
     private var nextID = 0
     var nextBatch = 0
@@ -72,7 +91,8 @@ struct DispatchCore {
     private var bufferedBytes = 0
     private var gateIsOpen = true
 
-    init(plan: DeploymentPlan) {
+    /// Makes the core of a deployment that holds nothing yet.
+    package init(plan: DeploymentPlan) {
         self.plan = plan
         status = DeploymentStatus(name: plan.name, function: plan.functionName, revision: plan.revision)
         for (index, input) in plan.inputs.enumerated() {
@@ -81,15 +101,16 @@ struct DispatchCore {
     }
 
     /// Adds a partition at its committed state, before anything is fetched from it.
-    mutating func add(input: Int, partition: Int32, committed: Int64, state: CommitState) {
+    package mutating func add(input: Int, partition: Int32, committed: Int64, state: CommitState) {
         partitions[PartitionKey(input: input, partition: partition)] = Partition(
             tracker: OffsetTracker(committed: committed, finished: state.finished),
+            position: committed,
             carried: Dictionary(state.retries.map { ($0.offset, $0) }, uniquingKeysWith: { $1 })
         )
     }
 
     /// Takes one input; what is to be done is then in ``takeEffects()``.
-    mutating func handle(_ input: DispatchInput, nowMicros: Int64, idleProcessorShare: Double = 1) {
+    package mutating func handle(_ input: DispatchInput, nowMicros: Int64, idleProcessorShare: Double = 1) {
         self.nowMicros = nowMicros
         switch input {
         case .fetched(let index, let partition, let records, let next):
@@ -98,20 +119,35 @@ struct DispatchCore {
         case .workerNotStarted(let id, let reason):
             workers[id] = nil
             starts.failed(nowMicros: nowMicros)
-            status.reason = reason
+            set(.workers, reason)
         case .published(let ids, let error): published(ids, error: error)
+        case .unpublishable(let id, let reason): unpublishable(id, reason: reason)
         case .deadLettered(let ids, let error): deadLettered(ids, error: error)
+        case .inputs(let reason): set(.inputs, reason)
         case .tick:
             releaseRetries()
+            releaseReserved()
             retryStorage()
             watchWorkers()
             scale(idleProcessorShare: idleProcessorShare)
-        case .drain: isDraining = true
+        case .drain:
+            guard !isDraining else { return }
+            isDraining = true
+            drainSinceMicros = nowMicros
         }
     }
 
+    /// Notes what keeps the deployment from its work, or that nothing of the kind does any more.
+    mutating func set(_ obstacle: Obstacle, _ reason: String?) {
+        guard obstacles[obstacle] != reason else { return }
+        obstacles[obstacle] = reason
+        status.reason = Obstacle.allCases.lazy.compactMap { [obstacles] in obstacles[$0] }.first
+    }
+
+    func reason(_ obstacle: Obstacle) -> String? { obstacles[obstacle] }
+
     /// Sends what can be sent, then returns everything to be done since the last call.
-    mutating func takeEffects() -> [DispatchEffect] {
+    package mutating func takeEffects() -> [DispatchEffect] {
         dispatch()
         setGate()
         defer { effects = [] }
@@ -119,19 +155,24 @@ struct DispatchCore {
     }
 
     /// Whether a draining deployment has nothing left in workers or on its way to a topic.
-    var isDrained: Bool {
-        isDraining && workers.values.allSatisfy { $0.inFlight == 0 } && unpublished.isEmpty && undelivered.isEmpty
+    ///
+    /// What the log keeps refusing is left: those events are not done, so they are delivered again by whoever reads on.
+    package var isDrained: Bool {
+        guard isDraining, workers.values.allSatisfy({ $0.inFlight == 0 }) else { return false }
+        if unpublished.isEmpty, undelivered.isEmpty { return true }
+        return unpublished.count == refusedOutputs.count && undelivered.count == refusedLetters.count
+            && nowMicros - drainSinceMicros > Self.refusedDrainMicros
     }
 
     /// Time of the next thing that happens by itself, for the runner's timer.
-    var nextDueMicros: Int64? {
+    package var nextDueMicros: Int64? {
         let retry = retries.min?.dueMicros
         let batch = batchers.values.compactMap(\.dueMicros).min()
         return [retry, batch].compactMap(\.self).min()
     }
 
     /// States that changed since the last call, to be committed.
-    mutating func takeCommits() -> [(key: PartitionKey, offset: Int64, state: CommitState)] {
+    package mutating func takeCommits() -> [(key: PartitionKey, offset: Int64, state: CommitState)] {
         var waiting: [PartitionKey: [CommitState.Retry]] = [:]
         for (id, due) in retryDue {
             guard let event = events[id] else { continue }
@@ -159,7 +200,7 @@ struct DispatchCore {
     private mutating func take(_ records: [RecordView], next: Int64, from key: PartitionKey) {
         guard partitions[key] != nil else { return }
         let input = plan.inputs[key.input]
-        var expected = partitions[key]?.tracker.end ?? 0
+        var expected = partitions[key]?.position ?? 0
         for record in records {
             if record.offset > expected { partitions[key]?.tracker.complete(expected..<record.offset) }
             expected = max(expected, record.offset + 1)
@@ -171,6 +212,10 @@ struct DispatchCore {
             admit(record, key, input)
         }
         if next > expected { partitions[key]?.tracker.complete(expected..<next) }
+        if input.isOrdered, input.batching != nil {
+            advance(PendingEvent.Lane(input: key.input, partition: key.partition, key: nil))
+        }
+        partitions[key]?.position = max(expected, next)
     }
 
     private mutating func admit(_ record: RecordView, _ key: PartitionKey, _ input: DeploymentPlan.Input) {
@@ -194,21 +239,35 @@ struct DispatchCore {
         events[nextID] = event
         if let lane {
             lanes[lane, default: Lane()].waiting.append(nextID)
-            advance(lane)
+            if input.batching == nil { advance(lane) }
         } else {
             makeReady(nextID, input: key.input)
         }
     }
 
-    /// Lets the next events of a lane go once those before are done.
+    /// Lets the next events of a lane go once those before are done; what must run alone goes alone.
     mutating func advance(_ lane: PendingEvent.Lane) {
         guard var state = lanes[lane], state.outstanding == 0 else { return }
         let count = plan.inputs[lane.input].batching?.size ?? 1
-        while state.outstanding < count, let id = state.waiting.popFirst() {
+        while state.outstanding < count, let id = state.waiting.first {
+            let isAlone = events[id]?.isIsolated == true
+            if isAlone, state.outstanding > 0 { break }
+            state.waiting.removeFirst()
             state.outstanding += 1
+            if isAlone {
+                isolated.append(id)
+                break
+            }
             makeReady(id, input: lane.input)
         }
         lanes[lane] = state.outstanding == 0 ? nil : state
+    }
+
+    /// Puts events back where they were in their lane, in order.
+    mutating func putBack(_ ids: [Int], in lane: PendingEvent.Lane) {
+        lanes[lane, default: Lane()].outstanding -= ids.count
+        lanes[lane]?.waiting.prepend(contentsOf: ids)
+        advance(lane)
     }
 
     /// Puts an event where the dispatcher takes it from.
@@ -245,14 +304,23 @@ struct DispatchCore {
         }
     }
 
+    /// A worker is kept free only while an event waits to run alone.
+    private mutating func releaseReserved() {
+        guard isolated.isEmpty else { return }
+        for (id, worker) in workers where worker.isReserved { workers[id]?.isReserved = false }
+    }
+
     private mutating func setGate() {
         let isFull = events.count >= Self.bufferedMax || bufferedBytes >= Self.bufferedBytesMax
+        // What is held while nothing more is read cannot grow into a full batch.
+        if isFull { for input in batchers.keys { batchers[input]?.isPressed = true } }
         let hasRoom = events.count < Self.bufferedMax / 2 && bufferedBytes < Self.bufferedBytesMax / 2
         if gateIsOpen, isFull || isDraining {
             gateIsOpen = false
             effects.append(.gate(open: false))
         } else if !gateIsOpen, hasRoom, !isDraining {
             gateIsOpen = true
+            for input in batchers.keys { batchers[input]?.isPressed = false }
             effects.append(.gate(open: true))
         }
     }

@@ -13,15 +13,19 @@ package enum DispatchInput: Sendable {
     case workerNotStarted(id: String, reason: String)
     /// Outputs of these events are durable, or an error says why not.
     case published([Int], error: String?)
+    /// Outputs of this event can never be written: they are too large for the topic.
+    case unpublishable(Int, reason: String)
     /// These events are durable in the dead-letter topic, or an error says why not.
     case deadLettered([Int], error: String?)
+    /// Why a topic cannot be read, or nil once all can.
+    case inputs(reason: String?)
     case tick
     /// Take nothing new; finish what workers hold.
     case drain
 }
 
 /// What the dispatch core wants done, in order.
-enum DispatchEffect: Sendable {
+package enum DispatchEffect: Sendable {
     case startWorker(id: String)
     case stopWorker(id: String)
     case killWorker(id: String, WorkerExit.Cause)
@@ -35,8 +39,8 @@ enum DispatchEffect: Sendable {
 }
 
 /// One attempt that ended, for spans, logs and counters.
-struct FinishedAttempt: Sendable {
-    var event: PendingEvent
-    var result: InvocationResult
-    var isLastAttempt: Bool
+package struct FinishedAttempt: Sendable {
+    package var event: PendingEvent
+    package var result: InvocationResult
+    package var isLastAttempt: Bool
 }

@@ -8,7 +8,9 @@ import MartletCore
 /// Writes records as the JSON array of structured CloudEvents that `POST /v1/invoke` takes.
 struct EventEncoder {
     /// Set by the engine on every delivery; what an event brought under these names is replaced.
-    private static let owned: [[UInt8]] = ["ce_traceparent", "ce_martletattempt", "ce_martletbatch"].map {
+    private static let owned: [[UInt8]] = [
+        "ce_traceparent", "ce_martletattempt", "ce_martletbatch", "ce_knativekafkapartition", "ce_knativekafkaoffset",
+    ].map {
         Array($0.utf8)
     }
     private static let prefix = Array("ce_".utf8)

@@ -7,6 +7,7 @@ import Synchronization
 final class Gate: Sendable {
     private struct State {
         var isOpen = true
+        var isRetired = false
         var waiters: [CheckedContinuation<Void, Never>] = []
     }
 
@@ -25,11 +26,17 @@ final class Gate: Sendable {
 
     func set(open: Bool) {
         let waiters = state.withLock { state -> [CheckedContinuation<Void, Never>] in
-            state.isOpen = open
-            guard open else { return [] }
+            state.isOpen = open || state.isRetired
+            guard state.isOpen else { return [] }
             defer { state.waiters = [] }
             return state.waiters
         }
         for waiter in waiters { waiter.resume() }
+    }
+
+    /// Opens the gate for good, so that nobody waits at it who should end.
+    func retire() {
+        state.withLock { $0.isRetired = true }
+        set(open: true)
     }
 }

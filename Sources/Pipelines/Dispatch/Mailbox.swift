@@ -15,13 +15,17 @@ final class Mailbox<Value: Sendable>: Sendable {
 
     private let state = Mutex(State())
 
-    func send(_ value: Value) {
-        let waiter = state.withLock { state -> CheckedContinuation<Void, Never>? in
+    /// - Returns: False where nobody will take the value, because the mailbox is closed.
+    @discardableResult
+    func send(_ value: Value) -> Bool {
+        let (waiter, isTaken) = state.withLock { state -> (CheckedContinuation<Void, Never>?, Bool) in
+            guard !state.isClosed else { return (nil, false) }
             state.values.append(value)
             defer { state.waiter = nil }
-            return state.waiter
+            return (state.waiter, true)
         }
         waiter?.resume()
+        return isTaken
     }
 
     /// Makes ``next()`` return nil once everything sent before is taken.

@@ -57,8 +57,15 @@ struct OutputRecord {
     }
 
     /// A failed event with why it failed and where it came from.
-    func deadLetter(_ event: PendingEvent, _ failure: InvocationResult.Failure, trace: TraceContext) -> Record {
-        var record = event.record.record()
+    ///
+    /// - Parameter isBare: Leaves out the event's own bytes and headers; topic, partition and offset say where it is.
+    func deadLetter(
+        _ event: PendingEvent,
+        _ failure: InvocationResult.Failure,
+        trace: TraceContext,
+        isBare: Bool = false
+    ) -> Record {
+        var record = isBare ? Record(timestamp: event.record.timestamp, value: nil) : event.record.record()
         record.headers.removeAll { $0.key.hasPrefix(DeadLetterHeaders.prefix) || $0.key == DeadLetterHeaders.redriveTo }
         let input = plan.inputs[event.input]
         let facts: [(String, String?)] = [

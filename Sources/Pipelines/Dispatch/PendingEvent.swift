@@ -20,9 +20,9 @@ package struct PendingEvent: Sendable {
     /// Failed attempts so far.
     package var failures = 0
     /// Whether it goes to a worker alone, because a worker died while running it beside others.
-    var isIsolated = false
+    package var isIsolated = false
     /// Number of the batch it is delivered in; 0 outside batches.
-    var batch = 0
+    package var batch = 0
     /// When it was sent to a worker, microseconds since 1970.
     var sentMicros: Int64 = 0
     /// Span of the current attempt.

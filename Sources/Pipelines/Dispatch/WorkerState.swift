@@ -33,6 +33,8 @@ struct WorkerState {
     var isExclusive = false
     /// It gets nothing more until it is empty, then an isolated event.
     var isReserved = false
+    /// It has finished an event.
+    var hasWorked = false
     var lastActiveMicros: Int64
     /// When it last said anything while it had work.
     var lastHeardMicros: Int64

@@ -9,22 +9,33 @@ extension PipelineManifestReader {
     private static let levels = ["NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
     private static let levelSynonyms = ["WARN": "WARNING", "FATAL": "CRITICAL", "TRACE": "DEBUG"]
 
-    static func readDeployments(_ body: DocumentReader) -> [PipelineManifest.FunctionDeployment] {
+    static func readDeployments(
+        _ body: DocumentReader,
+        _ references: inout ManifestReferences
+    ) -> [PipelineManifest.FunctionDeployment] {
         entries(
             body,
             "function_deployments",
             aliases: ["functions"],
             what: "a function deployment",
             shorthand: "function_vrn"
-        ).map(readDeployment)
+        ).map { readDeployment($0, &references) }
     }
 
-    private static func readDeployment(_ entry: DocumentReader) -> PipelineManifest.FunctionDeployment {
-        let function = resource(entry, "function_vrn", aliases: ["function", "vrn"], kind: .functions)
+    private static func readDeployment(
+        _ entry: DocumentReader,
+        _ references: inout ManifestReferences
+    ) -> PipelineManifest.FunctionDeployment {
+        let aliases = ["function", "vrn"]
+        let function = resource(entry, "function_vrn", aliases: aliases, kind: .functions)
+        if let function {
+            let field = written(entry, "function_vrn", aliases)
+            references.add(.functions, function, field: entry.path(of: field), line: entry.line(of: field))
+        }
         var deployment = PipelineManifest.FunctionDeployment(
             name: instanceName(entry, fallback: function),
             function: function ?? "",
-            revision: readRevision(entry)
+            revision: readRevision(entry, of: function, &references)
         )
         let config = entry.object("config", what: "the deployment's config")
         let places = [config, entry]
@@ -42,12 +53,16 @@ extension PipelineManifestReader {
             timeouts: [config, entry].compactMap(\.self)
         )
         deployment.environmentVariables = variables(places)
-        deployment.secrets = secrets(places)
+        deployment.secrets = secrets(places, &references)
         entry.ignore("guid", "id", "type")
         return deployment
     }
 
-    private static func readRevision(_ entry: DocumentReader) -> Int? {
+    private static func readRevision(
+        _ entry: DocumentReader,
+        of function: String?,
+        _ references: inout ManifestReferences
+    ) -> Int? {
         guard let (path, value) = entry.value("revision", aliases: ["revision_number", "function_revision"]) else {
             return nil
         }
@@ -61,6 +76,9 @@ extension PipelineManifestReader {
                 fix: "write a revision number from 1, or 'current' for the function's default revision"
             )
             return nil
+        }
+        if let function {
+            references.add(.functions, function, revision: number, field: path, line: entry.line(at: path))
         }
         return number
     }

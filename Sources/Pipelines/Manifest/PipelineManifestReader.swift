@@ -18,7 +18,9 @@ package enum PipelineManifestReader {
     /// - Throws: `.invalid` with every fault found, each with its line, field and fix.
     package static func read(
         _ document: Document
-    ) throws(ServiceError) -> (name: String?, description: String?, tags: [String]?, manifest: PipelineManifest) {
+    ) throws(ServiceError) -> (
+        name: String?, description: String?, tags: [String]?, manifest: PipelineManifest, references: ManifestReferences
+    ) {
         let document = try unwrapText(document)
         let root = DocumentReader(document, what: "a pipeline")
         let name = root.string("name")
@@ -42,12 +44,13 @@ package enum PipelineManifestReader {
                 root.fail(field, "'\(field)' stands beside 'manifest'", fix: "move it into 'manifest'")
             }
         }
-        let manifest = readManifest(body ?? root)
+        var references = ManifestReferences()
+        let manifest = readManifest(body ?? root, &references)
         for fault in PipelineGraph.faults(in: manifest) {
             (body ?? root).fail(fault.field, fault.message, fix: fault.fix)
         }
         try root.finish()
-        return (name, description, tags, manifest)
+        return (name, description, tags, manifest, references)
     }
 
     /// Whether a document says anything about the graph; an update without that only changes name, description or tags.
@@ -105,20 +108,31 @@ package enum PipelineManifestReader {
         }
     }
 
-    private static func readManifest(_ body: DocumentReader) -> PipelineManifest {
+    private static func readManifest(
+        _ body: DocumentReader,
+        _ references: inout ManifestReferences
+    ) -> PipelineManifest {
         var manifest = PipelineManifest()
         let config = body.object("config", what: "the pipeline's config")
         manifest.environmentVariables = variables([config, body])
-        manifest.secrets = secrets([config, body])
-        manifest.triggers = readTriggers(body)
-        manifest.functionDeployments = readDeployments(body)
+        manifest.secrets = secrets([config, body], &references)
+        manifest.triggers = readTriggers(body, &references)
+        manifest.functionDeployments = readDeployments(body, &references)
         manifest.links = readLinks(body)
         return manifest
     }
 
-    private static func readTriggers(_ body: DocumentReader) -> [PipelineManifest.TriggerInstance] {
+    private static func readTriggers(
+        _ body: DocumentReader,
+        _ references: inout ManifestReferences
+    ) -> [PipelineManifest.TriggerInstance] {
         entries(body, "triggers", what: "a trigger of the pipeline", shorthand: "vrn").map { entry in
-            let trigger = resource(entry, "vrn", aliases: ["trigger_vrn", "trigger"], kind: .triggers)
+            let aliases = ["trigger_vrn", "trigger"]
+            let trigger = resource(entry, "vrn", aliases: aliases, kind: .triggers)
+            if let trigger {
+                let field = written(entry, "vrn", aliases)
+                references.add(.triggers, trigger, field: entry.path(of: field), line: entry.line(of: field))
+            }
             entry.ignore("type", "guid", "id")
             return .init(name: instanceName(entry, fallback: trigger), trigger: trigger ?? "")
         }
@@ -187,7 +201,7 @@ package enum PipelineManifestReader {
         required: Bool = true
     ) -> String? {
         guard let text = entry.string(field, aliases: aliases, required: required) else { return nil }
-        let written = ([field] + aliases).first { entry.has($0) } ?? field
+        let written = written(entry, field, aliases)
         let trimmed = text.trimmed
         var name = trimmed
         if let full = ResourceName(trimmed) {
@@ -214,6 +228,11 @@ package enum PipelineManifestReader {
         return name
     }
 
+    /// The name a field is written under.
+    static func written(_ entry: DocumentReader, _ field: String, _ aliases: [String]) -> String {
+        ([field] + aliases).first { entry.has($0) } ?? field
+    }
+
     /// Variables from whichever of the readers has them; later readers add to earlier ones.
     static func variables(_ readers: [DocumentReader?]) -> [PipelineManifest.EnvironmentVariable] {
         var variables: [PipelineManifest.EnvironmentVariable] = []
@@ -235,7 +254,7 @@ package enum PipelineManifestReader {
     }
 
     /// Names of secrets from whichever of the readers has them, without repetitions.
-    static func secrets(_ readers: [DocumentReader?]) -> [String] {
+    static func secrets(_ readers: [DocumentReader?], _ references: inout ManifestReferences) -> [String] {
         var names: [String] = []
         for case let reader? in readers {
             guard let (path, value) = reader.value("secrets", aliases: ["secret_names"]) else { continue }
@@ -257,7 +276,10 @@ package enum PipelineManifestReader {
                     )
                     continue
                 }
-                if !names.contains(name) { names.append(name) }
+                guard !names.contains(name) else { continue }
+                names.append(name)
+                let field = value.arrayValue == nil ? path : "\(path)[\(index)]"
+                references.add(.secrets, name, field: field, line: reader.line(at: field))
             }
         }
         return names
