@@ -52,6 +52,7 @@ test-end-to-end: build  ## Run the tests that drive the real program
 	$(PYTEST) Tests/EndToEnd
 
 bench: build  ## Measure, and print ratios where there is a peer
+	$(SWIFT) build $(SWIFT_FLAGS) --product eventlog-benchmark
 	@$(PYTHON) Benchmarks/run.py --martlet $(MARTLET)
 
 clean:  ## Remove what was built; data directories stay

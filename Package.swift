@@ -88,7 +88,8 @@ let package = Package(
         .target(
             name: "Engine",
             dependencies: [
-                "API", "CLinux", "Catalog", "Documents", "DuckDB", "EventLog", "Functions", "KafkaCodec", "Lake", "MartletCore",
+                "API", "CLinux", "Catalog", "Documents", "DuckDB", "EventLog", "Functions", "KafkaCodec", "Lake",
+                "MartletCore",
                 "Pipelines",
                 "Telemetry", "Topics", "Triggers", "WorkerGateway", "Workers", configuration, lifecycle, logging,
                 nioPosix, signals, system,
@@ -102,6 +103,11 @@ let package = Package(
             name: "eventlog-crash-writer",
             dependencies: ["EventLog", "KafkaCodec", logging],
             path: "Sources/EventLogCrashWriter"
+        ),
+        .executableTarget(
+            name: "eventlog-benchmark",
+            dependencies: ["EventLog", "KafkaCodec", logging],
+            path: "Sources/EventLogBenchmark"
         ),
         .executableTarget(name: "LakeCrashWriter", dependencies: ["DuckDB", "Lake", "MartletCore", logging]),
         .executableTarget(

@@ -43,7 +43,7 @@ struct SecretDocument: Sendable {
         } else {
             readFields(object, &errors)
         }
-        if let entries { Self.checkEntries(entries, &errors) }
+        if let entries, errors.fields.isEmpty { Self.checkEntries(entries, &errors) }
         try errors.check(what: "the secret")
     }
 

@@ -26,6 +26,13 @@ struct DataLayout: Sendable {
     /// - Throws: `ServiceError` `.failedPrecondition` where the directory cannot be made or written.
     init(dataDirectory: String) throws {
         let absolute = URL(fileURLWithPath: dataDirectory).standardizedFileURL.path
+        if FileManager.default.fileExists(atPath: absolute), !DirectoryStatus.leadsToDirectory(absolute) {
+            throw ServiceError(
+                .failedPrecondition,
+                "the data directory \(absolute) is a file",
+                fix: "choose a directory with --data-dir"
+            )
+        }
         try Self.make(absolute, mode: 0o750)
         guard let resolved = realpath(absolute, nil) else { throw Self.refusal(absolute, errno) }
         root = String(cString: resolved)

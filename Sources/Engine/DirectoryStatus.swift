@@ -4,11 +4,17 @@
 import Foundation
 import Glibc
 
-/// What the file system says of a path, links not followed.
+/// What the file system says of a path.
 enum DirectoryStatus {
     /// Whether `path` is a directory, not a link to one.
     static func isDirectory(_ path: String) -> Bool {
         attributes(path)?[.type] as? FileAttributeType == .typeDirectory
+    }
+
+    /// Whether `path` is a directory or a link to one.
+    static func leadsToDirectory(_ path: String) -> Bool {
+        var isDirectory: ObjCBool = false
+        return FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) && isDirectory.boolValue
     }
 
     /// Whether it also belongs to this user.

@@ -38,8 +38,16 @@ package struct Engine: Sendable {
     /// Runs until SIGINT or SIGTERM.
     ///
     /// - Parameter onReady: Called with the API's address once it accepts requests.
-    /// - Throws: `ServiceError` or a module's error saying what keeps the engine from starting.
+    /// - Throws: `ServiceError` saying what keeps the engine from starting.
     package func run(onReady: @escaping @Sendable (_ address: String) -> Void) async throws {
+        do {
+            try await start(onReady: onReady)
+        } catch {
+            throw error.asServiceError
+        }
+    }
+
+    private func start(onReady: @escaping @Sendable (_ address: String) -> Void) async throws {
         AllocatorSettings.apply()
         let layout = try DataLayout(dataDirectory: configuration.dataDirectory)
         let lock = try DataDirectoryLock(directory: layout.root)

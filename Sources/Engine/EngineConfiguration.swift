@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Configuration
+import Documents
 import Foundation
 import MartletCore
 import SystemPackage
@@ -57,17 +58,47 @@ package struct EngineConfiguration: Sendable {
             ), environment.prefixKeys(with: "martlet"),
         ]
         if let file = file ?? ProcessInfo.processInfo.environment["MARTLET_SERVE_CONFIG"] {
+            try checkKeys(of: file)
             do {
                 providers.append(try await FileProvider<YAMLSnapshot>(filePath: FilePath(file)))
             } catch {
-                throw ServiceError(
-                    .failedPrecondition,
-                    "the configuration file \(file) cannot be read: \(error)",
-                    fix: "mend the file, or start without --config"
-                )
+                throw unreadable(file, "\(error)")
             }
         }
         return try EngineConfiguration(ConfigReader(providers: providers))
+    }
+
+    /// Every key a file may have.
+    private static let keys = [
+        "data.dir", "http.host", "http.port", "token", "events.authority", "events.broker", "topics.default",
+        "topics.dead-letter", "python.environment", "python.sdk", "duckdb.library", "functions.install-system-packages",
+        "telemetry.retention-days", "tables.memory-mib", "log.level",
+    ]
+
+    /// Refuses keys nobody reads, which are more likely mistyped than meant.
+    private static func checkKeys(of file: String) throws {
+        guard let data = FileManager.default.contents(atPath: file) else {
+            throw unreadable(file, "there is no such file")
+        }
+        let document = try DocumentParser.parse(Array(data), contentType: "application/yaml")
+        for (path, line) in document.lines.sorted(by: { $0.value < $1.value }) where !path.isEmpty {
+            guard !keys.contains(path), !keys.contains(where: { $0.hasPrefix(path + ".") }) else { continue }
+            let near = NearestName.of(path, among: keys)
+            throw ServiceError.invalid(
+                field: path,
+                "is not a setting (line \(line) of \(file))",
+                fix: near.map { "did you mean \($0)?" } ?? "the settings are \(keys.joined(separator: ", "))",
+                line: line
+            )
+        }
+    }
+
+    private static func unreadable(_ file: String, _ why: String) -> ServiceError {
+        ServiceError(
+            .failedPrecondition,
+            "the settings file \(file) cannot be read: \(why)",
+            fix: "mend the file, or start without --config"
+        )
     }
 
     private init(_ reader: ConfigReader) throws {

@@ -22,7 +22,8 @@ struct EngineStatusService: EngineServices {
             dataDirectory: parts.layout.root,
             damage: found.map { report in
                 EngineStatus.Damage(
-                    what: "topic \(report.topic), partition \(report.partition), offsets \(report.offsets.lowerBound) to \(report.offsets.upperBound - 1)",
+                    what:
+                        "topic \(report.topic), partition \(report.partition), offsets \(report.offsets.lowerBound) to \(report.offsets.upperBound - 1)",
                     path: report.file,
                     message: report.reason
                 )

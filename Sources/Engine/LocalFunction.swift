@@ -4,7 +4,6 @@
 import Documents
 import Foundation
 import Functions
-import Glibc
 import MartletCore
 
 /// Runs one function on this machine without an engine: builds its environment, then becomes the worker.
@@ -45,14 +44,16 @@ package struct LocalFunction: Sendable {
         self.request = request
     }
 
-    /// Serves the function on loopback until it ends, or returns at once where detached.
+    /// Serves the function on loopback: this process becomes the worker, or starts it and returns at once where detached.
     ///
     /// - Returns: The exit code.
     /// - Throws: `ServiceError` where it cannot be built or its configuration cannot be read.
     package func serve() async throws -> Int32 {
         let settings = try await EngineConfiguration.load(file: nil, flags: [:])
         let python = try PythonRuntime(environment: settings.pythonEnvironment, sdk: settings.pythonSDK)
-        let cache = ProcessInfo.processInfo.environment["XDG_CACHE_HOME"] ?? NSHomeDirectory() + "/.cache"
+        let cache =
+            ProcessInfo.processInfo.environment["XDG_CACHE_HOME"]
+            ?? (ProcessInfo.processInfo.environment["HOME"] ?? NSHomeDirectory()) + "/.cache"
         let builder = BundleBuilder(
             FunctionSettings(root: cache + "/martlet/functions", python: python.python, runtimePaths: python.paths)
         )
@@ -69,20 +70,18 @@ package struct LocalFunction: Sendable {
         let folder = URL(fileURLWithPath: request.folder).standardizedFileURL.path
         environment["MARTLET_APP_PATH"] = folder
         environment["MARTLET_LOCALRUN_CONFIG"] = try configuration()
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: launch.executable)
-        process.arguments = [
+        let arguments = [
             "-m", "martlet.localrun", "--app-path", folder, "--handler", request.handler, "--port",
-            String(request.port), "--log-level",
-            request.logLevel,
+            String(request.port), "--log-level", request.logLevel,
         ]
-        process.environment = environment
-        process.currentDirectoryURL = URL(fileURLWithPath: folder)
         if request.detach {
-            process.standardInput = FileHandle.nullDevice
-            process.standardOutput = FileHandle.nullDevice
+            let process = try ChildProgram.spawn(launch.executable, arguments, environment: environment)
+            let lines =
+                "\(request.name) runs as process \(process) on port \(request.port); stop it with: kill \(process)\n"
+            FileHandle.standardOutput.write(Data(lines.utf8))
+            return 0
         }
-        return try await run(process)
+        throw ChildProgram.become(launch.executable, arguments, environment: environment)
     }
 
     /// The configuration file as JSON; nil where there is none, which the worker warns about.
@@ -95,24 +94,5 @@ package struct LocalFunction: Sendable {
             return nil
         }
         return try DocumentParser.parse(Array(data), contentType: nil).value.text
-    }
-
-    private func run(_ process: Process) async throws -> Int32 {
-        if request.detach {
-            try process.run()
-            FileHandle.standardOutput.write(
-                Data("\(request.name) runs as process \(process.processIdentifier) on port \(request.port)\n".utf8)
-            )
-            return 0
-        }
-        // The worker is in the same process group, so Ctrl-C reaches it; this process only waits for it.
-        signal(SIGINT, SIG_IGN)
-        return try await withCheckedThrowingContinuation { continuation in
-            process.terminationHandler = { ended in
-                let isInterrupt = ended.terminationReason == .uncaughtSignal && ended.terminationStatus == SIGINT
-                continuation.resume(returning: isInterrupt ? 0 : ended.terminationStatus)
-            }
-            do { try process.run() } catch { continuation.resume(throwing: error) }
-        }
     }
 }

@@ -69,6 +69,7 @@ extension EventLogError {
         case .messageTooLarge: .tooLarge
         case .diskFull: .storageFull
         case .overloaded, .partitionStopped, .closed: .unavailable
+        case .dataDirectoryInUse: .failedPrecondition
         default: .internal
         }
     }

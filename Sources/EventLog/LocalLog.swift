@@ -121,7 +121,7 @@ package final class LocalLog: EventLog {
             throw EventLogError(
                 .messageTooLarge,
                 "a batch of \(batch.count) bytes is larger than the topic's limit of \(settings.messageBytesMax); "
-                    + "send less at once or raise messageBytesMax"
+                    + "send less at once"
             ).at(id)
         }
         let header: RecordBatchHeader

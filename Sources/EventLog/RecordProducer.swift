@@ -100,7 +100,7 @@ package final class RecordProducer: Sendable {
             throw EventLogError(
                 .messageTooLarge,
                 "record \(index) needs a batch of \(size) bytes, topic \(topic.name) takes up to \(limit); "
-                    + "send less or raise messageBytesMax",
+                    + "put large data into a file and send its path",
                 topic: topic.name
             )
         }

@@ -21,7 +21,7 @@ package struct DeadLetterService: DeadLetterServices {
     }
 
     package func list(pipeline: String?, limit: Int, cursor: String?) async throws -> Page<DeadLetter> {
-        let wanted = try await pipeline.asyncMap { try await catalog.pipelines.get($0).guid }
+        let wanted = try await pipeline.asyncMap { try await catalog.pipelines.get($0).name }
         var before = Int64.max
         if let cursor {
             guard let offset = Int64(cursor), offset >= 0 else {
@@ -41,7 +41,7 @@ package struct DeadLetterService: DeadLetterServices {
             let start = max(bounds.start, end - Self.scanRecords)
             for record in try await records(partition, start..<end).reversed() {
                 guard let letter = letter(record),
-                    wanted == nil || text(record, DeadLetterHeaders.pipelineGuid) == wanted
+                    wanted == nil || letter.pipeline == wanted
                 else { continue }
                 found.append(letter)
                 if found.count == limit { break }
@@ -77,19 +77,20 @@ package struct DeadLetterService: DeadLetterServices {
         var byTopic: [String: [Record]] = [:]
         var deployments: [String: Set<String>] = [:]
         for id in wanted {
-            guard let found = try await record(id), let guid = text(found, DeadLetterHeaders.pipelineGuid),
+            guard let found = try await record(id), let name = text(found, DeadLetterHeaders.pipeline),
                 let deployment = text(found, DeadLetterHeaders.deployment)
             else { throw Self.missing(id) }
-            let topic = PlanBuilder.redriveTopic(pipelineGuid: guid)
-            guard let owner = try await catalog.pipelines.find(guid), let number = owner.spec.deployedRevisionNumber,
-                try await services.log.topic(topic) != nil
+            // By name, so that a pipeline deleted and made again takes up what its namesake left.
+            guard let owner = try await catalog.pipelines.find(name), let number = owner.spec.deployedRevisionNumber
             else {
                 throw ServiceError(
                     .failedPrecondition,
-                    "dead letter \(id) belongs to pipeline '\(text(found, DeadLetterHeaders.pipeline) ?? guid)', which is not deployed",
+                    "dead letter \(id) belongs to pipeline '\(name)', which is not deployed",
                     fix: "deploy the pipeline, then redrive"
                 )
             }
+            let guid = owner.guid
+            let topic = PlanBuilder.redriveTopic(pipelineGuid: guid)
             if deployments[guid] == nil {
                 let revision = try await catalog.pipelineRevisions.find(pipelineGuid: guid, number: number)
                 deployments[guid] = Set(revision?.spec.manifest.functionDeployments.map(\.name) ?? [])

@@ -26,14 +26,18 @@ package struct PipelineService: PipelineServices {
         for pipeline in try await catalog.pipelines.all() {
             guard let number = pipeline.spec.deployedRevisionNumber else {
                 if pipeline.spec.status == .inProgress {
-                    _ = try await set(pipeline.guid, .failure, reason: "The engine stopped while it was deployed; deploy it again.")
+                    _ = try await set(
+                        pipeline.guid,
+                        .failure,
+                        reason: "The engine stopped while it was deployed; deploy it again."
+                    )
                 }
                 continue
             }
             guard pipeline.spec.status != .paused else { continue }
             do {
                 let revision = try await revision(pipeline, number)
-                let plans = try await builder.plans(for: pipeline, PipelineGraph(revision.spec.manifest))
+                let plans = try await runningPlans(pipeline, revision)
                 try await runtime.resume(plans, guid: pipeline.guid)
                 if pipeline.spec.status != .ready { _ = try await set(pipeline.guid, .ready, reason: Self.readyReason) }
             } catch {
@@ -61,6 +65,7 @@ package struct PipelineService: PipelineServices {
         try ResourceName.check(name)
         let graph = try PipelineGraph(read.manifest)
         return try await catalog.transaction(dryRun: dryRun) { tx in
+            try read.references.check(pipeline: name, in: tx)
             let pipeline: Resource<PipelineSpec> = try tx.create(
                 name: name,
                 description: read.description ?? "",
@@ -93,6 +98,7 @@ package struct PipelineService: PipelineServices {
         let graph = try PipelineGraph(read.manifest)
         let stored = try await catalog.transaction(dryRun: dryRun) { tx in
             let old = try tx.get(PipelineSpec.self, id)
+            try read.references.check(pipeline: old.name, in: tx)
             let revisions = try tx.pipelineRevisions(pipelineGuid: old.guid)
             let isSame =
                 revisions.last { $0.spec.revisionNumber == old.spec.lastRevisionNumber }?.spec.manifest
@@ -167,6 +173,9 @@ package struct PipelineService: PipelineServices {
                 pipeline.spec.status = .ready
                 pipeline.spec.reason = Self.readyReason
                 pipeline.spec.deployedRevisionNumber = revision.spec.revisionNumber
+                pipeline.spec.deployedFunctionRevisions = Dictionary(
+                    uniqueKeysWithValues: plans.map { ($0.name, $0.revision) }
+                )
                 pipeline.spec.uses = Self.uses(newest, revision.spec.manifest)
             }
         }
@@ -182,6 +191,7 @@ package struct PipelineService: PipelineServices {
                 pipeline.spec.status = .draft
                 pipeline.spec.reason = nil
                 pipeline.spec.deployedRevisionNumber = nil
+                pipeline.spec.deployedFunctionRevisions = nil
                 pipeline.spec.uses = Self.uses(newest)
             }
         }
@@ -202,7 +212,7 @@ package struct PipelineService: PipelineServices {
         guard pipeline.spec.status == .paused else { return await shown(pipeline) }
         return try await runtime.exclusively(pipeline) {
             let revision = try await revision(pipeline, number)
-            let plans = try await builder.plans(for: pipeline, PipelineGraph(revision.spec.manifest))
+            let plans = try await runningPlans(pipeline, revision)
             try await runtime.roll(plans, guid: pipeline.guid)
             return try await set(pipeline.guid, .ready, reason: Self.readyReason)
         }
@@ -213,7 +223,7 @@ package struct PipelineService: PipelineServices {
         guard let number = pipeline.spec.deployedRevisionNumber else { throw Self.notDeployed(pipeline) }
         return try await runtime.exclusively(pipeline) {
             let revision = try await revision(pipeline, number)
-            let plans = try await builder.plans(for: pipeline, PipelineGraph(revision.spec.manifest))
+            let plans = try await runningPlans(pipeline, revision)
             let wasRunning = !runtime.runners(pipeline.guid).isEmpty
             await runtime.stop(pipeline.guid)
             let count: Int64
@@ -228,8 +238,15 @@ package struct PipelineService: PipelineServices {
 
     package func deployments(_ id: String) async throws -> [DeploymentStatus] {
         let pipeline = try await catalog.pipelines.get(id)
+        let runners = runtime.runners(pipeline.guid)
         var all = [DeploymentStatus]()
-        for runner in runtime.runners(pipeline.guid) { all.append(await runner.status()) }
+        for runner in runners { all.append(await runner.status()) }
+        guard runners.isEmpty, let number = pipeline.spec.deployedRevisionNumber else { return all }
+        for plan in try await runningPlans(pipeline, try await revision(pipeline, number)) {
+            var waiting = DeploymentStatus(name: plan.name, function: plan.functionName, revision: plan.revision)
+            waiting.lag = await DeploymentRunner.lag(of: plan, runtime.services.log)
+            all.append(waiting)
+        }
         return all
     }
 
@@ -274,6 +291,15 @@ package struct PipelineService: PipelineServices {
                 manifest: manifest
             )
         )
+    }
+
+    /// The plans of what was deployed, with the function revisions decided then.
+    private func runningPlans(
+        _ pipeline: Resource<PipelineSpec>,
+        _ revision: Resource<PipelineRevisionSpec>
+    ) async throws -> [DeploymentPlan] {
+        let graph = try PipelineGraph(revision.spec.manifest)
+        return try await builder.plans(for: pipeline, graph, pinned: pipeline.spec.deployedFunctionRevisions ?? [:])
     }
 
     private func revision(_ pipeline: Resource<PipelineSpec>, _ number: Int) async throws -> Resource<

@@ -23,11 +23,15 @@ struct PlanBuilder {
     /// Plans for every deployment of `graph`, in topological order.
     ///
     /// - Throws: `ServiceError` `.notFound` for a trigger, function, revision or secret that is gone; `.failedPrecondition` for a local revision.
-    func plans(for pipeline: Resource<PipelineSpec>, _ graph: PipelineGraph) async throws -> [DeploymentPlan] {
+    func plans(
+        for pipeline: Resource<PipelineSpec>,
+        _ graph: PipelineGraph,
+        pinned: [String: Int] = [:]
+    ) async throws -> [DeploymentPlan] {
         var plans = [DeploymentPlan]()
         let manifest = graph.manifest
         for deployment in manifest.functionDeployments {
-            let revision = try await revision(of: deployment)
+            let revision = try await revision(of: deployment, pinned: pinned[deployment.name])
             let outgoing = graph.edges(from: deployment.name)
             var downstream: [String: [String: String]] = [:]
             for edge in outgoing { downstream[edge.destination] = manifest.links[edge.link].labels }
@@ -54,12 +58,16 @@ struct PlanBuilder {
         return plans
     }
 
-    private func revision(of deployment: PipelineManifest.FunctionDeployment) async throws -> Resource<
+    private func revision(
+        of deployment: PipelineManifest.FunctionDeployment,
+        pinned: Int?
+    ) async throws -> Resource<
         FunctionRevisionSpec
     > {
         let function = try await catalog.functions.get(deployment.function)
         let number =
-            deployment.revision ?? function.spec.defaultRevisionNumber ?? function.spec.lastPublishedRevisionNumber
+            pinned ?? deployment.revision ?? function.spec.defaultRevisionNumber
+            ?? function.spec.lastPublishedRevisionNumber
         guard let number else {
             throw ServiceError(
                 .failedPrecondition,

@@ -51,7 +51,7 @@ package struct TopicService: TopicServices {
         let tags = reader.strings("tags")
         let partitions = reader.int("partitions", in: 1...Self.partitionsMax)
         let retention = Self.retention(reader)
-        reader.ignore("broker", "broker_name", "database_name")
+        Self.ignoreReadOnly(reader)
         try reader.finish()
         guard let name else { throw ServiceError.invalid(field: "name", "is missing") }
         try ResourceName.check(name)
@@ -100,7 +100,7 @@ package struct TopicService: TopicServices {
         let tags = reader.strings("tags")
         let partitions = reader.int("partitions", in: 1...Self.partitionsMax)
         let retention = Self.retention(reader)
-        reader.ignore("broker", "broker_name", "database_name")
+        Self.ignoreReadOnly(reader)
         try reader.finish()
         let topic = try await catalog.transaction(dryRun: dryRun) { tx in
             try tx.update(TopicSpec.self, id) { topic in
@@ -177,6 +177,21 @@ package struct TopicService: TopicServices {
         TopicSettings(retentionMilliseconds: spec.retentionMilliseconds, retentionBytes: spec.retentionBytes)
     }
 
+    /// Fields other systems name, and those `topics get` shows and nobody sets.
+    private static func ignoreReadOnly(_ reader: DocumentReader) {
+        reader.ignore(
+            "broker",
+            "broker_name",
+            "database_name",
+            "name_in_broker",
+            "default",
+            "deadletter",
+            "tenant_guid"
+        )
+        reader.ignore("id", "guid", "owner", "vrn", "created_at", "updated_at", "is_default", "is_dead_letter")
+        reader.ignore("is_internal", "partition_offsets")
+    }
+
     /// What the document says of retention; -1 is for ever, as Kafka writes it.
     private static func retention(_ reader: DocumentReader) -> (milliseconds: Int64??, bytes: Int64??) {
         let milliseconds = reader.int(
@@ -186,7 +201,11 @@ package struct TopicService: TopicServices {
         )
         let bytes = reader.int("retention_bytes", aliases: ["retention.bytes"], in: -1...Int.max)
         if let milliseconds, (0..<1000).contains(milliseconds) {
-            reader.fail("retention_milliseconds", "\(milliseconds) is less than a second", fix: "write at least 1000, or -1 for ever")
+            reader.fail(
+                "retention_milliseconds",
+                "\(milliseconds) is less than a second",
+                fix: "write at least 1000, or -1 for ever"
+            )
         }
         return (milliseconds.map { $0 < 0 ? nil : Int64($0) }, bytes.map { $0 < 0 ? nil : Int64($0) })
     }

@@ -245,11 +245,27 @@ package struct TriggerService: TriggerServices {
         _ document: Document,
         _ transaction: CatalogTransaction
     ) throws {
-        guard let topic = try transaction.find(TopicSpec.self, spec.topicName) else {
+        var faults: [ServiceError.FieldError] = []
+        let topic = try transaction.find(TopicSpec.self, spec.topicName)
+        if topic == nil {
             let near = NearestName.of(spec.topicName, among: try transaction.all(TopicSpec.self).map(\.name))
-            throw missing(.topics, spec.topicName, field: "topic_name", near: near, document)
+            faults.append(missing(.topics, spec.topicName, field: "topic_name", near: near, document))
         }
-        if topic.spec.isDeadLetter {
+        if let view = spec.sourceBucketName, try transaction.find(ViewSpec.self, view) == nil {
+            let near = NearestName.of(view, among: try transaction.all(ViewSpec.self).map(\.name))
+            faults.append(missing(.views, view, field: "source_bucket_name", near: near, document))
+        }
+        if let first = faults.first {
+            let isOne = faults.count == 1
+            throw ServiceError(
+                .notFound,
+                isOne
+                    ? "\(first.field): \(first.message)" : "the trigger needs \(faults.count) things that do not exist",
+                fix: isOne ? first.fix : nil,
+                fields: faults
+            )
+        }
+        if let topic, topic.spec.isDeadLetter {
             throw ServiceError.invalid(
                 field: "topic_name",
                 "'\(topic.name)' is the dead-letter topic",
@@ -257,10 +273,6 @@ package struct TriggerService: TriggerServices {
                 line: document.lines["topic_name"] ?? document.lines["topic"]
             )
         }
-        guard let view = spec.sourceBucketName else { return }
-        guard try transaction.find(ViewSpec.self, view) == nil else { return }
-        let near = NearestName.of(view, among: try transaction.all(ViewSpec.self).map(\.name))
-        throw missing(.views, view, field: "source_bucket_name", near: near, document)
     }
 
     private static func missing(
@@ -269,18 +281,11 @@ package struct TriggerService: TriggerServices {
         field: String,
         near: String?,
         _ document: Document
-    ) -> ServiceError {
+    ) -> ServiceError.FieldError {
         let aliases = [field, "topic", "source_bucket", "view", "bucket"]
         let isTopic = kind == .topics
         let line = aliases.filter { isTopic == $0.hasPrefix("topic") }.compactMap { document.lines[$0] }.first
         let fix = near.map { "did you mean '\($0)'?" } ?? "list what exists with: martlet \(kind.rawValue) list"
-        return ServiceError(
-            .notFound,
-            "\(field): no \(kind.noun) named '\(name)'",
-            fix: fix,
-            fields: [
-                ServiceError.FieldError(field: field, message: "no \(kind.noun) named '\(name)'", fix: fix, line: line)
-            ]
-        )
+        return ServiceError.FieldError(field: field, message: "no \(kind.noun) named '\(name)'", fix: fix, line: line)
     }
 }

@@ -1,6 +1,7 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
+import Dispatch
 import Foundation
 package import Logging
 import Subprocess
@@ -50,6 +51,7 @@ package struct ProcessBackend: WorkerBackend {
                         group.addTask { await watchMemory(of: process, limit: limit, kill: kill) }
                     }
                     await drain(execution.standardOutput, into: tail)
+                    await waitForEnd(of: process, grace: spec.stopGrace)
                     group.cancelAll()
                 }
             }
@@ -101,6 +103,30 @@ package struct ProcessBackend: WorkerBackend {
         } catch {
             logger.debug("worker output ended", metadata: ["error": "\(error)"])
         }
+    }
+
+    /// Output ends before the process where it closes its descriptors or this task is cancelled: it still gets its time.
+    private func waitForEnd(of process: pid_t, grace: Duration) async {
+        var deadline: ContinuousClock.Instant?
+        while isRunning(process) {
+            if Task.isCancelled {
+                let end = deadline ?? .now + grace
+                if .now >= end { return }
+                deadline = end
+            }
+            // Not Task.sleep, which returns at once in a cancelled task.
+            await withCheckedContinuation { continuation in
+                DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(20)) { continuation.resume() }
+            }
+        }
+    }
+
+    /// Whether the child has not ended; leaves its status to be read by the one who started it.
+    private func isRunning(_ process: pid_t) -> Bool {
+        guard let text = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8),
+            let state = text.split(separator: ")").last?.split(separator: " ").first
+        else { return false }
+        return state != "Z" && state != "X"
     }
 
     private func watchMemory(of process: pid_t, limit: Int64, kill: WorkerKillSwitch) async {

@@ -53,6 +53,8 @@ struct ServerSafetyTests {
                 #expect(answer.headers["www-authenticate"] == ["Bearer"])
                 #expect(!answer.text.contains("s3cret"))
             }
+            #expect(try await http.send(.GET, "/api/v1/nothing").status == 401)
+            #expect(try await http.send(.PATCH, "/api/v1/views/x").status == 401)
             for good in ["Bearer s3cret-token", "bearer  s3cret-token"] {
                 let answer = try await http.send(
                     .POST,

@@ -121,13 +121,26 @@ import Testing
         #expect(!forbidden.errors.contains("token"))
     }
 
-    @Test func refusedStatementsSayWhereToLook() async throws {
-        let problem = #"{"code":"invalid","detail":"Catalog Error: no table words"}"#
-        for format in ["human", "csv"] {
-            let answer = CannedServer.Answer.problem(problem, status: 422)
-            let run = try await CommandRun.run(["sql", "from words", "-o", format], answer: answer)
-            #expect(run.status == .refused)
-            #expect(run.errors.contains("fix: see what there is with: martlet tables list"))
+    @Test func functionThatCannotRunIsAFailureOfTheDeployment() async throws {
+        let trace = #"{"code":"failedPrecondition","detail":"deployment 'a' cannot run","trace":"Traceback"}"#
+        let broken = try await CommandRun.run(["pipelines", "deploy", "p"], answer: .problem(trace, status: 409))
+        #expect(broken.status == .failure)
+        let state = #"{"code":"failedPrecondition","detail":"the pipeline is an empty draft"}"#
+        let draft = try await CommandRun.run(["pipelines", "deploy", "p"], answer: .problem(state, status: 409))
+        #expect(draft.status == .conflict)
+    }
+
+    @Test func secretsAreSentAsTheyStandInTheFile() async throws {
+        try await withFolder { folder in
+            let text = "# note\nname: s\nentries:\n  - {key: a, value: b}\n"
+            let file = try text.file("s.yaml", in: folder)
+            try await CannedServer.with({ _ in .json(#"{"name":"s"}"#) }) { server in
+                let run = try await CommandRun.run(["secrets", "create", "-f", file], server: server.address)
+                #expect(run.status == .success, "\(run.errors)")
+                let request = try #require(server.requests.last)
+                #expect(String(decoding: request.body, as: UTF8.self) == text)
+                #expect(request.headers["content-type"] == "application/yaml")
+            }
         }
     }
 
@@ -231,6 +244,7 @@ import Testing
         arguments: [
             (["views", "get", "x", "--server", "ftp://x"], "is not the address of an engine"),
             (["views", "list", "-o", "csv"], "only sql prints CSV"), (["views", "create", "x"], "--path is missing"),
+            (["views", "create", "x", "--path", ""], "--path is empty"),
             (["views", "update", "x"], "nothing to change"), (["pipelines", "create"], "no manifest was given"),
             (["topics", "create", "t", "--retention", "soon"], "no span of time"),
             (["pipelines", "replay", "p", "--from", "yesterday"], "neither a time nor an offset"),
@@ -252,6 +266,7 @@ import Testing
         let missing = try await CommandRun.run(["pipelines", "create", "--config", "/nonexistent/p.yaml"])
         #expect(missing.status == .notFound)
         #expect(missing.errors.contains("/nonexistent/p.yaml: No such file"))
+        #expect(missing.errors.contains("fix: correct the path"))
         try await withFolder { folder in
             let yaml = try "a: [1\nb: 2\n".file("bad.yaml", in: folder)
             let run = try await CommandRun.run(["pipelines", "create", "--config", yaml, "--name", "x"])

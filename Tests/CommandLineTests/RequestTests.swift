@@ -101,7 +101,7 @@ import Testing
         Case(
             "topics update t --retention forever",
             ["PUT /api/v1/topics/t"],
-            body: #"{"retention_milliseconds":null}"#
+            body: #"{"retention_milliseconds":-1}"#
         ),
         Case(
             "secrets create db -e user=a -e password=b=c",
@@ -126,12 +126,18 @@ import Testing
         ),
         Case(
             "logs get my-pipeline --since 5m --severity ERROR --scope runtime",
-            ["GET /api/v1/logs?pipeline=my-pipeline&severity=ERROR&scope=runtime&since=5m&limit=100&order_by=asc"]
+            [
+                "GET /api/v1/logs?pipeline=my-pipeline&severity=ERROR&scope=runtime&since=5m&limit=100&order_by=asc",
+                "GET /api/v1/pipelines/my-pipeline",
+            ]
         ),
         Case("logs get --trace-id abc", ["GET /api/v1/logs?trace_id=abc&limit=100&order_by=asc"]),
         Case(
             "traces list p --status error -i 7 -t a.b:C",
-            ["GET /api/v1/traces?pipeline=p&event_id=7&event_type=a.b:C&status=ERROR&limit=20&order_by=desc"]
+            [
+                "GET /api/v1/traces?pipeline=p&event_id=7&event_type=a.b:C&status=ERROR&limit=20&order_by=desc",
+                "GET /api/v1/pipelines/p",
+            ]
         ),
         Case("traces get abc", ["GET /api/v1/traces/abc"]),
         Case("engine status", ["GET /api/v1/engine"]),

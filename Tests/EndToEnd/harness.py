@@ -224,8 +224,8 @@ class Engine:
         """One command of the command line."""
         given = input.encode() if isinstance(input, str) else input
         done = subprocess.run(
-            [PROGRAM, *map(os.fsencode, map(str, arguments))], input=b"" if given is None else given, capture_output=True,
-            cwd=self.directory, timeout=300,
+            [PROGRAM, *map(os.fsencode, map(str, arguments))], input=b"" if given is None else given,
+            capture_output=True, cwd=self.directory, timeout=300,
             env=self.environment | {"MARTLET_SERVER": f"http://127.0.0.1:{self.port}"} | environment,
         )  # fmt: skip
         return subprocess.CompletedProcess(
@@ -266,7 +266,7 @@ class Engine:
         return self.get(f"functions/{name}")["last_revision_number"]
 
     def source(self, name: str, partitions: int = 1) -> "Source":
-        """A trigger that never fires and a topic of its own: what is published there in its name goes down its links."""
+        """A trigger that never fires, and its topic: what is published there in its name goes down its links."""
         self.post("topics", {"name": name, "partitions": partitions})
         trigger = self.post("triggers", {"name": name, "type": "Schedule", "cron_schedule": NEVER, "topic": name})
         return Source(self, name, f"vastdata.com:{name}.{trigger['guid']}")
@@ -275,7 +275,7 @@ class Engine:
         self, name: str, deployments: dict[str, dict], links: list[dict], triggers: list[str] | None = None,
         deploy: bool = True, **config: Any,
     ) -> "Pipeline":  # fmt: skip
-        """Makes or updates a pipeline; `deployments` maps instance names to fields, `function_vrn` defaulting to the name."""
+        """Makes or updates a pipeline; `deployments` maps instances to their fields."""
         document = manifest(name, deployments, links, triggers, **config)
         if self.http("GET", f"/api/v1/pipelines/{name}").status == 200:
             self.api("PUT", f"pipelines/{name}", document)

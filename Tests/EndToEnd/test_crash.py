@@ -26,8 +26,9 @@ import os
 
 def handler(ctx, event):
     key = event.object_key
+    size = os.path.getsize(os.path.join(os.environ["VIEW"], key))
     with ctx.transaction():
-        ctx.tables["files"].upsert({"path": key, "id": event.id, "bytes": os.path.getsize(os.path.join(os.environ["VIEW"], key))}, key=["path"])
+        ctx.tables["files"].upsert({"path": key, "id": event.id, "bytes": size}, key=["path"])
         ctx.tables["pairs"].upsert({"path": key, "half": "a"}, key=["path", "half"])
         ctx.tables["pairs"].upsert({"path": key, "half": "b"}, key=["path", "half"])
     ctx.emit("audit", {"path": key}, key=key)

@@ -1,7 +1,7 @@
 # Martlet: a self-hosted data engine.
 # SPDX-License-Identifier: Apache-2.0
 
-"""What happens between a topic and a function: retries, order, batches, scaling, rollouts, replay, workers that misbehave."""
+"""Between a topic and a function: retries, order, batches, scaling, rollouts, replay, workers that misbehave."""
 
 import itertools
 import threading
@@ -17,8 +17,8 @@ import ctypes, os, sys, threading, time, uuid
 
 def row(ctx, event, **more):
     ctx.tables["{table}"].upsert(
-        {{"attempt_id": uuid.uuid4().hex, "id": event.id, "attempt": event.attempt, "pid": os.getpid(), "started": time.time(),
-         "revision": str(ctx.function_revision)}} | more, key=["attempt_id"])
+        {{"attempt_id": uuid.uuid4().hex, "id": event.id, "attempt": event.attempt, "pid": os.getpid(),
+         "started": time.time(), "revision": str(ctx.function_revision)}} | more, key=["attempt_id"])
 """
 
 
@@ -504,7 +504,13 @@ def test_secrets_variables_and_aliases_reach_the_function(shared):
     shared.cli("functions", "update", "given", "--revision-alias", "stable")
     events = shared.source("given-in")
     shared.pipeline(
-        "given", {"g": {"function_vrn": "vast:dataengine:functions:given", "revision": 1, "environment_variables": {"OWN": "mine", "SHARED": "own wins"}, "secrets": ["database"]}},
+        "given",
+        {
+            "g": {
+                "function_vrn": "vast:dataengine:functions:given", "revision": 1, "secrets": ["database"],
+                "environment_variables": {"OWN": "mine", "SHARED": "own wins"},
+            }
+        },
         [{"source": "given-in", "destination": "g"}],
         environment_variables=[{"name": "SHARED", "value": "all"}, {"name": "NUMBER", "value": "007"}],
     )  # fmt: skip

@@ -130,8 +130,7 @@ private struct DispatchModel {
         case ..<97: drainAndRestart()
         default: restart()
         }
-        bury()
-        look()
+        settle()
     }
 
     // MARK: What happens
@@ -219,15 +218,14 @@ private struct DispatchModel {
 
     private mutating func drainAndRestart() {
         rig.take(.drain)
-        look()
+        settle()
         for _ in 0..<4000 where !rig.core.isDrained && faults.isEmpty {
             switch Int.random(in: 0..<4, using: &random) {
             case 0: rig.tick(after: 100_000)
             case 1: answerTopics()
             default: finishSome()
             }
-            bury()
-            look()
+            settle()
         }
         if !rig.core.isDrained { faults.append("does not drain") }
         commit()
@@ -251,12 +249,15 @@ private struct DispatchModel {
         done = Set(0..<committed).union(state.finished.flatMap(Array.init))
     }
 
-    private mutating func bury() {
-        for (id, cause) in dying where alive.remove(id) != nil {
+    /// Looks at what was caused, and lets workers that are to die do so at once.
+    private mutating func settle() {
+        look()
+        while let (id, cause) = dying.popLast() {
+            guard alive.remove(id) != nil else { continue }
             open.removeAll { $0.worker == id }
             rig.exit(id, cause)
+            look()
         }
-        dying = []
     }
 
     // MARK: What is checked

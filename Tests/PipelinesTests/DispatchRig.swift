@@ -228,7 +228,9 @@ final class DispatchRig {
                 timestamp: 1,
                 key: key.map { Array($0.utf8) },
                 value: [UInt8](repeating: 0x31, count: bytes),
-                headers: (index < headers.count ? headers[index] : [:]).map { RecordHeader(key: $0.key, string: $0.value) }
+                headers: (index < headers.count ? headers[index] : [:]).map {
+                    RecordHeader(key: $0.key, string: $0.value)
+                }
             )
         }
         var batch = RecordBatchEncoder.encode(records)

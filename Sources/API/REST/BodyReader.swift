@@ -71,7 +71,10 @@ struct BodyReader: Sendable {
             }
         }
         if let length, bytes.count != length {
-            throw Refusal.malformed("the body ended after \(bytes.count) of \(length) bytes")
+            throw Refusal.malformed(
+                "the body ended after \(bytes.count) of \(length) bytes",
+                fix: "send as many bytes as Content-Length says"
+            )
         }
         return try await use(bytes)
     }

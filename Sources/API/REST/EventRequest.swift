@@ -24,7 +24,11 @@ enum EventRequest {
             default: return [try binary(call)]
             }
         } catch let error as JSONError {
-            throw Refusal.json(error, in: call.body)
+            throw Refusal.json(
+                error,
+                in: call.body,
+                fix: "correct the JSON text, or name the type of other data in Content-Type"
+            )
         }
     }
 

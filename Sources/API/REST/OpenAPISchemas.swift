@@ -124,6 +124,7 @@ enum OpenAPISchemas {
             properties: #"""
                 "status":{"type":"string","enum":["Draft","InProgress","Ready","Paused","Failure"]},"reason":{"type":"string"},
                 "last_revision_number":{"type":"integer"},"deployed_revision_number":{"type":"integer"},
+                "deployed_function_revisions":{"type":"object","additionalProperties":{"type":"integer"}},
                 "uses":{"type":"array","items":{"type":"object","required":["kind","name"],"properties":{"kind":{"type":"string"},"name":{"type":"string"}}}}
                 """#
         )

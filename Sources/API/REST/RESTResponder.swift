@@ -72,7 +72,7 @@ struct RESTResponder: HTTPResponder {
         _ requestID: String,
         _ logger: Logger
     ) async throws -> Response {
-        let (route, path) = try find(request)
+        let (route, path) = try findForCaller(request)
         let caller = route.isOpen ? Caller(name: configuration.localCaller) : try callers.caller(request)
         for (name, value) in path {
             guard let fault = route.parameters.first(where: { $0.name == name && $0.place == .path })?.fault(value)
@@ -114,6 +114,16 @@ struct RESTResponder: HTTPResponder {
             return response
         } catch {
             throw LastError(cause: error)
+        }
+    }
+
+    /// The operation of a request; below /api only callers who may ask learn which paths there are.
+    private func findForCaller(_ request: Request) throws -> (route: Route, path: [String: String]) {
+        do {
+            return try find(request)
+        } catch {
+            if request.uri.path.hasPrefix("/api/") { _ = try callers.caller(request) }
+            throw error
         }
     }
 

@@ -40,14 +40,14 @@ struct Refusal: Error {
     }
 
     /// JSON that does not parse, with byte offset and line.
-    static func json(_ error: JSONError, in bytes: [UInt8]) -> Refusal {
+    static func json(_ error: JSONError, in bytes: [UInt8], fix: String = "correct the JSON text") -> Refusal {
         let line = 1 + bytes.prefix(error.offset).count { $0 == 0x0A }
         let message = "the body is not valid JSON: \(error.reason) at byte offset \(error.offset), line \(line)"
         let field = ServiceError.FieldError(field: "", message: error.reason, line: line)
         return Refusal(
             .badRequest,
             code: ServiceError.Code.invalid.rawValue,
-            ServiceError(.invalid, message, fields: [field])
+            ServiceError(.invalid, message, fix: fix, fields: [field])
         )
     }
 

@@ -36,7 +36,8 @@ struct InputFile: Sendable {
             let code = errno
             throw CommandFailure(
                 code == ENOENT ? .notFound : .failure,
-                "cannot read \(path): \(String(cString: strerror(code)))"
+                "cannot read \(path): \(String(cString: strerror(code)))",
+                fix: code == ENOENT ? "correct the path; it is looked for from the current folder" : nil
             )
         }
         defer { close(descriptor) }

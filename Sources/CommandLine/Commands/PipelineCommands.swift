@@ -154,12 +154,22 @@ extension EngineClient {
         var fields = FieldBuilder()
         fields.set("revision", revision)
         let request = APIRequest("POST", ["pipelines", id, "deploy"], body: .json(.object(fields.object)))
-        guard var item = try await send(request) else { return }
+        guard var item = try await rollOut(request) else { return }
         if wait.wait { item = try await waitUntilReady(id, item, seconds: wait.waitTimeout) }
         let isReady = item["status"]?.stringValue == "Ready"
         try confirm(item) {
             "Pipeline deployed successfully: \(Sanitizer.clean(item["name"]?.stringValue ?? id))\n"
                 + (isReady ? "Pipeline is ready and active.\n" : "")
+        }
+    }
+
+    /// A function that cannot run, which has a traceback, is a failure and not a state that forbids deploying.
+    private func rollOut(_ request: APIRequest) async throws -> JSONValue? {
+        do {
+            return try await send(request)
+        } catch var failure as CommandFailure where failure.status == .conflict && failure.trace != nil {
+            failure.status = .failure
+            throw failure
         }
     }
 

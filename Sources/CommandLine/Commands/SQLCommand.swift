@@ -59,11 +59,9 @@ struct SQLCommand: ClientCommand {
         }
         let seconds = client.settings.timeout + 5
         if isCSV {
-            return try await Self.explained {
-                try await client.stream(request, seconds: seconds) { try client.session.output.write($0) }
-            }
+            return try await client.stream(request, seconds: seconds) { try client.session.output.write($0) }
         }
-        let answer = try await Self.explained { try await client.exchange(request, seconds: seconds) }
+        let answer = try await client.exchange(request, seconds: seconds)
         let columns = (answer["columns"]?.arrayValue ?? []).map {
             SQLAnswer.Column(name: $0["name"]?.stringValue ?? "", type: $0["type"]?.stringValue ?? "")
         }
@@ -76,16 +74,6 @@ struct SQLCommand: ClientCommand {
         }
         if answer["truncated"]?.boolValue == true {
             try client.note("only the first \(result.rows.count) rows are shown; ask for more with --limit")
-        }
-    }
-
-    /// Adds where to look to a refusal of the statement, which has DuckDB's words only.
-    private static func explained<R>(_ body: () async throws -> R) async throws -> R {
-        do {
-            return try await body()
-        } catch var failure as CommandFailure where failure.status == .refused && failure.fix == nil {
-            failure.fix = "see what there is with: martlet tables list, and: martlet tables get NAME"
-            throw failure
         }
     }
 

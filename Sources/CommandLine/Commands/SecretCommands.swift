@@ -22,6 +22,11 @@ struct SecretsCommand: AsyncParsableCommand {
 struct SecretDocument: Sendable {
     var name: String
     var body: JSONValue
+    /// The file itself, where it holds this secret in the API's form.
+    var file: APIRequest.Body?
+
+    /// What to send to create it: the file's own bytes where that is possible, so that errors name its lines.
+    var request: APIRequest.Body { file ?? .json(body) }
 
     /// Reads both file forms; form B may hold several secrets, and may stand under `secrets:` as in config.yaml.
     static func read(_ file: InputFile) throws -> [Self] {
@@ -29,7 +34,7 @@ struct SecretDocument: Sendable {
             throw CommandFailure(.refused, "\(file.name) is not a mapping of secrets")
         }
         if let name = object["name"]?.stringValue, object["entries"] != nil {
-            return [Self(name: name, body: .object(object))]
+            return [Self(name: name, body: .object(object), file: try file.body(overlaid: JSONObject()))]
         }
         if let inner = object["secrets"]?.objectValue { object = inner }
         guard !object.isEmpty else { throw CommandFailure(.refused, "\(file.name) has no secret") }
@@ -45,9 +50,10 @@ struct SecretDocument: Sendable {
         }
     }
 
-    init(name: String, body: JSONValue) {
+    init(name: String, body: JSONValue, file: APIRequest.Body?) {
         self.name = name
         self.body = body
+        self.file = file
     }
 
     init(name: String, pairs: JSONObject, description: String? = nil) {
@@ -77,7 +83,7 @@ extension EngineClient {
 
     private func storeSecret(_ secret: SecretDocument) async throws -> Bool {
         do {
-            _ = try await sendSecret("POST", ["secrets"], .json(secret.body))
+            _ = try await sendSecret("POST", ["secrets"], secret.request)
             return true
         } catch let failure as CommandFailure where failure.status == .conflict {
             _ = try await sendSecret("PUT", ["secrets", secret.name], .json(secret.body))
@@ -152,7 +158,7 @@ struct CreateSecret: ClientCommand {
             secrets = [SecretDocument(name: name, pairs: pairs, description: fields.description)]
         }
         for secret in secrets {
-            guard let item = try await client.sendSecret("POST", ["secrets"], .json(secret.body)) else { continue }
+            guard let item = try await client.sendSecret("POST", ["secrets"], secret.request) else { continue }
             try client.confirm(item) { client.confirmation(SecretNoun.display, item, verb: "created") }
         }
     }

@@ -30,7 +30,10 @@ struct ViewFields: ParsableArguments {
     )
     var fromFile: String?
 
-    func object(name: String?, extra path: String? = nil) -> JSONObject {
+    func object(name: String?, extra path: String? = nil) throws -> JSONObject {
+        guard (self.path ?? path) != "" else {
+            throw CommandFailure.usage("--path is empty", fix: "name the directory to watch")
+        }
         var fields = FieldBuilder()
         fields.set("name", name)
         fields.set("path", (self.path ?? path).map { absolute($0) })
@@ -64,7 +67,7 @@ struct CreateView: ClientCommand {
     @OptionGroup(title: "Global Options") var global: GlobalOptions
 
     func execute(_ client: EngineClient) async throws {
-        let object = fields.object(name: name ?? positionalName)
+        let object = try fields.object(name: name ?? positionalName)
         let body = try client.body(object, file: fields.fromFile, needs: ["name", "path"])
         try await client.write(ViewNoun.display, APIRequest("POST", ["views"], body: body), verb: "created")
     }
@@ -84,7 +87,7 @@ struct UpdateView: ClientCommand {
     @OptionGroup(title: "Global Options") var global: GlobalOptions
 
     func execute(_ client: EngineClient) async throws {
-        let body = try client.body(fields.object(name: nil), file: fields.fromFile, needs: [])
+        let body = try client.body(try fields.object(name: nil), file: fields.fromFile, needs: [])
         try await client.write(ViewNoun.display, APIRequest("PUT", ["views", id], body: body), verb: "updated")
     }
 }

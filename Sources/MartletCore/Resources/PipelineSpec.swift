@@ -21,6 +21,8 @@ package struct PipelineSpec: ResourceSpec, Equatable {
     package var lastRevisionNumber: Int
     /// Number of the manifest that runs; nil when undeployed.
     package var deployedRevisionNumber: Int?
+    /// Function revision each deployment runs, decided when it was deployed; nil when undeployed.
+    package var deployedFunctionRevisions: [String: Int]?
     /// What the newest and the deployed manifests name.
     package var uses: [ResourceReference]
 

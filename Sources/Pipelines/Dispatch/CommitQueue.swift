@@ -36,7 +36,7 @@ actor CommitQueue {
 
     /// Returns when `due` is committed, or when the log has refused it and the error is logged.
     ///
-    /// - Parameter sequence: Grows from call to call as the states were taken, since calls may overtake each other on their way here.
+    /// `sequence` grows from call to call as the states were taken, since calls may overtake each other on their way here.
     func commit(_ due: [Due], sequence: Int) async {
         for item in due where newest[item.key, default: .min] < sequence {
             newest[item.key] = sequence

@@ -106,7 +106,7 @@ package final class DeploymentRunner: Sendable {
     /// How the deployment does, as of the last tick.
     package func status() async -> DeploymentStatus {
         var status = published.withLock { $0 }
-        status.lag = await lag()
+        status.lag = await Self.lag(of: plan, services.log)
         return status
     }
 
@@ -159,13 +159,14 @@ package final class DeploymentRunner: Sendable {
                 await open(&intake, &core, in: &support)
             }
             perform(core.takeEffects(), in: &work)
-            published.withLock { $0 = core.status }
+            published.withLock { $0 = core.currentStatus }
             if core.isDrained { break }
             if let due = core.nextDueMicros, due > now, armed <= now || due < armed {
                 armed = due
                 support.addTask { await self.tick(at: due) }
             }
-            let interval = commits.isBehind.withLock { $0 } ? Self.refusedCommitIntervalMicros : Self.commitIntervalMicros
+            let interval =
+                commits.isBehind.withLock { $0 } ? Self.refusedCommitIntervalMicros : Self.commitIntervalMicros
             if now - lastCommit >= interval {
                 lastCommit = now
                 commitNumber += 1
@@ -372,7 +373,7 @@ package final class DeploymentRunner: Sendable {
         }
     }
 
-    /// - Parameter isBare: Leaves the event itself out, where it leaves no room for why it failed.
+    /// Writes dead letters; a bare one leaves the event itself out, where it leaves no room for why it failed.
     private func deadLetter(
         _ letters: [(id: Int, event: PendingEvent, failure: InvocationResult.Failure)],
         isBare: Bool = false
@@ -393,15 +394,16 @@ package final class DeploymentRunner: Sendable {
         }
     }
 
-    private func lag() async -> Int64 {
+    /// Records of a plan's topics that are not processed yet.
+    static func lag(of plan: DeploymentPlan, _ log: any EventLog) async -> Int64 {
         var lag: Int64 = 0
         for input in plan.inputs {
-            guard let topic = try? await services.log.topic(input.topic),
-                let committed = try? await services.log.committed(group: input.group)
+            guard let topic = try? await log.topic(input.topic),
+                let committed = try? await log.committed(group: input.group)
             else { continue }
             for number in 0..<topic.partitions {
                 let partition = TopicPartition(topic: input.topic, partition: number)
-                guard let end = try? services.log.bounds(partition).end else { continue }
+                guard let end = try? log.bounds(partition).end else { continue }
                 lag += max(0, end - (committed[partition]?.offset ?? end))
             }
         }

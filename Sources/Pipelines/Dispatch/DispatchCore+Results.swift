@@ -15,7 +15,6 @@ extension DispatchCore {
         case .ready:
             if workers[id]?.phase == .starting { workers[id]?.phase = .ready }
             workers[id]?.lastActiveMicros = nowMicros
-            starts.succeeded()
             set(.workers, nil)
         case .failed(let failure):
             set(.workers, failure.reason)
@@ -74,9 +73,10 @@ extension DispatchCore {
         if state.inFlight == 0 { state.isExclusive = false }
         workers[worker] = state
         rate.add(finished.count)
+        if !finished.isEmpty { starts.succeeded() }
         if !finished.isEmpty { effects.append(.finished(finished)) }
         if !outputs.isEmpty { effects.append(.publish(outputs)) }
-        if timedOut { effects.append(.killWorker(id: worker, .handlerTimeout)) }
+        if timedOut { kill(worker, .handlerTimeout) }
     }
 
     /// Counts a failed attempt and decides between another one and the dead-letter topic.
@@ -101,8 +101,16 @@ extension DispatchCore {
 
     private mutating func requestEnded(_ request: Int, of worker: String, error: String?) {
         guard let open = workers[worker]?.requests[request], open.unfinished > 0 else { return }
-        // The worker's process says more when it has died; without an exit, a worker that breaks the protocol is replaced.
-        effects.append(.killWorker(id: worker, .brokenProtocol(error ?? "it ended a request without all results")))
+        // A worker that has died breaks off its requests first and its exit, which says more, comes a moment later.
+        guard workers[worker]?.broken == nil else { return }
+        workers[worker]?.phase = .stopping(sinceMicros: nowMicros)
+        workers[worker]?.broken = (nowMicros, error ?? "it ended a request without all results")
+    }
+
+    /// Ends a worker by force; it gets nothing more.
+    mutating func kill(_ id: String, _ cause: WorkerExit.Cause) {
+        workers[id]?.phase = .stopping(sinceMicros: nowMicros)
+        effects.append(.killWorker(id: id, cause))
     }
 
     private mutating func workerExited(_ id: String, _ exit: WorkerExit) {
@@ -132,7 +140,7 @@ extension DispatchCore {
 
     /// Puts what a dead worker held back in line: each suspect to run alone, the others where they were.
     ///
-    /// - Parameter crash: Set where the worker ran one event alone: that event is the cause.
+    /// `crash` is set where the worker ran one event alone: that event is the cause.
     private mutating func requeue(suspects: [Int], innocent: [Int], crash: WorkerExit?) {
         if let crash {
             for id in suspects { crashed(id, crash) }

@@ -11,12 +11,18 @@ extension DispatchCore {
     private static let waitMaxSeconds = 1.0
     /// Share of processor time that must be idle for another worker to be of use.
     private static let idleShareMin = 0.1
+    /// How long the exit of a worker that broke off a request is waited for.
+    private static let exitWaitMicros: Int64 = 500_000
     private static let stopGraceMicros: Int64 = 10_000_000
 
     /// Kills workers that hold work but neither finish it nor report.
     mutating func watchWorkers() {
         let limit = Int64(plan.resources.timeoutSeconds) * 1_000_000 + Self.silenceGraceMicros
         for (id, worker) in workers {
+            if let broken = worker.broken, nowMicros - broken.sinceMicros > Self.exitWaitMicros {
+                effects.append(.killWorker(id: id, .brokenProtocol(broken.why)))
+                continue
+            }
             if case .stopping(let since) = worker.phase {
                 if nowMicros - since > max(limit, Self.stopGraceMicros) {
                     effects.append(.killWorker(id: id, .stopped))
@@ -25,7 +31,7 @@ extension DispatchCore {
             }
             guard worker.inFlight > 0, nowMicros - worker.lastHeardMicros > limit else { continue }
             failStuck(id, worker)
-            effects.append(.killWorker(id: id, .handlerTimeout))
+            kill(id, .handlerTimeout)
         }
     }
 
@@ -55,12 +61,18 @@ extension DispatchCore {
         handle(.line(request: first, .results([result])), from: id)
     }
 
+    /// The status with the workers as they are now.
+    var currentStatus: DeploymentStatus {
+        var current = status
+        current.workers = workers.count
+        current.workersReady = workers.values.count { $0.phase == .ready }
+        current.inFlight = workers.values.reduce(0) { $0 + $1.inFlight }
+        return current
+    }
+
     /// Starts and stops workers as the load asks.
     mutating func scale(idleProcessorShare: Double) {
         rate.tick(nowMicros: nowMicros)
-        status.workers = workers.count
-        status.workersReady = workers.values.count { $0.phase == .ready }
-        status.inFlight = workers.values.reduce(0) { $0 + $1.inFlight }
         guard !isDraining else { return }
         let active = workers.values.count { if case .stopping = $0.phase { false } else { true } }
         if active < max(plan.resources.minConcurrency, needsWorker ? 1 : 0) {

@@ -80,6 +80,8 @@ extension DispatchCore {
         nextRequest += 1
         var sent = [PendingEvent]()
         sent.reserveCapacity(ids.count)
+        let ids = ids.filter { events[$0] != nil }
+        guard !ids.isEmpty else { return }
         for id in ids {
             guard var event = events[id] else { continue }
             event.sentMicros = nowMicros

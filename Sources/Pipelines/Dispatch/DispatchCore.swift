@@ -232,9 +232,13 @@ package struct DispatchCore {
         if let retry = partitions[key]?.carried.removeValue(forKey: record.offset) {
             event.failures = retry.attempts
             events[nextID] = event
-            if let lane { lanes[lane, default: Lane()].outstanding += 1 }
-            schedule(nextID, dueMicros: retry.dueMicros)
-            return
+            // Behind others of its lane it waits for them instead.
+            let isFirst = lane.map { lanes[$0] == nil } ?? true
+            if isFirst {
+                if let lane { lanes[lane, default: Lane()].outstanding += 1 }
+                schedule(nextID, dueMicros: retry.dueMicros)
+                return
+            }
         }
         events[nextID] = event
         if let lane {

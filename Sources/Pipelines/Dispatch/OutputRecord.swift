@@ -58,7 +58,7 @@ struct OutputRecord {
 
     /// A failed event with why it failed and where it came from.
     ///
-    /// - Parameter isBare: Leaves out the event's own bytes and headers; topic, partition and offset say where it is.
+    /// A bare one leaves out the event's own bytes and headers; topic, partition and offset say where it is.
     func deadLetter(
         _ event: PendingEvent,
         _ failure: InvocationResult.Failure,

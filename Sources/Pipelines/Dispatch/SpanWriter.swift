@@ -13,8 +13,8 @@ struct SpanWriter {
     func spans(for attempt: FinishedAttempt, trace: TraceContext, dispatchSpan: UInt64) -> [SpanRecord] {
         let event = attempt.event
         // Records carry whole milliseconds: the end of that one is nearer to when the append was over.
-        let appended = event.record.timestamp * 1000 + 999
         let start = attempt.result.startMicros
+        let appended = min(max(event.record.timestamp, 0), start / 1000 + 1) * 1000 + 999
         let id = event.record.header("ce_id").map { String(decoding: $0, as: UTF8.self) }
         let type = event.record.header("ce_type").map { String(decoding: $0, as: UTF8.self) }
         let input = plan.inputs[event.input]

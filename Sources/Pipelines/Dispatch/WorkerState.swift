@@ -33,6 +33,8 @@ struct WorkerState {
     var isExclusive = false
     /// It gets nothing more until it is empty, then an isolated event.
     var isReserved = false
+    /// Since when, and how, it breaks the worker protocol.
+    var broken: (sinceMicros: Int64, why: String)?
     /// It has finished an event.
     var hasWorked = false
     var lastActiveMicros: Int64

@@ -1,0 +1,29 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import Engine
+import Foundation
+import MartletCore
+import Testing
+
+@Suite struct EngineConfigurationTests {
+    @Test func flagsWinOverTheFileAndTheFileOverDefaults() async throws {
+        let file = FileManager.default.temporaryDirectory.appending(path: "martlet-\(UUID().uuidString).yaml").path
+        try Data("http:\n  port: 9001\n  host: ::1\nlog:\n  level: debug\n".utf8).write(to: URL(filePath: file))
+        defer { try? FileManager.default.removeItem(atPath: file) }
+        let loaded = try await EngineConfiguration.load(file: file, flags: ["http.port": "9002"])
+        #expect(loaded.port == 9002)
+        #expect(loaded.host == "::1")
+        #expect(loaded.logLevel == "debug")
+        #expect(loaded.defaultTopic == EngineConfiguration().defaultTopic)
+    }
+
+    @Test func aFileThatCannotBeReadOrANumberThatIsNoneIsRefused() async {
+        await #expect(throws: ServiceError.self) {
+            try await EngineConfiguration.load(file: "/no/such/martlet.yaml", flags: [:])
+        }
+        await #expect(throws: ServiceError.self) {
+            try await EngineConfiguration.load(file: nil, flags: ["http.port": "many"])
+        }
+    }
+}

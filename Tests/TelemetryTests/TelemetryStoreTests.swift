@@ -1,0 +1,175 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import DuckDB
+import Foundation
+import Logging
+import MartletCore
+import Telemetry
+import Testing
+
+@Suite(.timeLimit(.minutes(1))) struct TelemetryStoreTests {
+    private static let start = 1_700_000_000.0
+
+    private func withStore(_ body: (TelemetryStore) async throws -> Void) async throws {
+        let folder = FileManager.default.temporaryDirectory.appending(path: "martlet-telemetry-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent()
+        let library = try DuckDBLibrary.load(
+            explicit: ProcessInfo.processInfo.environment["MARTLET_DUCKDB_LIBRARY"],
+            candidates: [root.appending(path: ".venv").path]
+        )
+        let store = try await TelemetryStore.open(
+            library: library,
+            path: folder.appending(path: "telemetry.duckdb").path,
+            temporaryDirectory: folder.path,
+            retention: .seconds(86_400 * 36_500),
+            logger: Logger(label: "test")
+        )
+        try await body(store)
+        await store.close()
+    }
+
+    private func equal<Value: Equatable>(
+        _ found: Value,
+        _ wanted: Value,
+        at location: SourceLocation = #_sourceLocation
+    ) {
+        #expect(found == wanted, sourceLocation: location)
+    }
+
+    private func log(_ number: Int, severity: String = "INFO", scope: String = "user", pipeline: String? = "p")
+        -> LogRecord
+    {
+        LogRecord(
+            time: Date(timeIntervalSince1970: Self.start + Double(number)),
+            severity: severity,
+            scope: scope,
+            pipeline: pipeline,
+            message: "m\(number)"
+        )
+    }
+
+    private func span(_ trace: Int, _ id: Int, parent: Int? = nil, status: String = "UNSET") -> SpanRecord {
+        func hex(_ value: Int, _ digits: Int) -> String {
+            let text = String(value, radix: 16)
+            return String(repeating: "0", count: digits - text.count) + text
+        }
+        return SpanRecord(
+            traceId: hex(trace, 32),
+            spanId: hex(id, 16),
+            parentSpanId: parent.map { hex($0, 16) },
+            name: "s\(id)",
+            startMicros: Int64(Self.start) * 1_000_000 + Int64(trace * 1000 + id),
+            durationMicros: 5,
+            status: status,
+            pipeline: trace % 2 == 0 ? "even" : "odd",
+            function: "f\(id)"
+        )
+    }
+
+    @Test func theNewestAreReturnedInEitherOrder() async throws {
+        try await withStore { store in
+            store.record(logs: (0..<150).map { log($0) })
+            let ascending = try await store.logs(LogQuery(limit: 3, ascending: true))
+            #expect(ascending.items.map(\.message) == ["m147", "m148", "m149"])
+            let descending = try await store.logs(LogQuery(limit: 3, ascending: false))
+            #expect(descending.items.map(\.message) == ["m149", "m148", "m147"])
+        }
+    }
+
+    @Test func aTailNeitherMissesNorRepeats() async throws {
+        try await withStore { store in
+            store.record(logs: (0..<5).map { log($0) })
+            var query = LogQuery(limit: 10, ascending: true)
+            var seen = [String]()
+            for round in 0..<6 {
+                let page = try await store.logs(query)
+                seen += page.items.map(\.message)
+                query.cursor = page.nextCursor
+                // Older times come late; a tail goes by arrival.
+                store.record(logs: (0..<17).map { log(1000 - round * 100 + $0) })
+            }
+            while true {
+                let page = try await store.logs(query)
+                if page.items.isEmpty { break }
+                seen += page.items.map(\.message)
+                query.cursor = page.nextCursor
+            }
+            #expect(seen.count == 5 + 6 * 17)
+            #expect(Set(seen).count == seen.count)
+        }
+    }
+
+    @Test func severitiesAndScopesHaveAllTheirNames() async throws {
+        try await withStore { store in
+            store.record(logs: [
+                log(0, severity: "DEBUG"), log(1, severity: "WARNING"),
+                log(2, severity: "CRITICAL", scope: "vast-runtime"),
+                log(3, scope: "engine"),
+            ])
+            func messages(_ change: (inout LogQuery) -> Void) async throws -> [String] {
+                var query = LogQuery()
+                change(&query)
+                return try await store.logs(query).items.map(\.message)
+            }
+            for name in ["WARN", "warning"] { equal(try await messages { $0.severity = name }, ["m1", "m2"]) }
+            for name in ["FATAL", "critical"] { equal(try await messages { $0.severity = name }, ["m2"]) }
+            equal(try await messages { $0.severity = "NOTSET" }.count, 4)
+            for name in ["runtime", "vast-runtime"] { equal(try await messages { $0.scope = name }, ["m2"]) }
+            equal(try await messages { $0.scope = "engine" }, ["m3"])
+            equal(try await messages { $0.contains = "m1" }, ["m1"])
+            await #expect(throws: ServiceError.self) { try await messages { $0.severity = "LOUD" } }
+            await #expect(throws: ServiceError.self) { try await messages { $0.scope = "all" } }
+            await #expect(throws: ServiceError.self) { try await messages { $0.cursor = "x" } }
+        }
+    }
+
+    @Test func tracesAreListedByStatusAndShownAsATree() async throws {
+        try await withStore { store in
+            store.record(spans: [
+                span(1, 1, status: "OK"), span(1, 2, parent: 1), span(1, 3, parent: 2, status: "ERROR"),
+                span(2, 4, status: "OK"), span(2, 5, parent: 4), span(3, 6), span(4, 7, parent: 8),
+                span(4, 8, parent: 7),
+            ])
+            func traces(_ change: (inout TraceQuery) -> Void = { _ in }) async throws -> [TraceSummary] {
+                var query = TraceQuery()
+                change(&query)
+                return try await store.traces(query)
+            }
+            equal(try await traces { $0.status = "error" }.map(\.depth), [3])
+            equal(try await traces { $0.status = "OK" }.map(\.functions), [["f4", "f5"]])
+            equal(try await traces { $0.status = "UNSET" }.count, 2)
+            equal(try await traces { $0.pipeline = "odd" }.count, 2)
+            let newest = try await traces { $0.limit = 2 }.map(\.traceId)
+            #expect(newest.map { $0.last } == ["4", "3"])
+            let ascending = try await traces {
+                $0.limit = 2
+                $0.ascending = true
+            }
+            #expect(ascending.map(\.traceId) == newest.reversed())
+            let tree = try await store.trace(String(repeating: "0", count: 31) + "1")
+            #expect(tree.spans.map(\.name) == ["s1", "s2", "s3"])
+            await #expect(throws: ServiceError.self) { try await store.trace("ff") }
+        }
+    }
+
+    /// More than the queue holds is refused and counted, and the loss is said.
+    @Test func aFloodIsDroppedAndCounted() async throws {
+        try await withStore { store in
+            let flood = (0..<1000).map { _ in
+                LogRecord(time: Date(), severity: "INFO", scope: "user", message: String(repeating: "x", count: 70_000))
+            }
+            store.record(logs: flood)
+            store.record(logs: [log(1)])
+            var query = LogQuery()
+            query.scope = "engine"
+            equal(try await store.logs(query).items.map(\.message.first), ["1"])
+            equal(try await store.logs(query).items.first?.message.hasPrefix("1000 telemetry records"), true)
+            query.scope = "user"
+            equal(try await store.logs(query).items.map(\.message), ["m1"])
+        }
+    }
+}
