@@ -11,7 +11,8 @@ import SystemPackage
 package struct ProcessBackend: WorkerBackend {
     /// Bytes of raw output read from one worker per second; beyond it the worker's own writes wait, which slows nobody else.
     private static let outputBytesPerSecondMax = 4 << 20
-    private static let memoryCheckInterval = Duration.seconds(1)
+    /// Short, because what a handler call takes it may give back before long.
+    private static let memoryCheckInterval = Duration.milliseconds(100)
 
     private let logger: Logger
 

@@ -126,7 +126,7 @@ DOCUMENTS = {
     "repeated key": Case("views", VIEW + "name: b\n", 4, 400, "invalid", None, 3, ("name",)),
     "unknown field of a secret": Case("secrets", SECRET + "colour: red\n", 4, 422, "invalid", "colour", 4, ()),
     "wrong type in a secret": Case(
-        "secrets", "name: a\nentries:\n  - {key: user, value: 0123}\n", 4, 422, "invalid", "value", 3, ("quote",)
+        "secrets", "name: a\nentries:\n  - {key: user, value: 123}\n", 4, 422, "invalid", "value", 3, ("quote",)
     ),
     "unknown field of a topic": Case("topics", TOPIC + "colour: red\n", 4, 422, "invalid", "colour", 2, ()),
     "wrong type in a topic": Case("topics", TOPIC + "partitions: many\n", 4, 422, "invalid", "partitions", 2, ()),

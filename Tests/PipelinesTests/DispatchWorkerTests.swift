@@ -120,6 +120,8 @@ import Workers
         rig.feed(Rig.records(from: 0, count: 2))
         let sent = try #require(rig.takeSends().first)
         rig.take(.worker(id: worker, .requestEnded(request: sent.request, error: "the worker answered 503")))
+        #expect(rig.takeKills().isEmpty, "its exit may be on the way and says more")
+        rig.tick(after: 600_000)
         #expect(rig.takeKills() == [.brokenProtocol("the worker answered 503")])
         rig.take(.worker(id: worker, .requestEnded(request: 999, error: "late")))
         #expect(rig.takeKills().isEmpty)

@@ -23,7 +23,9 @@ package enum PipelineManifestReader {
     ) {
         let document = try unwrapText(document)
         let root = DocumentReader(document, what: "a pipeline")
-        let name = root.string("name")
+        // A stored revision is named <pipeline>@<number> and says the pipeline's name beside it.
+        let stored = root.string("name")
+        let name = root.string("pipeline_name") ?? stored
         if let name, !ResourceName.isValidName(name) {
             root.fail(
                 "name",
