@@ -462,6 +462,18 @@ row(ctx, event, finished=True)
     assert memory < 1_500_000, f"{memory} KiB"
 
 
+def test_a_pipeline_made_again_takes_up_its_namesakes_dead_letters(shared):
+    body = 'row(ctx, event)\nif event.attempt < 9 and event.data["fail"]:\n    raise ValueError("no")'
+    events, pipeline = flow(shared, "again_made", recorder("again_made", body), link={"config": {"retries": 0}})
+    events.send(events.event("lost", {"fail": True}))
+    (letter,) = until(lambda: shared.dead_letters("again_made"), "the dead letter")
+    shared.api("DELETE", "pipelines/again_made")
+    shared.function("again_made", recorder("again_made", "row(ctx, event, mended=True)"))
+    shared.pipeline("again_made", {"again_made": {}}, [{"source": events.topic, "destination": "again_made"}])
+    assert shared.post("dead-letters/redrive", {"ids": [letter["id"]]})["redriven"] == 1
+    until(lambda: [row for row in attempts(shared, "again_made") if row.get("mended")], "the redriven event")
+
+
 def test_a_worker_beyond_its_memory_fails_alone(shared):
     body = """
 row(ctx, event)

@@ -115,3 +115,36 @@ def test_an_engine_with_much_data_is_ready_quickly(make_engine):
         how()
         assert engine.start() < 3
         assert sum(part["end_offset"] for part in engine.items("topics/much/partitions")) == 40_000
+
+
+def test_a_restart_runs_the_revision_that_was_deployed(make_engine):
+    engine = make_engine()
+    engine.start()
+    engine.function("take", SOURCE)
+    events = engine.source("take-in")
+    pipeline = engine.pipeline("take", {"take": {}}, [{"source": "take-in", "destination": "take"}])
+    assert pipeline.status()["revision"] == 1
+    assert engine.function("take", SOURCE + "\n# changed\n") == 2
+    assert pipeline.status()["revision"] == 1
+    assert engine.stop() == 0, engine.log_tail()
+    engine.start()
+    until(lambda: engine.items("pipelines/take/deployments"), "the deployment")
+    assert pipeline.status()["revision"] == 1
+    assert pipeline.show()["deployed_function_revisions"] == {"take": 1}
+    events.send_ids(range(10))
+    until(lambda: len(engine.column("taken", "id")) == 10, "the rows")
+    pipeline.deploy()
+    assert pipeline.status()["revision"] == 2
+
+
+def test_a_paused_pipeline_shows_what_waits(make_engine):
+    engine = make_engine()
+    engine.start()
+    engine.function("take", SOURCE)
+    events = engine.source("take-in")
+    pipeline = engine.pipeline("take", {"take": {}}, [{"source": "take-in", "destination": "take"}])
+    pipeline.act("pause")
+    events.send_ids(range(7))
+    assert pipeline.status()["lag"] == 7
+    pipeline.act("resume")
+    pipeline.wait()
