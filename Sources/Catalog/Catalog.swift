@@ -26,6 +26,10 @@ package final class Catalog: Sendable {
     package let topics: ResourceRepository<TopicSpec>
     /// Secrets, without their values.
     package let secrets: ResourceRepository<SecretSpec>
+    /// Tables that follow topics.
+    package let tables: ResourceRepository<TableSpec>
+    /// What append tables hold.
+    package let appendTables: AppendTableRepository
     /// Built function bundles.
     package let bundles: BundleRepository
     /// The engine's own key-value pairs.
@@ -43,6 +47,8 @@ package final class Catalog: Sendable {
         pipelineRevisions = ResourceRepository(store)
         topics = ResourceRepository(store)
         secrets = ResourceRepository(store)
+        tables = ResourceRepository(store)
+        appendTables = AppendTableRepository(store)
         bundles = BundleRepository(store)
         state = EngineState(store)
     }

@@ -9,7 +9,7 @@ enum CatalogSchema {
     static var migrator: DatabaseMigrator {
         var migrator = DatabaseMigrator()
         migrator.registerMigration("1-resources") { db in
-            for kind in ResourceKind.allCases { try createTable(of: kind, db) }
+            for kind in ResourceKind.allCases where kind != .tables { try createTable(of: kind, db) }
             try createReferences(db)
             try createRevisionIndexes(db)
         }
@@ -47,6 +47,10 @@ enum CatalogSchema {
                     """
             )
         }
+        migrator.registerMigration("2-tables") { db in
+            try createTable(of: .tables, db)
+            try AppendTableSchema.create(db)
+        }
         return migrator
     }
 
@@ -61,6 +65,7 @@ enum CatalogSchema {
         case .pipelineRevisions: "pipeline_revisions"
         case .topics: "topics"
         case .secrets: "secrets"
+        case .tables: "tables"
         }
     }
 

@@ -11,6 +11,7 @@ package enum ResourceKind: String, Sendable, Codable, CaseIterable {
     case pipelineRevisions = "pipeline-revisions"
     case topics
     case secrets
+    case tables
 
     /// The noun for one of them, as messages use it.
     package var noun: String {
@@ -23,6 +24,7 @@ package enum ResourceKind: String, Sendable, Codable, CaseIterable {
         case .pipelineRevisions: "pipeline revision"
         case .topics: "topic"
         case .secrets: "secret"
+        case .tables: "table"
         }
     }
 }
