@@ -6,40 +6,109 @@ import Foundation
 import Lake
 import MartletCore
 
-/// Tables and SQL as the API offers them.
+/// Tables and SQL as the API offers them: those that functions keep, and those that follow a topic.
 struct LakeTables: TableServices {
     let lake: Lake
     let temporaryDirectory: String
+    /// The tables that follow a topic; nil where the engine has none.
+    var followers: (any AppendTableServices)? = nil
 
-    func tables(_ query: ListQuery) async throws -> Page<MartletCore.TableDescription> {
+    func list(_ query: TableListQuery) async throws -> Page<MartletCore.TableDescription> {
         try await mapped {
-            var all = try await lake.tables().map(Self.describe)
-            if let name = query.name { all = all.filter { $0.name.contains(name) } }
-            if let cursor = query.cursor { all = all.filter { $0.name > cursor } }
-            let page = Array(all.prefix(query.limit))
+            var all = try await followers?.all() ?? []
+            let known = Set(all.map { $0.name.lowercased() })
+            all += try await lake.tables().map(Self.describe).filter { !known.contains($0.name.lowercased()) }
+            if let topic = query.topic { all = all.filter { $0.topic == topic } }
+            if let name = query.list.name { all = all.filter { $0.name.contains(name) } }
+            if let cursor = query.list.cursor { all = all.filter { $0.name > cursor } }
+            all.sort { $0.name < $1.name }
+            let page = Array(all.prefix(query.list.limit))
             return Page(items: page, nextCursor: all.count > page.count ? page.last?.name : nil)
         }
     }
 
-    func table(_ name: String) async throws -> MartletCore.TableDescription {
-        try await mapped { Self.describe(try await lake.table(name)) }
+    func get(_ name: String) async throws -> MartletCore.TableDescription {
+        try await mapped {
+            if let table = try await followers?.find(name) { return table }
+            return Self.describe(try await lake.table(name))
+        }
     }
 
-    func drop(_ name: String) async throws {
-        try await mapped { try await lake.dropTable(name) }
+    func create(_ document: Document, by caller: Caller, dryRun: Bool) async throws -> MartletCore.TableDescription {
+        guard let followers else {
+            throw ServiceError(
+                .failedPrecondition,
+                "this engine has no tables that follow topics",
+                fix: "functions make tables by writing to them through ctx.tables"
+            )
+        }
+        return try await mapped { try await followers.create(document, by: caller, dryRun: dryRun) }
+    }
+
+    func update(
+        _ name: String,
+        _ document: Document,
+        by caller: Caller,
+        dryRun: Bool
+    ) async throws -> MartletCore.TableDescription {
+        try await following(name) { try await $0.update(name, document, by: caller, dryRun: dryRun) }
+    }
+
+    func delete(_ name: String, by caller: Caller) async throws {
+        try await mapped {
+            if let followers, try await followers.find(name) != nil {
+                return try await followers.delete(name, by: caller)
+            }
+            try await lake.dropTable(name)
+        }
+    }
+
+    func history(_ name: String, limit: Int, cursor: String?) async throws -> Page<TableCommit> {
+        try await following(name) { try await $0.history(name, limit: limit, cursor: cursor) }
+    }
+
+    func commit(_ name: String) async throws -> TableCommit? {
+        try await following(name) { try await $0.commit(name) }
+    }
+
+    func compact(_ name: String) async throws -> TableCompaction {
+        try await following(name) { try await $0.compact(name) }
+    }
+
+    func repair(_ name: String, dryRun: Bool) async throws -> [TableFinding] {
+        try await following(name) { try await $0.repair(name, dryRun: dryRun) }
+    }
+
+    func replay(_ name: String) async throws -> TableReplay {
+        try await following(name) { try await $0.replay(name) }
     }
 
     func export(_ name: String, format: TableFormat) async throws -> String {
-        let path =
-            "\(temporaryDirectory)/export-\(String(UInt64.random(in: .min ... .max), radix: 36)).\(format.rawValue)"
-        return try await mapped {
+        try await mapped {
+            if let followers, try await followers.find(name) != nil {
+                return try await followers.export(name, format: format)
+            }
+            let path =
+                "\(temporaryDirectory)/export-\(String(UInt64.random(in: .min ... .max), radix: 36)).\(format.rawValue)"
             _ = try await lake.export(name, format: format == .parquet ? .parquet : .csv, to: path)
             return path
         }
     }
 
-    func query(_ sql: String, parameters: [JSONValue], timeout: Duration) async throws -> QueryAnswer {
+    func query(
+        _ sql: String,
+        parameters: [JSONValue],
+        timeout: Duration,
+        options: QueryOptions
+    ) async throws -> QueryAnswer {
         try await mapped {
+            if let name = options.asOf.keys.min() {
+                throw ServiceError.invalid(
+                    field: "as_of",
+                    "table '\(name)' has no commits to read it as of",
+                    fix: "only append tables have a history"
+                )
+            }
             let stream = try await lake.query(sql, parameters: parameters.map(Self.parameter), timeout: timeout)
             let columns = stream.columns.map {
                 MartletCore.TableDescription.Column(name: $0.name, type: $0.type.description, isKey: false)
@@ -47,6 +116,22 @@ struct LakeTables: TableServices {
             let source = BatchSource(stream)
             let batches = AsyncThrowingStream<[[JSONValue]], any Error> { try await source.next() }
             return QueryAnswer(columns: columns, batches: batches)
+        }
+    }
+
+    /// Does what only tables that follow a topic can, and says why where the table is another.
+    private func following<T>(
+        _ name: String,
+        _ body: (any AppendTableServices) async throws -> T
+    ) async throws -> T {
+        try await mapped {
+            if let followers, try await followers.find(name) != nil { return try await body(followers) }
+            let table = try await lake.table(name)
+            throw ServiceError(
+                .failedPrecondition,
+                "table '\(table.schema.name)' follows no topic: functions keep its rows",
+                fix: "this is for tables made with: martlet tables create NAME --topic TOPIC"
+            )
         }
     }
 

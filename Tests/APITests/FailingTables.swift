@@ -16,11 +16,28 @@ protocol FailingTables: TableServices {
 extension FailingTables {
     private var error: ServiceError { ServiceError(code, "made to fail", fix: "nothing") }
 
-    func tables(_ query: ListQuery) async throws -> Page<TableDescription> { throw error }
-    func table(_ name: String) async throws -> TableDescription { throw error }
-    func drop(_ name: String) async throws { throw error }
+    func list(_ query: TableListQuery) async throws -> Page<TableDescription> { throw error }
+    func get(_ name: String) async throws -> TableDescription { throw error }
+    func create(_ document: Document, by caller: Caller, dryRun: Bool) async throws -> TableDescription { throw error }
+    func update(
+        _ name: String,
+        _ document: Document,
+        by caller: Caller,
+        dryRun: Bool
+    ) async throws -> TableDescription { throw error }
+    func delete(_ name: String, by caller: Caller) async throws { throw error }
+    func history(_ name: String, limit: Int, cursor: String?) async throws -> Page<TableCommit> { throw error }
+    func commit(_ name: String) async throws -> TableCommit? { throw error }
+    func compact(_ name: String) async throws -> TableCompaction { throw error }
+    func repair(_ name: String, dryRun: Bool) async throws -> [TableFinding] { throw error }
+    func replay(_ name: String) async throws -> TableReplay { throw error }
     func export(_ name: String, format: TableFormat) async throws -> String { throw error }
-    func query(_ sql: String, parameters: [JSONValue], timeout: Duration) async throws -> QueryAnswer { throw error }
+    func query(
+        _ sql: String,
+        parameters: [JSONValue],
+        timeout: Duration,
+        options: QueryOptions
+    ) async throws -> QueryAnswer { throw error }
 }
 
 extension Harness {
@@ -38,7 +55,12 @@ struct WaitingTables: FailingTables {
     let started: AsyncStream<Void>.Continuation
     let cancelled: AsyncStream<Void>.Continuation
 
-    func query(_ sql: String, parameters: [JSONValue], timeout: Duration) async throws -> QueryAnswer {
+    func query(
+        _ sql: String,
+        parameters: [JSONValue],
+        timeout: Duration,
+        options: QueryOptions
+    ) async throws -> QueryAnswer {
         started.yield()
         do {
             try await Task.sleep(for: .seconds(300))

@@ -207,52 +207,6 @@ struct TestDeadLetters: DeadLetterServices {
     func redrive(ids: [String], pipeline: String?, by caller: Caller) async throws -> Int { max(ids.count, 1) }
 }
 
-struct TestTables: TableServices {
-    static let table = TableDescription(
-        name: "files",
-        columns: [.init(name: "path", type: "VARCHAR", isKey: true), .init(name: "n", type: "BIGINT", isKey: false)],
-        rows: 2
-    )
-
-    func tables(_ query: ListQuery) async throws -> Page<TableDescription> { Page(items: [Self.table]) }
-
-    func table(_ name: String) async throws -> TableDescription {
-        guard name == "files" else { throw ServiceError(.notFound, "no table named '\(name)'") }
-        return Self.table
-    }
-
-    func drop(_ name: String) async throws { _ = try await table(name) }
-
-    func export(_ name: String, format: TableFormat) async throws -> String {
-        _ = try await table(name)
-        let path = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-export-\(UUID().uuidString)")
-            .path
-        try Data(String(repeating: "row\n", count: 200_000).utf8).write(to: URL(fileURLWithPath: path))
-        return path
-    }
-
-    func query(_ sql: String, parameters: [JSONValue], timeout: Duration) async throws -> QueryAnswer {
-        guard sql.lowercased().hasPrefix("select") else {
-            throw ServiceError.invalid(field: "sql", "syntax error at position 1")
-        }
-        let rows: [[JSONValue]] = (0..<5).map { index in
-            [.int(Int64(index)), index == 1 ? .null : .string(index == 2 ? "" : "a,\"b\"\n\(index)")]
-        }
-        let fails = sql.contains("fail")
-        let batches = AsyncThrowingStream<[[JSONValue]], any Error> { continuation in
-            continuation.yield(Array(rows.prefix(2)))
-            continuation.yield(Array(rows.dropFirst(2)))
-            continuation.finish(throwing: fails ? ServiceError(.timeout, "the query took too long") : nil)
-        }
-        return QueryAnswer(
-            columns: [
-                .init(name: "i", type: "INTEGER", isKey: false), .init(name: "t, x", type: "VARCHAR", isKey: false),
-            ],
-            batches: batches
-        )
-    }
-}
-
 struct TestTelemetry: TelemetryServices {
     func logs(_ query: LogQuery) async throws -> Page<LogRecord> {
         let record = LogRecord(
@@ -334,7 +288,7 @@ final class TestServices: Sendable {
             topics: TestTopics(catalog: catalog, published: published),
             secrets: SecretService(catalog: catalog, store: store),
             deadLetters: TestDeadLetters(),
-            tables: TestTables(),
+            tables: TestTables(catalog: catalog),
             telemetry: TestTelemetry(),
             engine: TestEngine(obstaclesNow: obstacles)
         )

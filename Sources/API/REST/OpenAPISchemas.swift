@@ -283,7 +283,9 @@ enum OpenAPISchemas {
             #"""
             {"type":"object","required":["sql"],"additionalProperties":false,"properties":{"sql":{"type":"string"},
             "parameters":{"type":"array","items":{"type":["string","number","boolean","null"]}},
-            "timeout_seconds":{"type":"integer","minimum":1,"maximum":3600,"default":60},"limit":{"type":"integer","minimum":1,"maximum":1000000,"default":10000}},
+            "timeout_seconds":{"type":"integer","minimum":1,"maximum":3600,"default":60},"limit":{"type":"integer","minimum":1,"maximum":1000000,"default":10000},
+            "max_staleness_seconds":{"type":"integer","minimum":0,"maximum":86400000,"description":"Leave out rows that are not committed yet where the last commit is no older than this."},
+            "as_of":{"type":"object","additionalProperties":{"type":"string"},"description":"Append tables to read as they were: commit number or RFC 3339 time by name."}},
             "examples":[{"sql":"SELECT compression, count(*) FROM parts GROUP BY 1","limit":100}]}
             """#
         ),

@@ -16,11 +16,13 @@ extension Route {
                 id: "list_tables",
                 tag: "tables",
                 summary: "List tables by name.",
-                parameters: Parameter.page,
+                parameters: Parameter.page + [
+                    .query("topic", .text(max: 300), "Keeps tables that follow this topic.", example: "trips")
+                ],
                 contents: json("TableList"),
                 refusals: [422]
             ) { call in
-                let page = try await service.tables(call.listQuery)
+                let page = try await service.list(TableListQuery(list: call.listQuery, topic: call.query.text("topic")))
                 return try .page(page.items, next: page.nextCursor)
             },
             Route(
@@ -33,7 +35,7 @@ extension Route {
                 contents: json("Table"),
                 refusals: [404, 422]
             ) { call in
-                try .encode(try await service.table(call.path["name"] ?? ""))
+                try .encode(try await service.get(call.path["name"] ?? ""))
             },
             Route(
                 method: .delete,
@@ -46,7 +48,7 @@ extension Route {
                 contents: [],
                 refusals: [404, 409, 422, 507]
             ) { call in
-                try await service.drop(call.path["name"] ?? "")
+                try await service.delete(call.path["name"] ?? "", by: call.caller)
                 return .empty
             },
             export(service, name: name),
@@ -102,12 +104,21 @@ extension Route {
             let parameters = try fields.array("parameters") ?? []
             let seconds = try fields.integer("timeout_seconds") ?? 60
             let limit = try fields.integer("limit")
+            let staleness = try fields.integer("max_staleness_seconds")
+            let asOf = try fields.texts("as_of") ?? [:]
             try fields.finish()
             guard (1...3600).contains(seconds) else {
                 throw ServiceError.invalid(field: "timeout_seconds", "\(seconds) is out of range", fix: "use 1 to 3600")
             }
             guard (1...1_000_000).contains(limit ?? 1) else {
                 throw ServiceError.invalid(field: "limit", "\(limit ?? 0) is out of range", fix: "use 1 to 1000000")
+            }
+            guard (0...86_400_000).contains(staleness ?? 0) else {
+                throw ServiceError.invalid(
+                    field: "max_staleness_seconds",
+                    "\(staleness ?? 0) is out of range",
+                    fix: "use 0 to 86400000, or leave it out to read rows that are not committed yet"
+                )
             }
             guard parameters.allSatisfy({ $0.kind != .array && $0.kind != .object }) else {
                 throw ServiceError.invalid(
@@ -116,7 +127,12 @@ extension Route {
                     fix: "use strings, numbers, booleans or null"
                 )
             }
-            let answer = try await service.query(sql, parameters: parameters, timeout: .seconds(seconds))
+            let answer = try await service.query(
+                sql,
+                parameters: parameters,
+                timeout: .seconds(seconds),
+                options: QueryOptions(maxStaleness: staleness.map { .seconds($0) }, asOf: asOf)
+            )
             if call.answerType == "text/csv" {
                 return .response(CSVAnswer.response(answer, limit: limit.map { Int($0) }))
             }

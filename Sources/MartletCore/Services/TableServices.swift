@@ -1,33 +1,6 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
-/// A keyed table.
-package struct TableDescription: Sendable, Codable, Equatable {
-    /// One column.
-    package struct Column: Sendable, Codable, Equatable {
-        package var name: String
-        /// SQL type as DuckDB writes it.
-        package var type: String
-        package var isKey: Bool
-
-        package init(name: String, type: String, isKey: Bool) {
-            self.name = name
-            self.type = type
-            self.isKey = isKey
-        }
-    }
-
-    package var name: String
-    package var columns: [Column]
-    package var rows: Int64
-
-    package init(name: String, columns: [Column], rows: Int64) {
-        self.name = name
-        self.columns = columns
-        self.rows = rows
-    }
-}
-
 /// File formats tables are exported in.
 package enum TableFormat: String, Sendable, CaseIterable {
     case parquet
@@ -47,15 +20,76 @@ package struct QueryAnswer: Sendable {
     }
 }
 
-/// Keyed tables and SQL over them.
-package protocol TableServices: Sendable {
-    func tables(_ query: ListQuery) async throws -> Page<TableDescription>
-    func table(_ name: String) async throws -> TableDescription
-    func drop(_ name: String) async throws
+/// How a list of tables is cut.
+package struct TableListQuery: Sendable, Equatable {
+    package var list: ListQuery
+    /// Keeps tables that follow this topic.
+    package var topic: String?
+
+    package init(list: ListQuery = ListQuery(), topic: String? = nil) {
+        self.list = list
+        self.topic = topic
+    }
+}
+
+/// What a query may be told besides its text.
+package struct QueryOptions: Sendable, Equatable {
+    /// Rows that are not committed yet are left out where a table's last commit is no older than this; nil reads them always.
+    package var maxStaleness: Duration?
+    /// Append tables that are read as they were: a commit's number, or an RFC 3339 time, by the table's name.
+    package var asOf: [String: String]
+
+    package init(maxStaleness: Duration? = nil, asOf: [String: String] = [:]) {
+        self.maxStaleness = maxStaleness
+        self.asOf = asOf
+    }
+}
+
+/// What changes tables and looks into them; names are as SQL writes them, in any case.
+///
+/// Everything but ``delete(_:by:)`` and ``export(_:format:)`` is for tables that follow a topic, and refuses the others with
+/// `.failedPrecondition`. All throw `ServiceError` `.notFound` where there is no such table.
+package protocol TableOperations: Sendable {
+    /// Makes a table that follows a topic; with `dryRun` only checks and returns what would be made.
+    func create(_ document: Document, by caller: Caller, dryRun: Bool) async throws -> TableDescription
+    /// Changes the settings the document has; topic, format, key and partitions cannot change.
+    func update(_ name: String, _ document: Document, by caller: Caller, dryRun: Bool) async throws -> TableDescription
+    /// Removes a table with its rows, files, rejects and history; the topic stays.
+    func delete(_ name: String, by caller: Caller) async throws
+    /// Commits, newest first.
+    func history(_ name: String, limit: Int, cursor: String?) async throws -> Page<TableCommit>
+    /// Commits what waits now, and returns when it is durable; nil where nothing waited.
+    func commit(_ name: String) async throws -> TableCommit?
+    /// Makes small files into larger ones now; queries go on.
+    func compact(_ name: String) async throws -> TableCompaction
+    /// Compares the catalog, the files and the topic, and puts right what differs; with `dryRun` only says what it would do.
+    func repair(_ name: String, dryRun: Bool) async throws -> [TableFinding]
+    /// Reads the rejects again under the columns and settings of now; those that fit become rows in one commit.
+    func replay(_ name: String) async throws -> TableReplay
     /// Writes a table to a temporary file and returns its path; the caller removes the file.
     func export(_ name: String, format: TableFormat) async throws -> String
+}
+
+/// All tables, and SQL over them.
+package protocol TableServices: TableOperations {
+    /// Tables by name.
+    func list(_ query: TableListQuery) async throws -> Page<TableDescription>
+    func get(_ name: String) async throws -> TableDescription
     /// Runs one read-only statement.
     ///
     /// - Throws: `ServiceError` `.invalid` with DuckDB's message and position, `.timeout`, `.forbidden` for statements that write.
-    func query(_ sql: String, parameters: [JSONValue], timeout: Duration) async throws -> QueryAnswer
+    func query(
+        _ sql: String,
+        parameters: [JSONValue],
+        timeout: Duration,
+        options: QueryOptions
+    ) async throws -> QueryAnswer
+}
+
+/// The tables that follow a topic, those of the engine's own telemetry and those with a key among them.
+package protocol AppendTableServices: TableOperations {
+    /// All of them, in no order.
+    func all() async throws -> [TableDescription]
+    /// The one of a name; nil where there is none.
+    func find(_ name: String) async throws -> TableDescription?
 }
