@@ -56,7 +56,7 @@ let package = Package(
         .target(name: "Lake", dependencies: ["DuckDB", "MartletCore", logging, lifecycle]),
         .target(
             name: "Tables",
-            dependencies: ["Catalog", "DuckDB", "EventLog", "KafkaCodec", "MartletCore", collections, logging]
+            dependencies: ["Catalog", "DuckDB", "EventLog", "KafkaCodec", "Lake", "MartletCore", collections, logging]
         ),
         .target(name: "Telemetry", dependencies: ["DuckDB", "MartletCore", logging]),
         .target(name: "Topics", dependencies: ["Catalog", "Documents", "EventLog", "KafkaCodec", "MartletCore"]),
@@ -94,7 +94,7 @@ let package = Package(
             dependencies: [
                 "API", "CLinux", "Catalog", "Documents", "DuckDB", "EventLog", "Functions", "KafkaCodec", "Lake",
                 "MartletCore",
-                "Pipelines",
+                "Pipelines", "Tables",
                 "Telemetry", "Topics", "Triggers", "WorkerGateway", "Workers", configuration, lifecycle, logging,
                 nioPosix, signals, system,
             ]

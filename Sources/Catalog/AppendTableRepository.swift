@@ -110,18 +110,20 @@ package struct AppendTableRepository: Sendable {
         return Page(items: items, nextCursor: rows.count > limit ? items.last.map { String($0.number) } : nil)
     }
 
-    /// Forgets files that left the table in a commit made before a time, and marks what can no longer be read.
+    /// Forgets files that left the table in a commit made before a time, and not after a commit that is still read; marks what can
+    /// no longer be read.
     ///
     /// - Returns: Their paths, which may be deleted now.
-    package func expire(_ guid: String, before time: Date) async throws -> [String] {
+    package func expire(_ guid: String, before time: Date, notAfter read: Int64) async throws -> [String] {
         try await store.write { db in
             guard
-                let last = try Int64.fetchOne(
+                let before = try Int64.fetchOne(
                     db,
                     sql: "SELECT max(number) FROM table_commits WHERE table_guid = ? AND time_micros < ?",
                     arguments: [guid, Timestamp.microseconds(time)]
                 )
             else { return [] }
+            let last = min(before, read)
             let paths = try String.fetchAll(
                 db,
                 sql: "SELECT path FROM table_files WHERE table_guid = ? AND removed_in <= ?",
@@ -193,7 +195,11 @@ extension AppendTableRepository {
                 arguments: [number, id, guid]
             )
             guard db.changesCount == 1 else {
-                throw ServiceError(.failedPrecondition, "a file of the table was removed by another commit", fix: "try again")
+                throw ServiceError(
+                    .failedPrecondition,
+                    "a file of the table was removed by another commit",
+                    fix: "try again"
+                )
             }
         }
         let version =

@@ -17,6 +17,8 @@ package struct DatabaseConfiguration: Sendable, Hashable {
     package var isReadOnly: Bool
     /// The only directories whose files SQL may read and write; nil allows all that the process may.
     package var fileDirectories: [String]?
+    /// Names of further databases in memory, gone when the database is closed.
+    package var memoryDatabases: [String]
 
     /// Makes a configuration.
     package init(
@@ -25,7 +27,8 @@ package struct DatabaseConfiguration: Sendable, Hashable {
         temporaryDirectory: String? = nil,
         checkpointBytes: Int = 64 << 20,
         isReadOnly: Bool = false,
-        fileDirectories: [String]? = nil
+        fileDirectories: [String]? = nil,
+        memoryDatabases: [String] = []
     ) {
         self.memoryBytesMax = memoryBytesMax
         self.threads = threads
@@ -33,6 +36,7 @@ package struct DatabaseConfiguration: Sendable, Hashable {
         self.checkpointBytes = checkpointBytes
         self.isReadOnly = isReadOnly
         self.fileDirectories = fileDirectories
+        self.memoryDatabases = memoryDatabases
     }
 
     /// DuckDB's options; extensions are never downloaded or loaded by themselves.
@@ -91,13 +95,16 @@ package final class Database: Sendable {
         self.library = library
         self.path = path
         handle = database
-        try confine(to: configuration.fileDirectories)
+        try prepare(configuration)
     }
 
-    /// Shuts the file system except for some directories, and then the settings, until the database is closed.
-    private func confine(to directories: [String]?) throws(DuckDBError) {
+    /// Attaches the databases in memory, then shuts the file system except for some directories, and then the settings, until the database is closed.
+    private func prepare(_ configuration: DatabaseConfiguration) throws(DuckDBError) {
         let connection = try connect()
-        if let directories {
+        for name in configuration.memoryDatabases {
+            try connection.execute("ATTACH ':memory:' AS \(SQLText.identifier(name))")
+        }
+        if let directories = configuration.fileDirectories {
             let list = directories.map { SQLText.literal($0.hasSuffix("/") ? $0 : $0 + "/") }.joined(separator: ", ")
             try connection.execute(
                 "SET GLOBAL allowed_directories = [\(list)]; SET GLOBAL enable_external_access = false"
@@ -118,6 +125,14 @@ package final class Database: Sendable {
             throw DuckDBError(.outOfMemory, "DuckDB cannot open another connection to \(path ?? "memory").")
         }
         return Connection(database: self, handle: connection)
+    }
+
+    func addReplacementScan(
+        _ callback: duckdb_replacement_callback,
+        _ context: UnsafeMutableRawPointer,
+        _ release: duckdb_delete_callback
+    ) {
+        library.functions.pointee.add_replacement_scan(handle, callback, context, release)
     }
 
     /// DuckDB tells these cases apart by text alone, so the code is chosen by it here and nowhere else.

@@ -15,6 +15,7 @@ import NIOPosix
 import Pipelines
 import ServiceLifecycle
 import Synchronization
+import Tables
 import Telemetry
 import Topics
 import Triggers
@@ -60,7 +61,9 @@ package struct Engine: Sendable {
                 defaultTopic: configuration.defaultTopic,
                 deadLetterTopic: configuration.deadLetterTopic
             )
+            try await parts.tables.prepare()
             try await serve(parts, onReady: onReady)
+            parts.tables.close()
         } catch {
             await stores.close()
             throw error
@@ -93,6 +96,7 @@ package struct Engine: Sendable {
         let services: [any Service] = [
             BackgroundService("log", logger) { await parts.stores.log.run() },
             BackgroundService("tables", logger) { try await parts.stores.lake.run() },
+            BackgroundService("table sinks", logger) { await parts.tables.run() },
             BackgroundService("telemetry", logger) { await parts.stores.telemetry.run() },
             BackgroundService("processor meter", logger) { await parts.meter.run() },
             BackgroundService("memory", logger) { await AllocatorSettings.trimRegularly() },

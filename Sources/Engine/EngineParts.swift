@@ -11,6 +11,7 @@ import Logging
 import MartletCore
 import NIOPosix
 import Pipelines
+import Tables
 import Telemetry
 import Topics
 import Triggers
@@ -26,6 +27,7 @@ struct EngineParts: Sendable {
     let pipelineService: PipelineService
     let deadLetters: DeadLetterService
     let topics: TopicService
+    let tables: TableRuntime
     let secrets: SecretService
     let triggers: TriggerRuntime
     let views: ViewService
@@ -55,6 +57,13 @@ struct EngineParts: Sendable {
         pipelineService = PipelineService(catalog: catalog, runtime: pipelines)
         deadLetters = DeadLetterService(catalog: catalog, services: dispatch)
         topics = TopicService(catalog: catalog, log: stores.log, producer: producer)
+        tables = TableRuntime(
+            catalog: catalog,
+            log: stores.log,
+            lake: stores.lake,
+            telemetry: stores.telemetry,
+            logger: logger
+        )
         secrets = SecretService(catalog: catalog, store: stores.secrets)
         var settings = TriggerSettings()
         settings.authority = configuration.authority
@@ -124,7 +133,12 @@ struct EngineParts: Sendable {
             topics: topics,
             secrets: secrets,
             deadLetters: deadLetters,
-            tables: LakeTables(lake: stores.lake, temporaryDirectory: layout.temporary),
+            tables: LakeTables(
+                lake: stores.lake,
+                temporaryDirectory: layout.temporary,
+                followers: TableService(runtime: tables, temporaryDirectory: layout.temporary),
+                runtime: tables
+            ),
             telemetry: stores.telemetry,
             engine: engine
         )

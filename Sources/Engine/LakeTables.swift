@@ -5,6 +5,7 @@ import DuckDB
 import Foundation
 import Lake
 import MartletCore
+import Tables
 
 /// Tables and SQL as the API offers them: those that functions keep, and those that follow a topic.
 struct LakeTables: TableServices {
@@ -12,6 +13,8 @@ struct LakeTables: TableServices {
     let temporaryDirectory: String
     /// The tables that follow a topic; nil where the engine has none.
     var followers: (any AppendTableServices)? = nil
+    /// What their names mean in queries.
+    var runtime: TableRuntime? = nil
 
     func list(_ query: TableListQuery) async throws -> Page<MartletCore.TableDescription> {
         try await mapped {
@@ -102,14 +105,12 @@ struct LakeTables: TableServices {
         options: QueryOptions
     ) async throws -> QueryAnswer {
         try await mapped {
-            if let name = options.asOf.keys.min() {
-                throw ServiceError.invalid(
-                    field: "as_of",
-                    "table '\(name)' has no commits to read it as of",
-                    fix: "only append tables have a history"
-                )
-            }
-            let stream = try await lake.query(sql, parameters: parameters.map(Self.parameter), timeout: timeout)
+            let stream = try await lake.query(
+                sql,
+                parameters: parameters.map(Self.parameter),
+                timeout: timeout,
+                names: try await runtime?.names(in: sql, options: options)
+            )
             let columns = stream.columns.map {
                 MartletCore.TableDescription.Column(name: $0.name, type: $0.type.description, isKey: false)
             }

@@ -9,6 +9,7 @@ package enum RecordBatchEncoder {
     /// `records` must not be empty, nor encode to more than 2 GiB: callers bound their batches first.
     package static func encode(
         _ records: [Record],
+        baseOffset: Int64 = 0,
         producerID: Int64 = -1,
         producerEpoch: Int16 = -1,
         baseSequence: Int32 = -1,
@@ -31,7 +32,7 @@ package enum RecordBatchEncoder {
         let attributes: Int16 = (isTransactional ? 0x10 : 0) | (isControl ? 0x20 : 0)
         return [UInt8](unsafeUninitializedCapacity: total) { buffer, initialized in
             var writer = BatchWriter(UnsafeMutableRawBufferPointer(buffer))
-            writer.put(Int64(0))
+            writer.put(baseOffset)
             writer.put(Int32(total - RecordBatchHeader.lengthPrefixByteCount))
             writer.put(Int32(-1))
             writer.put(Int8(2))

@@ -17,6 +17,9 @@ package final class Lake: Service {
         case parquet, csv
     }
 
+    /// Name of the database in memory where rows wait that are not in a file yet.
+    package static let freshDatabase = "fresh"
+
     /// The settings it was made with.
     package let configuration: LakeConfiguration
     private let logger: Logger
@@ -24,6 +27,7 @@ package final class Lake: Service {
     private let readers: DatabaseThread
     private let writer: TableWriter
     private let watchdog = QueryWatchdog()
+    private let threadNames = ThreadNames()
     private let state = Mutex<State>(.unopened)
 
     private enum State {
@@ -113,7 +117,9 @@ package final class Lake: Service {
         return stat(configuration.walPath, &status) == 0 ? Int(status.st_size) : 0
     }
 
-    private func database() async throws -> Database {
+    /// The open database, for connections of one's own; opened at the first use.
+    /// - Throws: ``LakeError`` `unavailable`, `damaged` or `closed`.
+    package func database() async throws -> Database {
         if let database = try opened() { return database }
         do {
             return try await opener.run { [self] in
@@ -133,6 +139,12 @@ package final class Lake: Service {
         }
     }
 
+    /// The database where it is open; nil before the first use and after closing.
+    package var openedDatabase: Database? {
+        guard case .open(let database) = state.withLock({ $0 }) else { return nil }
+        return database
+    }
+
     private static var closed: LakeError { LakeError(.closed, "The tables are closed; the engine is stopping.") }
 
     private func opened() throws -> Database? {
@@ -144,7 +156,10 @@ package final class Lake: Service {
     }
 
     private func openDatabase() throws -> Database {
-        for directory in [configuration.directory, configuration.temporaryDirectory, configuration.exportDirectory] {
+        for directory in [
+            configuration.directory, configuration.temporaryDirectory, configuration.exportDirectory,
+            configuration.appendDirectory,
+        ] {
             guard mkdir(directory, 0o700) == 0 || errno == EEXIST else {
                 throw LakeError(
                     .unavailable,
@@ -165,9 +180,11 @@ package final class Lake: Service {
                 threads: configuration.threads,
                 temporaryDirectory: configuration.temporaryDirectory,
                 checkpointBytes: configuration.checkpointBytes,
-                fileDirectories: [configuration.exportDirectory]
+                fileDirectories: [configuration.exportDirectory, configuration.appendDirectory],
+                memoryDatabases: [Self.freshDatabase]
             )
         )
+        database.resolveNames(with: threadNames)
         logger.info(
             "tables opened",
             metadata: ["duckdb": "\(library.version)", "took": "\(ContinuousClock.now - started)"]
@@ -192,14 +209,15 @@ package final class Lake: Service {
     /// Runs one SQL statement and streams its rows.
     ///
     /// Without `allowWrites` the statement must be a query, it runs in a read-only transaction, and files can only be read
-    /// from the export folder. At most `rowsMax` rows are given, then ``QueryStream/isTruncated`` is true.
+    /// from the export folder and those of append tables. `names` says what further tables there are. At most `rowsMax` rows are given, then ``QueryStream/isTruncated`` is true.
     /// - Throws: ``LakeError`` `invalidSQL`, `readOnly`, `busy`, `timeout` or `cancelled`.
     package func query(
         _ sql: String,
         parameters: [DuckDBValue] = [],
         rowsMax: Int = .max,
         timeout: Duration? = nil,
-        allowWrites: Bool = false
+        allowWrites: Bool = false,
+        names: (any QueryNames)? = nil
     ) async throws -> QueryStream {
         let database = try await database()
         let channel = QueryChannel(deadline: .now + (timeout ?? configuration.queryTimeout))
@@ -208,6 +226,8 @@ package final class Lake: Service {
             parameters: parameters,
             rowsMax: rowsMax,
             allowWrites: allowWrites,
+            names: names,
+            threadNames: threadNames,
             channel: channel,
             afterWrite: { [writer] in writer.forgetCatalog() }
         )
@@ -260,6 +280,15 @@ package final class Lake: Service {
         return description
     }
 
+    /// Whether there is a table or view of a name, in any case.
+    package func hasTable(_ name: String) async throws -> Bool {
+        let rows = try await query(
+            "SELECT 1 FROM information_schema.tables WHERE lower(table_name) = lower(?) AND table_catalog = current_database()",
+            parameters: [.string(name)]
+        ).rows()
+        return !rows.isEmpty
+    }
+
     /// Removes a table with its rows.
     /// - Throws: ``LakeError`` `unknownTable`.
     package func dropTable(_ name: String) async throws {
@@ -275,12 +304,17 @@ package final class Lake: Service {
     /// Writes all rows of a table to a file, which appears whole or not at all.
     /// - Returns: How many rows were written.
     package func export(_ name: String, format: ExportFormat, to path: String) async throws -> Int64 {
-        let schema = try await table(name).schema
+        try await export(query: "FROM \(table(name).schema.quotedName)", format: format, to: path)
+    }
+
+    /// Writes all rows of a query to a file, which appears whole or not at all.
+    /// - Returns: How many rows were written.
+    package func export(query: String, format: ExportFormat, to path: String) async throws -> Int64 {
         let part = "\(configuration.exportDirectory)/\(UInt64.random(in: .min ... .max)).\(format.rawValue)"
         let options = format == .parquet ? "FORMAT parquet, COMPRESSION zstd" : "FORMAT csv, HEADER true"
         defer { unlink(part) }
-        let stream = try await query(
-            "COPY \(schema.quotedName) TO \(SQLText.literal(part)) (\(options))",
+        let stream = try await self.query(
+            "COPY (\(query)) TO \(SQLText.literal(part)) (\(options))",
             timeout: .seconds(3600),
             allowWrites: true
         )

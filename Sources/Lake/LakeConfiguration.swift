@@ -46,5 +46,7 @@ package struct LakeConfiguration: Sendable {
     /// The write-ahead log.
     package var walPath: String { databasePath + ".wal" }
     var temporaryDirectory: String { directory + "/tmp" }
+    /// Folder of the append tables' files.
+    package var appendDirectory: String { directory + "/append" }
     var exportDirectory: String { directory + "/exports" }
 }

@@ -9,6 +9,8 @@ struct QueryJob: Sendable {
     let parameters: [DuckDBValue]
     let rowsMax: Int
     let allowWrites: Bool
+    let names: (any QueryNames)?
+    let threadNames: ThreadNames
     let channel: QueryChannel
     let afterWrite: @Sendable () -> Void
 
@@ -23,9 +25,11 @@ struct QueryJob: Sendable {
     func run(on database: Database, begin: (Result<QueryStream, any Error>) -> Void) {
         var hasBegun = false
         do {
-            try body(database) { head in
-                hasBegun = true
-                begin(.success(QueryStream(head, channel: channel)))
+            try threadNames.with(names) {
+                try body(database) { head in
+                    hasBegun = true
+                    begin(.success(QueryStream(head, channel: channel)))
+                }
             }
             channel.finish(nil)
         } catch {

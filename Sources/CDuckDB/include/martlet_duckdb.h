@@ -27,6 +27,12 @@ typedef struct martlet_duckdb_logical_type *duckdb_logical_type;
 typedef struct martlet_duckdb_chunk *duckdb_data_chunk;
 typedef struct martlet_duckdb_vector *duckdb_vector;
 typedef struct martlet_duckdb_error_data *duckdb_error_data;
+typedef struct martlet_duckdb_value *duckdb_value;
+typedef struct martlet_duckdb_replacement *duckdb_replacement_scan_info;
+
+/// Called while a statement is bound, for a table name that the catalog does not have.
+typedef void (*duckdb_replacement_callback)(duckdb_replacement_scan_info, const char *, void *);
+typedef void (*duckdb_delete_callback)(void *);
 
 /// 0 is success, 1 is failure.
 typedef int duckdb_state;
@@ -79,6 +85,13 @@ typedef struct {
     F(void, destroy_config, (duckdb_config *))                                                                         \
     F(duckdb_state, open_ext, (const char *, duckdb_database *, duckdb_config, char **))                               \
     F(void, close, (duckdb_database *))                                                                                \
+    F(void, add_replacement_scan,                                                                                      \
+      (duckdb_database, duckdb_replacement_callback, void *, duckdb_delete_callback))                                  \
+    F(void, replacement_scan_set_function_name, (duckdb_replacement_scan_info, const char *))                          \
+    F(void, replacement_scan_add_parameter, (duckdb_replacement_scan_info, duckdb_value))                              \
+    F(void, replacement_scan_set_error, (duckdb_replacement_scan_info, const char *))                                  \
+    F(duckdb_value, create_varchar_length, (const char *, idx_t))                                                      \
+    F(void, destroy_value, (duckdb_value *))                                                                                \
     F(duckdb_state, connect, (duckdb_database, duckdb_connection *))                                                   \
     F(void, disconnect, (duckdb_connection *))                                                                         \
     F(void, interrupt, (duckdb_connection))                                                                            \

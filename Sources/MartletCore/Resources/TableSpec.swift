@@ -76,6 +76,8 @@ package struct TableSpec: ResourceSpec, Equatable {
     /// How long a commit can still be read `AS OF`, in seconds.
     package var historySeconds: Int64
     package var start: Start
+    /// Columns by which merged files are ordered, so that a look-up reads little of each; only the engine's own tables have some.
+    package var sortBy: [String]
     /// Made by the engine: a table of the schema `system`.
     package var isInternal: Bool
 
@@ -93,6 +95,7 @@ package struct TableSpec: ResourceSpec, Equatable {
         retentionBytes: Int64? = nil,
         historySeconds: Int64 = 86_400,
         start: Start = .earliest,
+        sortBy: [String] = [],
         isInternal: Bool = false
     ) {
         self.topic = topic
@@ -108,6 +111,7 @@ package struct TableSpec: ResourceSpec, Equatable {
         self.retentionBytes = retentionBytes
         self.historySeconds = historySeconds
         self.start = start
+        self.sortBy = sortBy
         self.isInternal = isInternal
     }
 

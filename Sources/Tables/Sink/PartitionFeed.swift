@@ -1,0 +1,58 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import EventLog
+import Logging
+
+/// Reads one partition of a topic for a sink, one fetch ahead of it.
+struct PartitionFeed: Sendable {
+    let log: any EventLog
+    let partition: TopicPartition
+    let bytesMax: Int
+    let mailbox: SinkMailbox
+    let logger: Logger
+    /// Told of records that could not be read and are in neither table nor rejects.
+    let onGap: @Sendable (_ from: Int64, _ to: Int64, _ why: String) -> Void
+
+    /// Reads from `offset` until cancelled.
+    func run(from offset: Int64) async {
+        var next = offset
+        while !Task.isCancelled {
+            do {
+                let result = try await log.read(partition, from: next, bytesMax: bytesMax, wait: .seconds(30))
+                guard result.nextOffset > next else { continue }
+                let fetched = Fetched(
+                    partition: partition.partition,
+                    bytes: result.bytes,
+                    from: next,
+                    next: result.nextOffset
+                )
+                await withCheckedContinuation { taken in
+                    if !mailbox.post(.fetched(fetched, taken)) { taken.resume() }
+                }
+                next = result.nextOffset
+            } catch is CancellationError {
+                return
+            } catch {
+                next = await position(after: error, at: next)
+            }
+        }
+    }
+
+    /// Where to go on: past damage, or at the start where retention was faster than the sink.
+    private func position(after error: any Error, at offset: Int64) async -> Int64 {
+        if let error = error as? EventLogError {
+            if let readable = error.nextReadableOffset, readable > offset {
+                onGap(offset, readable, error.message)
+                return readable
+            }
+            if error.code == .offsetOutOfRange, let bounds = try? log.bounds(partition), offset < bounds.start {
+                onGap(offset, bounds.start, "the topic's retention removed them before the table took them")
+                return bounds.start
+            }
+        }
+        logger.error("a table's topic cannot be read", metadata: ["partition": "\(partition)", "error": "\(error)"])
+        try? await Task.sleep(for: .seconds(1))  // Cancelled: the loop ends.
+        return offset
+    }
+}

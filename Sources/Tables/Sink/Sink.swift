@@ -1,0 +1,256 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import Catalog
+import DuckDB
+import EventLog
+import Logging
+import MartletCore
+import Synchronization
+
+/// What all sinks work with.
+struct SinkServices: Sendable {
+    let log: any EventLog
+    let catalog: Catalog
+    let space: FreshSpace
+    let telemetry: any TelemetrySink
+    let logger: Logger
+}
+
+/// Turns the records of a topic into rows of an append table.
+///
+/// Rows can be seen as soon as they were read, and are committed to files by size or age. What a crash takes from memory is read
+/// from the topic again: the catalog says from where, in the same transaction that names the files.
+final class Sink: Sendable {
+    /// Bytes of records that may have been fetched and not yet taken, over all partitions.
+    private static let fetchBytesMax = 16 << 20
+    /// Between two rounds, so that a slow trickle of records is taken in batches; what a reader of fresh rows waits for.
+    private static let roundInterval = Duration.milliseconds(10)
+
+    let table: AppendTable
+    private let services: SinkServices
+    private let mailbox = SinkMailbox()
+    private let finished = OneTimeGate()
+    private let board = Mutex<[Int32: Int64]>([:])
+    private let logger: Logger
+
+    init(table: AppendTable, services: SinkServices) {
+        self.table = table
+        self.services = services
+        var logger = services.logger
+        logger[metadataKey: "table"] = "\(table.name)"
+        self.logger = logger
+    }
+
+    /// Runs until cancelled; rows that are in no file then are read again at the next start.
+    func run() async {
+        defer { finished.open() }
+        var progress = SinkProgress(offsets: table.read { $0.offsets })
+        await withDiscardingTaskGroup { group in
+            await feedNewPartitions(&progress, &group)
+            group.addTask { await self.lookRegularly() }
+            table.with { $0.status.phase = .running }
+            while let messages = await mailbox.take() {
+                await handle(messages, &progress, &group)
+            }
+            progress.refuseAll()
+            group.cancelAll()
+        }
+    }
+
+    /// The offset to take next, by partition.
+    var taken: [Int32: Int64] { board.withLock { $0 } }
+
+    /// Stops taking records.
+    func stop() { mailbox.close() }
+
+    /// Stops taking records, and returns when nothing runs any more.
+    func stopped() async {
+        mailbox.close()
+        await finished.pass()
+    }
+
+    /// Commits everything taken so far; nil where there is nothing.
+    func commit() async throws -> TableCommit? {
+        try await withCheckedThrowingContinuation { answer in
+            if !mailbox.post(.commit(answer)) {
+                answer.resume(throwing: ServiceError(.unavailable, "the table's sink is not running"))
+            }
+        }
+    }
+
+    // MARK: Messages
+
+    private func handle(
+        _ messages: [SinkMessage],
+        _ progress: inout SinkProgress,
+        _ group: inout DiscardingTaskGroup
+    ) async {
+        var isDue = false
+        for message in messages {
+            switch message {
+            case .fetched(let fetched, let taken): progress.backlog.append((fetched, taken))
+            case .due: isDue = true
+            case .commit(let answer): progress.asked.append(answer)
+            case .committed(let result): settle(result, &progress, &group)
+            case .look: await feedNewPartitions(&progress, &group)
+            }
+        }
+        if isDue { progress.isDue = true }
+        await ingest(&progress, &group)
+        startCommit(&progress, &group)
+    }
+
+    private func settle(
+        _ result: Result<TableCommit?, any Error>,
+        _ progress: inout SinkProgress,
+        _ group: inout DiscardingTaskGroup
+    ) {
+        progress.isCommitting = false
+        let answers = progress.answering
+        progress.answering = []
+        switch result {
+        case .success:
+            progress.noteCommitted()
+            progress.committing = []
+            progress.failures = 0
+            table.with { $0.status.phase = .running }
+            table.with { $0.status.reason = nil }
+        case .failure(let error):
+            // The rows stay where they are and go into the next attempt.
+            progress.failedRanges()
+            progress.current = progress.committing + progress.current
+            progress.committing = []
+            progress.failures += 1
+            let delay = Duration.seconds(min(30, 1 << min(progress.failures, 5)))
+            table.with { state in
+                state.status.phase = .failing
+                state.status.reason = "\(error)"
+            }
+            logger.error("a table cannot be committed", metadata: ["error": "\(error)", "again in": "\(delay)"])
+            progress.mayCommitAt = .now + delay
+            wake(after: delay, &group)
+        }
+        for answer in answers { answer.resume(with: result) }
+    }
+
+    private func wake(after delay: Duration, _ group: inout DiscardingTaskGroup) {
+        let mailbox = mailbox
+        group.addTask {
+            guard (try? await Task.sleep(for: delay)) != nil else { return }
+            mailbox.post(.due)
+        }
+    }
+
+    private func lookRegularly() async {
+        while (try? await Task.sleep(for: .seconds(5))) != nil { mailbox.post(.look) }
+    }
+
+    // MARK: Reading
+
+    private func feedNewPartitions(_ progress: inout SinkProgress, _ group: inout DiscardingTaskGroup) async {
+        let topic = table.spec.topic
+        guard let description = try? await services.log.topic(topic) else { return }
+        let share = max(64 << 10, min(4 << 20, Self.fetchBytesMax / Int(max(1, description.partitions))))
+        for number in 0..<description.partitions where !progress.fed.contains(number) {
+            let partition = TopicPartition(topic: topic, partition: number)
+            guard let bounds = try? services.log.bounds(partition) else { continue }
+            // A partition the catalog does not know is taken from its start: where a table begins later, its first commit says so.
+            let start = progress.taken[number] ?? bounds.start
+            progress.taken[number] = start
+            progress.committed[number] = progress.committed[number] ?? start
+            progress.fed.insert(number)
+            board.withLock { $0[number] = start }
+            let name = table.name
+            let logger = logger
+            let feed = PartitionFeed(
+                log: services.log,
+                partition: partition,
+                bytesMax: share,
+                mailbox: mailbox,
+                logger: logger,
+                onGap: { from, to, why in
+                    logger.error(
+                        "records could not be read and are missing from a table",
+                        metadata: [
+                            "table": "\(name)", "partition": "\(number)", "offsets": "\(from)..<\(to)", "why": "\(why)",
+                        ]
+                    )
+                }
+            )
+            group.addTask { await feed.run(from: start) }
+        }
+    }
+
+    private func ingest(_ progress: inout SinkProgress, _ group: inout DiscardingTaskGroup) async {
+        let limit = Int(table.spec.commitBytes)
+        // One commit may be under way and one be filled: what comes then waits in the topic.
+        guard !progress.backlog.isEmpty, progress.currentBytes < limit || !progress.isCommitting else { return }
+        if let last = progress.lastRound, ContinuousClock.now - last < Self.roundInterval,
+            progress.backlogBytes < 256 << 10
+        {
+            try? await Task.sleep(until: last + Self.roundInterval, clock: .continuous)
+        }
+        progress.lastRound = .now
+        let work = progress.takeBacklog()
+        let intake = RecordIntake(table: table, space: services.space)
+        do {
+            try await intake.take(work.map(\.0), &progress)
+            board.withLock { $0 = progress.taken }
+            if progress.hasFresh, !progress.hasTimer {
+                progress.hasTimer = true
+                wake(after: .seconds(table.spec.commitSeconds), &group)
+            }
+            for (_, taken) in work { taken.resume() }
+        } catch {
+            logger.error("records cannot be turned into rows", metadata: ["error": "\(error)"])
+            table.with { state in
+                state.status.phase = .failing
+                state.status.reason = "\(error)"
+            }
+            for (fetched, taken) in work {
+                if fetched.next <= progress.taken[fetched.partition] ?? 0 {
+                    taken.resume()
+                } else {
+                    progress.backlog.append((fetched, taken))
+                }
+            }
+            // What is in memory may have to be written first.
+            progress.isDue = true
+            wake(after: .seconds(1), &group)
+        }
+    }
+
+    // MARK: Committing
+
+    private func startCommit(_ progress: inout SinkProgress, _ group: inout DiscardingTaskGroup) {
+        guard !progress.isCommitting, ContinuousClock.now >= progress.mayCommitAt else { return }
+        let isFull = progress.currentBytes >= Int(table.spec.commitBytes)
+        guard isFull || progress.isDue || !progress.asked.isEmpty else { return }
+        progress.isDue = false
+        progress.hasTimer = false
+        guard progress.hasFresh else {
+            for answer in progress.asked { answer.resume(returning: nil) }
+            progress.asked = []
+            return
+        }
+        progress.answering = progress.asked
+        progress.asked = []
+        progress.committing = progress.current
+        progress.current = []
+        progress.isCommitting = true
+        let ranges = progress.takeRanges()
+        let rows = progress.committing
+        let committer = TableCommitter(table: table, services: services)
+        let mailbox = mailbox
+        group.addTask {
+            let result: Result<TableCommit?, any Error>
+            do {
+                result = .success(try await committer.commit(rows, ranges: ranges))
+            } catch {
+                result = .failure(error)
+            }
+            mailbox.post(.committed(result))
+        }
+    }
+}

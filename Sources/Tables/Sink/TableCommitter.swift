@@ -1,0 +1,137 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import Catalog
+import DuckDB
+import EventLog
+import Logging
+import MartletCore
+
+/// Writes fresh rows to files and commits them.
+struct TableCommitter: Sendable {
+    let table: AppendTable
+    let services: SinkServices
+
+    /// Name of the consumer group that shows how far a table is.
+    static func group(of table: String) -> String { "__table.\(table)" }
+
+    /// Commits rows with the offsets they were taken from.
+    func commit(_ rows: [FreshRows], ranges: [TableCommit.OffsetRange]) async throws -> TableCommit {
+        let started = ContinuousClock.now
+        // Only the sink changes the columns while it runs, so they stay the same until the commit is stored.
+        let schema = nextSchema(rows)
+        let version = schema?.version ?? table.read { $0.schemaVersion }
+        let files = try await write(rows, schema: schema, version: version)
+        let commit = try await table.changes.pass { try await store(rows, files, schema, ranges) }
+        services.logger.debug(
+            "rows committed",
+            metadata: [
+                "table": "\(table.name)", "commit": "\(commit.number)", "rows": "\(commit.rowsAdded)",
+                "took": "\(ContinuousClock.now - started)",
+            ]
+        )
+        await note(commit)
+        return commit
+    }
+
+    /// The columns of these rows as a new version, where they differ from those of the last commit.
+    private func nextSchema(_ rows: [FreshRows]) -> AppendTableSchemaVersion? {
+        table.read { state in
+            let columns = rows.last?.columns ?? state.columns
+            guard state.schemas[state.schemaVersion] != columns else { return nil }
+            return AppendTableSchemaVersion(version: state.schemaVersion + 1, columns: columns)
+        }
+    }
+
+    private func write(
+        _ rows: [FreshRows],
+        schema: AppendTableSchemaVersion?,
+        version: Int
+    ) async throws -> [AppendTableFile] {
+        let columns = schema?.columns ?? table.read { $0.schemas[version] ?? [] }
+        let snapshot = TableSnapshot(
+            layout: table.layout,
+            columns: columns,
+            schemas: [:],
+            files: [],
+            fresh: rows,
+            commit: 0
+        )
+        let writer = ParquetWriter(layout: table.layout)
+        let database = try await services.space.database()
+        return try await services.space.files.run {
+            let connection = try database.connect()
+            var files: [AppendTableFile] = []
+            if rows.contains(where: { $0.rowCount > 0 }) {
+                files += try writer.write(snapshot.query(.rows), .rows, schemaVersion: version, on: connection)
+            }
+            if rows.contains(where: { $0.rejectCount > 0 }) {
+                files += try writer.write(snapshot.query(.rejects), .rejects, schemaVersion: version, on: connection)
+            }
+            return files
+        }
+    }
+
+    private func store(
+        _ rows: [FreshRows],
+        _ files: [AppendTableFile],
+        _ schema: AppendTableSchemaVersion?,
+        _ ranges: [TableCommit.OffsetRange]
+    ) async throws -> TableCommit {
+        let change = AppendTableChange(
+            kind: .append,
+            schema: schema,
+            filesAdded: files,
+            ranges: ranges,
+            rowsAdded: rows.reduce(0) { $0 + $1.rowCount },
+            rowsRejected: rows.reduce(0) { $0 + $1.rejectCount }
+        )
+        do {
+            let (commit, stored) = try await services.catalog.appendTables.commit(table.guid, change)
+            table.apply(commit, added: stored, schema: schema, written: rows)
+            return commit
+        } catch {
+            // A failing disk can report an error for what it has stored all the same.
+            guard let commit = try await findCommit(ranges, files, schema, rows) else { throw error }
+            return commit
+        }
+    }
+
+    /// Takes over a commit of these files that the catalog has although it reported an error.
+    private func findCommit(
+        _ ranges: [TableCommit.OffsetRange],
+        _ files: [AppendTableFile],
+        _ schema: AppendTableSchemaVersion?,
+        _ rows: [FreshRows]
+    ) async throws -> TableCommit? {
+        let tables = services.catalog.appendTables
+        guard let last = try await tables.history(table.guid, limit: 1, cursor: nil).items.first,
+            last.number > table.read({ $0.lastCommit }), last.ranges == ranges
+        else { return nil }
+        let paths = Set(files.map(\.path))
+        let stored = try await tables.load(table.guid).files.filter { paths.contains($0.path) }
+        table.apply(last, added: stored, schema: schema, written: rows)
+        return last
+    }
+
+    /// Shows in the table's consumer group how far it is; the catalog stays the one that counts.
+    private func note(_ commit: TableCommit) async {
+        let topic = table.spec.topic
+        var offsets: [TopicPartition: CommittedOffset] = [:]
+        for range in commit.ranges {
+            offsets[TopicPartition(topic: topic, partition: range.partition)] = CommittedOffset(
+                offset: range.to,
+                committedAt: Timestamp.nowMicroseconds() / 1000
+            )
+        }
+        guard !offsets.isEmpty else { return }
+        do {
+            try await services.log.commit(group: Self.group(of: table.name), offsets: offsets)
+        } catch {
+            services.logger.warning(
+                "a table's consumer group cannot be updated",
+                metadata: ["table": "\(table.name)", "error": "\(error)"]
+            )
+        }
+    }
+}

@@ -1,0 +1,185 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import Catalog
+import DuckDB
+import EventLog
+import Foundation
+import Lake
+package import MartletCore
+
+/// Tables that follow topics, as the API offers them.
+package struct TableService: AppendTableServices {
+    let runtime: TableRuntime
+    let temporaryDirectory: String
+
+    /// Serves the tables of a runtime; exports are written to `temporaryDirectory`.
+    package init(runtime: TableRuntime, temporaryDirectory: String) {
+        self.runtime = runtime
+        self.temporaryDirectory = temporaryDirectory
+    }
+
+    private var catalog: Catalog { runtime.services.catalog }
+
+    package func all() async throws -> [TableDescription] {
+        var all: [TableDescription] = []
+        for table in runtime.registry.all() { all.append(try await describe(table)) }
+        return all
+    }
+
+    package func find(_ name: String) async throws -> TableDescription? {
+        guard let table = runtime.registry.find(name) else { return nil }
+        return try await describe(table)
+    }
+
+    package func create(_ document: Document, by caller: Caller, dryRun: Bool) async throws -> TableDescription {
+        let draft = try TableDocument.create(document)
+        try await checkName(draft.name)
+        let owner = ResourceMetadata.Owner(name: caller.name)
+        let resource = try await catalog.transaction(dryRun: dryRun) { transaction in
+            try transaction.create(
+                name: draft.name,
+                description: draft.description,
+                tags: draft.tags,
+                owner: owner,
+                spec: draft.spec
+            )
+        }
+        if dryRun { return describe(resource) }
+        do {
+            try await begin(resource)
+            return try await describe(try await runtime.open(resource))
+        } catch {
+            _ = try? await catalog.tables.delete(resource.guid)  // The first error is the one that counts.
+            throw error
+        }
+    }
+
+    /// Writes the first commit, which says where in the topic the table begins.
+    private func begin(_ resource: Resource<TableSpec>) async throws {
+        let topic = resource.spec.topic
+        guard let description = try await runtime.services.log.topic(topic) else {
+            throw ServiceError.notFound(.topics, topic)
+        }
+        let ranges = try (0..<description.partitions).map { partition in
+            let bounds = try runtime.services.log.bounds(TopicPartition(topic: topic, partition: partition))
+            let start = resource.spec.start == .earliest ? bounds.start : bounds.end
+            return TableCommit.OffsetRange(partition: partition, from: start, to: start)
+        }
+        let columns = resource.spec.columns.map {
+            AppendTableSchemaVersion.Column(name: $0.name, type: $0.type, isDeclared: true)
+        }
+        _ = try await catalog.appendTables.commit(
+            resource.guid,
+            AppendTableChange(
+                kind: .schema,
+                schema: AppendTableSchemaVersion(version: 1, columns: columns),
+                ranges: ranges
+            )
+        )
+    }
+
+    private func checkName(_ name: String) async throws {
+        if runtime.registry.find(name) == nil {
+            guard try await runtime.services.space.lake.hasTable(name) else { return }
+        }
+        throw ServiceError(
+            .alreadyExists,
+            "a table named '\(name)' exists already",
+            fix: "choose another name, or update the one there is",
+            fields: [ServiceError.FieldError(field: "name", message: "'\(name)' is taken")]
+        )
+    }
+
+    package func update(
+        _ name: String,
+        _ document: Document,
+        by caller: Caller,
+        dryRun: Bool
+    ) async throws -> TableDescription {
+        let table = try runtime.find(name)
+        let inferred = table.read { $0.columns }
+        let resource = try await catalog.transaction(dryRun: dryRun) { transaction in
+            try transaction.update(TableSpec.self, table.guid) { resource in
+                try TableDocument.update(document, &resource, columns: inferred)
+            }
+        }
+        if dryRun { return describe(resource) }
+        let columns = TableColumns.merged(inferred, declared: resource.spec.columns)
+        guard columns != inferred else {
+            table.with { $0.resource = resource }
+            return try await describe(table)
+        }
+        try await runtime.exclusively(table) {
+            // The sink may have brought further columns meanwhile.
+            let (version, current) = table.read { ($0.schemaVersion, $0.columns) }
+            let columns = TableColumns.merged(current, declared: resource.spec.columns)
+            _ = try await TableMaintenance(table: table, services: runtime.services).store(
+                AppendTableChange(
+                    kind: .schema,
+                    schema: AppendTableSchemaVersion(version: version + 1, columns: columns)
+                )
+            )
+            table.with { state in
+                state.resource = resource
+                state.columns = columns
+            }
+        }
+        return try await describe(table)
+    }
+
+    package func delete(_ name: String, by caller: Caller) async throws {
+        let table = try runtime.find(name)
+        guard !table.spec.isInternal else {
+            throw ServiceError(
+                .failedPrecondition,
+                "'\(table.name)' is a table of the engine itself",
+                fix: "its retention can be shortened: martlet tables update \(table.name) --retention 1d"
+            )
+        }
+        try await catalog.tables.delete(table.guid)
+        await runtime.close(table)
+    }
+
+    package func history(_ name: String, limit: Int, cursor: String?) async throws -> Page<TableCommit> {
+        try await catalog.appendTables.history(try runtime.find(name).guid, limit: limit, cursor: cursor)
+    }
+
+    package func commit(_ name: String) async throws -> TableCommit? {
+        let table = try runtime.find(name)
+        guard let sink = runtime.sink(of: table) else {
+            throw ServiceError(.unavailable, "the table '\(table.name)' is being changed", fix: "try again in a moment")
+        }
+        return try await sink.commit()
+    }
+
+    package func compact(_ name: String) async throws -> TableCompaction {
+        try await TableMaintenance(table: try runtime.find(name), services: runtime.services).compact()
+    }
+
+    package func repair(_ name: String, dryRun: Bool) async throws -> [TableFinding] {
+        try await TableRepair(table: try runtime.find(name), services: runtime.services).run(dryRun: dryRun)
+    }
+
+    package func replay(_ name: String) async throws -> TableReplay {
+        let table = try runtime.find(name)
+        return try await runtime.exclusively(table) {
+            try await TableReplayer(table: table, services: runtime.services).run()
+        }
+    }
+
+    package func export(_ name: String, format: TableFormat) async throws -> String {
+        let table = try runtime.find(name)
+        let snapshot = table.snapshot()
+        let path =
+            "\(temporaryDirectory)/export-\(String(UInt64.random(in: .min ... .max), radix: 36)).\(format.rawValue)"
+        // The snapshot keeps its files until the export is written.
+        defer { withExtendedLifetime(snapshot) {} }
+        _ = try await runtime.services.space.lake.export(
+            query: snapshot.query(.rows),
+            format: format == .parquet ? .parquet : .csv,
+            to: path
+        )
+        return path
+    }
+}
