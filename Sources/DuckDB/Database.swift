@@ -104,6 +104,8 @@ package final class Database: Sendable {
         for name in configuration.memoryDatabases {
             try connection.execute("ATTACH ':memory:' AS \(SQLText.identifier(name))")
         }
+        // Times without a zone are UTC here: compared with `now()` they must not be taken for the machine's own.
+        try connection.execute("SET GLOBAL TimeZone = 'UTC'")
         if let directories = configuration.fileDirectories {
             let list = directories.map { SQLText.literal($0.hasSuffix("/") ? $0 : $0 + "/") }.joined(separator: ", ")
             try connection.execute(

@@ -100,9 +100,17 @@ struct ParquetWriter: Sendable {
                 bounds[String(name)] = AppendTableFile.Bounds(min: min, max: max)
             }
         }
+        let relative = layout.folder.relative(path)
+        for piece in relative.split(separator: "/") {
+            guard let equals = piece.firstIndex(of: "=") else { continue }
+            let column = String(piece[..<equals])
+            guard layout.timePartitions.contains(where: { $0.column == column }) else { continue }
+            let value = String(piece[piece.index(after: equals)...])
+            bounds[column] = AppendTableFile.Bounds(min: value, max: value)
+        }
         return AppendTableFile(
             part: part,
-            path: layout.folder.relative(path),
+            path: relative,
             schemaVersion: version,
             rows: number(row[1]),
             bytes: number(row[2]),

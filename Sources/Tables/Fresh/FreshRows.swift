@@ -90,6 +90,8 @@ final class FreshSpace: Sendable {
     let threads: DatabaseThread
     /// Writes files and removes what nobody needs any more.
     let files: DatabaseThread
+    /// Reads statements before they run.
+    let planning: DatabaseThread
     /// Merges files; apart, so that no commit waits for it.
     let maintenance: DatabaseThread
     private let nextNumber = Atomic<Int>(1)
@@ -100,6 +102,7 @@ final class FreshSpace: Sendable {
         self.logger = logger
         threads = DatabaseThread(name: "tables-rows", threads: 2, queueMax: 65_536)
         files = DatabaseThread(name: "tables-files", threads: 1, queueMax: 65_536)
+        planning = DatabaseThread(name: "tables-plan", threads: 2, queueMax: 1024)
         maintenance = DatabaseThread(name: "tables-merge", threads: 1, queueMax: 65_536)
     }
 
@@ -107,6 +110,7 @@ final class FreshSpace: Sendable {
         threads.stop()
         files.stop()
         maintenance.stop()
+        planning.stop()
     }
 
     /// The open database; opened at the first use.

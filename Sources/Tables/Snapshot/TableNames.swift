@@ -59,7 +59,7 @@ final class TableNames: QueryNames {
             )
         }
         let filter = predicates.filter(for: key)
-        return snapshot.query(part) { file in part == .rejects || filter.allows(file) }
+        return snapshot.query(part, filter)
     }
 
     private func current(_ table: AppendTable, _ key: String) -> TableSnapshot {

@@ -38,11 +38,13 @@ final class TableSnapshot: Sendable {
         TableSnapshot(layout: layout, columns: columns, schemas: schemas, files: files, fresh: [], commit: commit)
     }
 
-    /// The query that gives all rows, or all rejects, of the files `isWanted` keeps.
-    func query(_ part: AppendTableFile.Part, where isWanted: (AppendTableFile) -> Bool = { _ in true }) -> String {
+    /// The query that gives all rows, or all rejects; files whose bounds do not pass `filter` are left out.
+    func query(_ part: AppendTableFile.Part, _ filter: FileFilter = FileFilter(comparisons: [])) -> String {
         var parts: [String] = []
         var versions: [Int: [AppendTableFile]] = [:]
-        for file in files where file.part == part && isWanted(file) {
+        let types = part == .rows && !filter.comparisons.isEmpty ? commonTypes() : [:]
+        for file in files where file.part == part {
+            guard types.isEmpty || filter.allows(file, type: { types[file.schemaVersion]?[$0] }) else { continue }
             versions[part == .rows ? file.schemaVersion : 0, default: []].append(file)
         }
         for (version, members) in versions.sorted(by: { $0.key < $1.key }) {
@@ -55,6 +57,16 @@ final class TableSnapshot: Sendable {
         }
         if parts.isEmpty { parts.append(empty(part)) }
         return parts.joined(separator: " UNION ALL ")
+    }
+
+    /// The types of the columns that each version has as they are now.
+    private func commonTypes() -> [Int: [String: String]] {
+        let system = layout.systemColumns.map { ($0.name, $0.type) } + layout.timePartitions.map { ($0.column, "VARCHAR") }
+        let now = Dictionary(columns.map { ($0.name, $0.type) }) { first, _ in first }
+        return schemas.mapValues { version in
+            let same = version.filter { now[$0.name] == $0.type }.map { ($0.name, $0.type) }
+            return Dictionary(system + same) { first, _ in first }
+        }
     }
 
     /// Selects the columns of now from a source that has those of another version.
