@@ -26,7 +26,7 @@ import Testing
         #expect(batch.nextOffset == 3 && batch.maxTimestamp == 1_002)
         let rows = try TablesFixture.rows(
             batch,
-            "SELECT _partition, _offset, _timestamp, len(_headers), _key, id, user, price, ok, "at", more, huge, list FROM t"
+            "SELECT _partition, _offset, _timestamp, len(_headers), _key, id, user, price, ok, \"at\", more, huge, list FROM t"
         )
         let common: (Int64) -> [DuckDBValue] = {
             [.int(3), .int($0), .timestamp(1_000_000 + $0 * 1_000), .int(0), .null]
@@ -191,5 +191,26 @@ import Testing
                 settings: TablesFixture.settings()
             )
         }
+    }
+
+    @Test func readsTimestampsAsTheCalendarDoes() throws {
+        let columns = [TablesFixture.Column(name: "at", type: "TIMESTAMP", isDeclared: true)]
+        var texts: [String] = []
+        for index in 0..<4_000 {
+            let micros =
+                Int64(index) &* 1_234_567_890_123_457 % 60_000_000_000_000_000 - Int64(index % 7)
+                * 8_000_000_000_000_000
+            texts.append(CalendarText.timestamp(micros, unitsPerSecond: 1_000_000, separator: "T") + "Z")
+        }
+        texts += [
+            "2026-02-29T00:00:00Z", "2024-02-29T00:00:00.1Z", "2026-01-01T24:00:00Z", "2026-01-01T00:00:00.Z",
+            "2026-01-0:T00:00:00Z",
+        ]
+        let batch = try TablesFixture.fill(texts.map { #"{"at":"\#($0)"}"# }, columns: columns)
+        let rows = try TablesFixture.rows(batch, "SELECT _offset, \"at\" FROM t")
+        let wanted = texts.enumerated().compactMap { offset, text in
+            CalendarText.parseTimestamp(text).map { [DuckDBValue.int(Int64(offset)), .timestamp($0)] }
+        }
+        #expect(rows == wanted && rows.count > 3_000)
     }
 }

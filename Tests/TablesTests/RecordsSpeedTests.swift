@@ -26,7 +26,7 @@ import Testing
             }
             segments.append((Int64(first), bytes))
         }
-        let connection = try TablesFixture.memory()
+        let connection = try TablesFixture.memory(DatabaseConfiguration(threads: 1))
         let batch = try RowBatch(columns: [], settings: TablesFixture.settings())
         for round in 0..<3 {
             var (filling, writing) = (0.0, 0.0)

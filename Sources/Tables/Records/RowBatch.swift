@@ -8,12 +8,12 @@ package import KafkaCodec
 internal import MartletCore
 internal import Synchronization
 
+// SAFETY: the state is reached only through `exclusively`, which traps when two threads meet there; handing over is ordered
+// by the acquiring and releasing exchange of `isBusy`.
 /// Records of a topic as columns in memory, ready to be written to an append table.
 ///
 /// Filling is deterministic: the same records onto the same columns give the same rows, rejects and columns. Use it on one
 /// thread at a time; it may be handed from thread to thread, and a call while another runs is a programming error.
-// SAFETY: the state is reached only through `exclusively`, which traps when two threads meet there; handing over is ordered
-// by the acquiring and releasing exchange of `isBusy`.
 package final class RowBatch: @unchecked Sendable {
     private var filler: RowFiller
     private let isBusy = Atomic<Bool>(false)

@@ -89,6 +89,7 @@ extension RowFiller {
 
     /// Days or microseconds of a string, nil when it is no such text.
     func calendar(_ kind: ColumnKind, _ p: Bytes, _ end: Bytes) -> Int64? {
+        if kind == .timestamp, let micros = TimestampText.micros(p + 1, end - p - 2) { return micros }
         let text = String(decoding: UnsafeBufferPointer(start: p + 1, count: end - p - 2), as: UTF8.self)
         return kind == .date ? CalendarText.parseDate(text).map { Int64($0) } : CalendarText.parseTimestamp(text)
     }
