@@ -56,7 +56,7 @@ let package = Package(
         .target(name: "Lake", dependencies: ["DuckDB", "MartletCore", logging, lifecycle]),
         .target(
             name: "Tables",
-            dependencies: ["Catalog", "DuckDB", "EventLog", "KafkaCodec", "MartletCore", collections, logging]
+            dependencies: ["Catalog", "DuckDB", "EventLog", "KafkaCodec", "Lake", "MartletCore", collections, logging]
         ),
         .target(name: "Telemetry", dependencies: ["DuckDB", "MartletCore", logging]),
         .target(name: "Topics", dependencies: ["Catalog", "Documents", "EventLog", "KafkaCodec", "MartletCore"]),

@@ -19,11 +19,16 @@ package final class VectorAppender {
     private var api: UnsafePointer<martlet_duckdb_api> { connection.api }
 
     /// Opens an appender for all columns of a table; `schema` nil is the connection's current one.
-    package init(connection: Connection, schema: String? = nil, table: String) throws(DuckDBError) {
+    package init(
+        connection: Connection,
+        catalog: String? = nil,
+        schema: String? = nil,
+        table: String
+    ) throws(DuckDBError) {
         self.connection = connection
         let api = connection.api
         chunkRows = Int(api.pointee.vector_size())
-        let state = api.pointee.appender_create_ext(connection.handle, nil, schema, table, &handle)
+        let state = api.pointee.appender_create_ext(connection.handle, catalog, schema, table, &handle)
         columnCount = state == 0 ? Int(api.pointee.appender_column_count(handle)) : 0
         try check(state)
         // The table's own types: a chunk of others would be cast, value by value.
