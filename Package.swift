@@ -54,6 +54,12 @@ let package = Package(
         .target(name: "Catalog", dependencies: ["Documents", "MartletCore", crypto, sqlite]),
         .target(name: "DuckDB", dependencies: ["CDuckDB", "MartletCore"]),
         .target(name: "Lake", dependencies: ["DuckDB", "MartletCore", logging, lifecycle]),
+        .target(
+            name: "Tables",
+            dependencies: [
+                "Catalog", "Documents", "DuckDB", "EventLog", "KafkaCodec", "Lake", "MartletCore", collections, logging,
+            ]
+        ),
         .target(name: "Telemetry", dependencies: ["DuckDB", "MartletCore", logging]),
         .target(name: "Topics", dependencies: ["Catalog", "Documents", "EventLog", "KafkaCodec", "MartletCore"]),
         .target(name: "Views", dependencies: ["CInotify", "MartletCore", logging]),
@@ -141,6 +147,10 @@ let package = Package(
         .testTarget(
             name: "WorkersTests",
             dependencies: ["MartletCore", "Workers", logging, nioCore, nioPosix]
+        ),
+        .testTarget(
+            name: "TablesTests",
+            dependencies: ["Catalog", "Documents", "DuckDB", "KafkaCodec", "MartletCore", "Tables"]
         ),
         .testTarget(name: "TelemetryTests", dependencies: ["DuckDB", "MartletCore", "Telemetry", logging]),
         .testTarget(
