@@ -9,10 +9,6 @@ import MartletCore
 struct TableRules {
     static let columnsMax = 1000
     static let partitionsMax = 8
-    /// Columns the engine fills from the record, in every table of JSON.
-    static let systemColumns = [
-        "_partition", "_offset", "_timestamp", "_key", "_headers", "_id", "_type", "_source", "_subject", "_trace_id",
-    ]
 
     let reader: DocumentReader
     let fields: TableFields
@@ -46,10 +42,10 @@ struct TableRules {
                 fix: "declare at most \(Self.columnsMax)"
             )
         }
-        var seen: [String: String] = [:]
+        var seen: [[UInt8]: String] = [:]
         for column in spec.columns {
             let path = path(of: column.name)
-            let lower = column.name.lowercased()
+            let lower = Self.folded(column.name)
             let shown = column.name.prefix(140)
             if !(1...255).contains(column.name.utf8.count)
                 || column.name.unicodeScalars.contains(where: { $0.properties.generalCategory == .control })
@@ -60,7 +56,7 @@ struct TableRules {
                     fix: "use 1 to 255 bytes of characters that can be printed"
                 )
             }
-            if Self.systemColumns.contains(lower) {
+            if SystemColumns.isReserved(lower) {
                 reader.fail(
                     at: path,
                     "'\(shown)' is a system column: the engine fills it from the record",
@@ -86,7 +82,7 @@ struct TableRules {
     }
 
     private func checkKey(_ spec: TableSpec) {
-        var seen: Set<String> = []
+        var seen: Set<[UInt8]> = []
         for name in spec.key {
             guard let column = Self.column(name, of: spec) else {
                 guard spec.format == .json else { continue }
@@ -101,7 +97,7 @@ struct TableRules {
             if column.type == "JSON" {
                 reader.fail("key", "column '\(column.name)' of type JSON cannot be a key", fix: "declare it as VARCHAR")
             }
-            if !seen.insert(name.lowercased()).inserted {
+            if !seen.insert(Self.folded(name)).inserted {
                 reader.fail("key", "'\(name.prefix(140))' is in the key twice", fix: "name it once")
             }
         }
@@ -136,10 +132,10 @@ struct TableRules {
                 fix: "use at most \(Self.partitionsMax)"
             )
         }
-        var seen: Set<String> = []
+        var seen: Set<[UInt8]> = []
         for name in spec.partitionBy {
             let shown = name.prefix(140)
-            if !seen.insert(name.lowercased()).inserted {
+            if !seen.insert(Self.folded(name)).inserted {
                 reader.fail("partition_by", "'\(shown)' is given twice", fix: "name it once")
             }
             let column = Self.column(name, of: spec)
@@ -182,7 +178,7 @@ struct TableRules {
                 fix: "create another table of topic '\(old.topic)' with format \(format.rawValue)"
             )
         }
-        if let key = fields.key, key.map({ $0.lowercased() }) != old.key.map({ $0.lowercased() }) {
+        if let key = fields.key, key.map(Self.folded) != old.key.map(Self.folded) {
             let now = old.key.isEmpty ? "the table has no key" : "the table's key is \(old.key.joined(separator: ", "))"
             reader.fail(
                 "key",
@@ -217,17 +213,17 @@ struct TableRules {
         columns: [AppendTableSchemaVersion.Column]
     ) -> [TableSpec.Column] {
         var merged = old.columns
-        var seen: Set<String> = []
+        var seen: Set<[UInt8]> = []
         for (column, path) in declared {
-            let lower = column.name.lowercased()
+            let lower = Self.folded(column.name)
             guard seen.insert(lower).inserted else {
                 reader.fail(at: path, "column '\(column.name.prefix(140))' is declared twice", fix: "keep one of them")
                 continue
             }
-            let position = merged.firstIndex { $0.name.lowercased() == lower }
-            let now = position.map { merged[$0].type } ?? columns.first { $0.name.lowercased() == lower }?.type
+            let position = merged.firstIndex { Self.folded($0.name) == lower }
+            let now = position.map { merged[$0].type } ?? columns.first { Self.folded($0.name) == lower }?.type
             if let now, now != column.type {
-                if old.key.contains(where: { $0.lowercased() == lower }) {
+                if old.key.contains(where: { Self.folded($0) == lower }) {
                     reader.fail(
                         at: path,
                         "the type of key column '\(column.name)' cannot change",
@@ -261,8 +257,11 @@ struct TableRules {
     }
 
     private static func column(_ name: String, of spec: TableSpec) -> TableSpec.Column? {
-        spec.columns.first { $0.name.lowercased() == name.lowercased() }
+        spec.columns.first { folded($0.name) == folded(name) }
     }
+
+    /// A name as DuckDB compares names: only the letters A to Z have another case.
+    private static func folded(_ name: String) -> [UInt8] { RowFiller.folded(Array(name.utf8)) }
 
     private func path(of column: String) -> String {
         fields.columns?.last { $0.column.name == column }?.path ?? "columns"

@@ -146,6 +146,8 @@ typedef struct {
     F(void, vector_ensure_validity_writable, (duckdb_vector))                                                          \
     F(void, vector_assign_string_element_len, (duckdb_vector, idx_t, const char *, idx_t))                             \
     F(duckdb_vector, list_vector_get_child, (duckdb_vector))                                                           \
+    F(duckdb_state, list_vector_set_size, (duckdb_vector, idx_t))                                                      \
+    F(duckdb_state, list_vector_reserve, (duckdb_vector, idx_t))                                                       \
     F(duckdb_vector, struct_vector_get_child, (duckdb_vector, idx_t))                                                  \
     F(duckdb_vector, array_vector_get_child, (duckdb_vector))                                                          \
     F(idx_t, vector_size, (void))                                                                                      \
@@ -153,6 +155,8 @@ typedef struct {
       (duckdb_connection, const char *, const char *, const char *, duckdb_appender *))                                \
     F(duckdb_state, appender_create_query,                                                                             \
       (duckdb_connection, const char *, idx_t, duckdb_logical_type *, const char *, const char **, duckdb_appender *)) \
+    F(idx_t, appender_column_count, (duckdb_appender))                                                                 \
+    F(duckdb_logical_type, appender_column_type, (duckdb_appender, idx_t))                                             \
     F(duckdb_state, appender_add_column, (duckdb_appender, const char *))                                              \
     F(duckdb_state, append_data_chunk, (duckdb_appender, duckdb_data_chunk))                                           \
     F(duckdb_state, appender_flush, (duckdb_appender))                                                                 \

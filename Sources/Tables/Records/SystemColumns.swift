@@ -1,0 +1,62 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+package import Catalog
+internal import DuckDB
+package import MartletCore
+
+/// The columns every append table has in front of those from the records' values, and the columns of its rejects.
+package enum SystemColumns {
+    /// A column as SQL defines it.
+    package struct Definition: Sendable, Equatable {
+        /// The name, not quoted.
+        package let name: String
+        /// The SQL type.
+        package let type: String
+    }
+
+    private static let headersType = "STRUCT(\"key\" VARCHAR, \"value\" BLOB)[]"
+    private static let position = [
+        Definition(name: "_partition", type: "INTEGER"), Definition(name: "_offset", type: "BIGINT"),
+        Definition(name: "_timestamp", type: "TIMESTAMP"),
+    ]
+    private static let attributes = ["_id", "_type", "_source", "_subject", "_trace_id"].map {
+        Definition(name: $0, type: "VARCHAR")
+    }
+    private static let payload = [
+        Definition(name: "key", type: "BLOB"), Definition(name: "value", type: "BLOB"),
+        Definition(name: "headers", type: headersType),
+    ]
+
+    /// In front of a json table's own columns.
+    package static let json =
+        position
+        + [Definition(name: "_key", type: "BLOB"), Definition(name: "_headers", type: headersType)] + attributes
+    /// All columns of a raw table.
+    package static let raw = position + attributes + payload
+    /// All columns of a table's rejects.
+    package static let rejects =
+        [Definition(name: "_topic", type: "VARCHAR")] + position + payload
+        + [Definition(name: "reason", type: "VARCHAR"), Definition(name: "rejected_at", type: "TIMESTAMP")]
+
+    /// All columns of a table, system columns first, as ``RowBatch/write(to:)`` fills them.
+    package static func all(
+        format: TableSpec.Format,
+        columns: [AppendTableSchemaVersion.Column]
+    ) -> [Definition] {
+        switch format {
+        case .raw: raw
+        case .json: json + columns.map { Definition(name: $0.name, type: $0.type) }
+        }
+    }
+
+    /// The list of a `CREATE TABLE`, in parentheses.
+    package static func sql(_ definitions: [Definition]) -> String {
+        "(" + definitions.map { SQLText.identifier($0.name) + " " + $0.type }.joined(separator: ", ") + ")"
+    }
+
+    /// Whether a name is a system column's in any case.
+    static func isReserved(_ folded: [UInt8]) -> Bool { reserved.contains(folded) }
+
+    private static let reserved = Set(json.map { Array($0.name.utf8) })
+}
