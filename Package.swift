@@ -56,7 +56,9 @@ let package = Package(
         .target(name: "Lake", dependencies: ["DuckDB", "MartletCore", logging, lifecycle]),
         .target(
             name: "Tables",
-            dependencies: ["Catalog", "DuckDB", "EventLog", "KafkaCodec", "Lake", "MartletCore", collections, logging]
+            dependencies: [
+                "Catalog", "Documents", "DuckDB", "EventLog", "KafkaCodec", "Lake", "MartletCore", collections, logging,
+            ]
         ),
         .target(name: "Telemetry", dependencies: ["DuckDB", "MartletCore", logging]),
         .target(name: "Topics", dependencies: ["Catalog", "Documents", "EventLog", "KafkaCodec", "MartletCore"]),
@@ -146,7 +148,10 @@ let package = Package(
             name: "WorkersTests",
             dependencies: ["MartletCore", "Workers", logging, nioCore, nioPosix]
         ),
-        .testTarget(name: "TablesTests", dependencies: ["Catalog", "DuckDB", "KafkaCodec", "MartletCore", "Tables"]),
+        .testTarget(
+            name: "TablesTests",
+            dependencies: ["Catalog", "Documents", "DuckDB", "KafkaCodec", "MartletCore", "Tables"]
+        ),
         .testTarget(name: "TelemetryTests", dependencies: ["DuckDB", "MartletCore", "Telemetry", logging]),
         .testTarget(
             name: "EngineTests",

@@ -280,13 +280,11 @@ package final class Lake: Service {
         return description
     }
 
-    /// Whether there is a table or view of a name, in any case.
-    package func hasTable(_ name: String) async throws -> Bool {
-        let rows = try await query(
-            "SELECT 1 FROM information_schema.tables WHERE lower(table_name) = lower(?) AND table_catalog = current_database()",
-            parameters: [.string(name)]
-        ).rows()
-        return !rows.isEmpty
+    /// Names of the tables and views in the tables' file, ordered.
+    package func tableNames() async throws -> [String] {
+        try await query(
+            "SELECT table_name FROM information_schema.tables WHERE table_catalog = current_database() ORDER BY 1"
+        ).rows().map { $0[0].text }
     }
 
     /// Removes a table with its rows.

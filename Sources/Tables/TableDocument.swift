@@ -1,22 +1,156 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
-import Catalog
-import MartletCore
-enum TableDocument {
-    struct Draft { var name = ""; var description = ""; var tags: [String] = []; var spec: TableSpec }
-    static func create(_ document: Document) throws -> Draft {
-        let v = document.value
-        return Draft(
-            name: v["name"]?.stringValue ?? "",
-            spec: TableSpec(
-                topic: v["topic"]?.stringValue ?? "",
-                commitSeconds: Int(v["commit_seconds"]?.intValue ?? 10)
+
+package import Catalog
+import Documents
+package import MartletCore
+
+/// A table as its document describes it: what `tables create` and `update` send.
+///
+/// Times are seconds or have a unit (`10s`, `30d`), sizes are bytes or have one (`64MiB`); the settings may stand at the top or
+/// under `settings`, as `tables get` prints them.
+package struct TableDocument: Sendable {
+    /// Names that a new table may not take.
+    package struct TakenNames: Sendable {
+        /// Tables that functions keep.
+        package var keyed: [String]
+        /// Tables that follow a topic.
+        package var following: [String]
+
+        package init(keyed: [String], following: [String]) {
+            self.keyed = keyed
+            self.following = following
+        }
+    }
+
+    /// What the names of a table's rejects end with.
+    package static let rejectsSuffix = "__rejected"
+    /// The engine's own tables, in the schema `system`.
+    package static let systemTables = ["logs", "spans", "metrics", "executions", "engine_events"]
+
+    package let name: String
+    package let description: String
+    package let tags: [String]
+    package let spec: TableSpec
+
+    /// Reads a new table; that its topic exists is left to the catalog.
+    ///
+    /// - Throws: `.invalid` with every fault, each with its line; `.alreadyExists` for a name that is taken.
+    package init(_ document: Document, taken: TakenNames) throws(ServiceError) {
+        let reader = DocumentReader(document, what: "a table")
+        let name = reader.string("name", required: true)
+        let topic = reader.string("topic", aliases: ["topic_name"], required: true)
+        let description = reader.string("description")
+        let tags = reader.strings("tags")
+        if let name { Self.check(name: name, reader) }
+        let fields = TableFields(reader)
+        Self.ignoreReadOnly(reader)
+        var spec = TableSpec(topic: topic.map(Self.topicName) ?? "")
+        fields.fill(&spec)
+        spec = TableRules.spelled(spec)
+        TableRules(reader: reader, fields: fields).check(spec)
+        try reader.finish()
+        guard let name else { throw ServiceError.invalid(field: "name", "is missing") }
+        try Self.refuse(name: name, in: taken)
+        self.name = name
+        self.description = description ?? ""
+        self.tags = tags ?? []
+        self.spec = spec
+    }
+
+    /// Changes a table as a document says; fields it does not have stay as they are.
+    ///
+    /// Columns of the document are added or widened, none is removed. `columns` are the table's columns of now, inferred ones
+    /// among them: a type that is declared must be able to hold what they have.
+    /// - Throws: `.invalid` with every fault, each with its line.
+    package static func apply(
+        _ document: Document,
+        to table: inout Resource<TableSpec>,
+        columns: [AppendTableSchemaVersion.Column]
+    ) throws(ServiceError) {
+        let reader = DocumentReader(document, what: "a table")
+        let old = table.spec
+        if let name = reader.string("name"), name != table.name {
+            reader.fail(
+                "name",
+                "table '\(table.name)' cannot be renamed to '\(name.prefix(140))'",
+                fix: "leave the name out, or create another table of the same topic"
             )
+        }
+        if let topic = reader.string("topic", aliases: ["topic_name"]), topicName(topic) != old.topic {
+            reader.fail(
+                "topic",
+                "the table's rows are from '\(old.topic)', and '\(topic.prefix(140))' has other offsets",
+                fix: "create another table of topic '\(topic.prefix(140))', and query both with UNION ALL BY NAME"
+            )
+        }
+        let description = reader.string("description")
+        let tags = reader.strings("tags")
+        let fields = TableFields(reader)
+        ignoreReadOnly(reader)
+        let rules = TableRules(reader: reader, fields: fields)
+        rules.refuseChanges(of: old)
+        var spec = old
+        let declared = fields.columns ?? []
+        fields.settings.fill(&spec)
+        spec.columns = rules.merge(declared, into: old, columns: columns)
+        rules.check(spec)
+        try reader.finish()
+        if let description { table.metadata.description = description }
+        if let tags { table.metadata.tags = tags }
+        table.spec = spec
+    }
+
+    private static func topicName(_ text: String) -> String {
+        ResourceName(text)?.topicName ?? ResourceName(kind: .topics, name: text).topicName
+    }
+
+    private static func ignoreReadOnly(_ reader: DocumentReader) {
+        reader.ignore("kind", "rows", "is_internal", "location", "files", "bytes", "commits", "last_commit")
+        reader.ignore("schema_version", "fresh_rows", "rejected_rows", "lag_records", "lag_seconds", "state", "reason")
+        reader.ignore("id", "guid", "owner", "vrn", "created_at", "updated_at")
+    }
+
+    private static func check(name: String, _ reader: DocumentReader) {
+        let isUsable = name.utf8.allSatisfy { byte in
+            (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
+                || byte == 0x5F || byte == 0x2D
+        }
+        let lower = name.lowercased()
+        if !isUsable || !(1...100).contains(name.utf8.count) || !("a"..."z").contains(lower.first ?? "0") {
+            reader.fail(
+                "name",
+                "'\(name.prefix(140))' cannot name a table in SQL and a folder",
+                fix: "use 1 to 100 of the letters a-z and A-Z, digits, '_' and '-', starting with a letter"
+            )
+        } else if lower.hasSuffix(rejectsSuffix) {
+            reader.fail(
+                "name",
+                "names that end with '\(rejectsSuffix)' are those of rejects",
+                fix: "choose another ending; the rejects of a table need not be created"
+            )
+        } else if systemTables.contains(lower) || ["system", "main", "temp", "information_schema"].contains(lower) {
+            reader.fail("name", "'\(name)' is the engine's own", fix: "choose another name, such as 'my_\(lower)'")
+        }
+    }
+
+    private static func refuse(name: String, in taken: TakenNames) throws(ServiceError) {
+        let lower = name.lowercased()
+        let found: (name: String, who: String, fix: String)
+        if let keyed = taken.keyed.first(where: { $0.lowercased() == lower }) {
+            found = (keyed, "functions keep its rows", "choose another name")
+        } else if let other = taken.following.first(where: { $0.lowercased() == lower }) {
+            let fix = "choose another name, or change the one there is with: martlet tables update \(other)"
+            found = (other, "it follows a topic already", fix)
+        } else {
+            return
+        }
+        let same = found.name == name ? "" : "; upper and lower case are the same"
+        throw ServiceError(
+            .alreadyExists,
+            "a table named '\(found.name)' exists: \(found.who)\(same)",
+            fix: found.fix,
+            fields: [ServiceError.FieldError(field: "name", message: "'\(name)' is taken")]
         )
     }
-    static func update(
-        _ document: Document,
-        _ resource: inout Resource<TableSpec>,
-        columns: [AppendTableSchemaVersion.Column]
-    ) throws {}
 }

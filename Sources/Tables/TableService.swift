@@ -33,8 +33,11 @@ package struct TableService: AppendTableServices {
     }
 
     package func create(_ document: Document, by caller: Caller, dryRun: Bool) async throws -> TableDescription {
-        let draft = try TableDocument.create(document)
-        try await checkName(draft.name)
+        let taken = TableDocument.TakenNames(
+            keyed: try await runtime.services.space.lake.tableNames(),
+            following: runtime.registry.all().map(\.name)
+        )
+        let draft = try TableDocument(document, taken: taken)
         let owner = ResourceMetadata.Owner(name: caller.name)
         let resource = try await catalog.transaction(dryRun: dryRun) { transaction in
             try transaction.create(
@@ -79,18 +82,6 @@ package struct TableService: AppendTableServices {
         )
     }
 
-    private func checkName(_ name: String) async throws {
-        if runtime.registry.find(name) == nil {
-            guard try await runtime.services.space.lake.hasTable(name) else { return }
-        }
-        throw ServiceError(
-            .alreadyExists,
-            "a table named '\(name)' exists already",
-            fix: "choose another name, or update the one there is",
-            fields: [ServiceError.FieldError(field: "name", message: "'\(name)' is taken")]
-        )
-    }
-
     package func update(
         _ name: String,
         _ document: Document,
@@ -101,7 +92,7 @@ package struct TableService: AppendTableServices {
         let inferred = table.read { $0.columns }
         let resource = try await catalog.transaction(dryRun: dryRun) { transaction in
             try transaction.update(TableSpec.self, table.guid) { resource in
-                try TableDocument.update(document, &resource, columns: inferred)
+                try TableDocument.apply(document, to: &resource, columns: inferred)
             }
         }
         if dryRun { return describe(resource) }

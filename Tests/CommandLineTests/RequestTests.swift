@@ -119,6 +119,40 @@ import Testing
         Case("dead-letters redrive -p x", ["POST /api/v1/dead-letters/redrive"], body: #"{"pipeline":"x"}"#),
         Case("tables get files", ["GET /api/v1/tables/files"]),
         Case("tables delete files -f", ["DELETE /api/v1/tables/files"]),
+        Case("tables list --topic trips -n tr", ["GET /api/v1/tables?topic=trips&name=tr&limit=1000"]),
+        Case(
+            "tables create trips --topic trips --column fare=DECIMAL(18,2) --column id=VARCHAR --unknown reject --partition-by hour "
+                + "--partition-by city --commit-every 10s --commit-size 64MiB --retention 30d --retention-size 10GiB --history 1d --start latest",
+            ["POST /api/v1/tables"],
+            body:
+                #"{"name":"trips","topic":"trips","partition_by":["hour","city"],"start":"latest","#
+                + #""columns":{"fare":"DECIMAL(18,2)","id":"VARCHAR"},"unknown_fields":"reject","commit_seconds":"10s","#
+                + #""commit_bytes":"64MiB","retention":"30d","retention_bytes":"10GiB","history_seconds":"1d"}"#
+        ),
+        Case(
+            "tables create -n c -t c --column id=TEXT --key id --delete-when op=gone --format json",
+            ["POST /api/v1/tables"],
+            body:
+                #"{"name":"c","topic":"c","format":"json","key":["id"],"columns":{"id":"TEXT"},"delete_rule":"op=gone"}"#
+        ),
+        Case(
+            "tables update trips --column fare=VARCHAR --retention forever",
+            ["PUT /api/v1/tables/trips"],
+            body: #"{"columns":{"fare":"VARCHAR"},"retention":"forever"}"#
+        ),
+        Case("tables history trips", ["GET /api/v1/tables/trips/history?limit=50"]),
+        Case("tables history a-b -l 3 --cursor 7", ["GET /api/v1/tables/a-b/history?limit=3&cursor=7"]),
+        Case("tables commit trips", ["POST /api/v1/tables/trips/commit"]),
+        Case("tables compact trips", ["POST /api/v1/tables/trips/compact"]),
+        Case("tables repair trips", ["POST /api/v1/tables/trips/repair"]),
+        Case("tables repair trips --dry-run", ["POST /api/v1/tables/trips/repair?dry_run=true"]),
+        Case("tables replay trips", ["POST /api/v1/tables/trips/replay"]),
+        Case(
+            "sql from␣trips --as-of trips=12 --as-of b=2026-11-21T00:00:00Z --max-staleness 1m30s",
+            ["POST /api/v1/sql"],
+            body:
+                #"{"sql":"from trips","parameters":[],"timeout_seconds":60,"as_of":{"trips":"12","b":"2026-11-21T00:00:00Z"},"max_staleness_seconds":90}"#
+        ),
         Case(
             "sql select␣?,␣? -p 1 -p text -l 5 --timeout 9",
             ["POST /api/v1/sql"],

@@ -8,7 +8,7 @@ enum OpenAPISchemas {
         #"^([0-9]{1,6}[smhd]|20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9]))$"#
 
     static var all: [(name: String, text: String)] {
-        general + resources + documents + requests + answers + telemetry
+        general + resources + documents + requests + answers + telemetry + tables
     }
 
     private static let namePattern = #"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"#
@@ -365,15 +365,6 @@ enum OpenAPISchemas {
             """#
         ),
         page("DeadLetterList", of: "DeadLetter"),
-        (
-            "Table",
-            #"""
-            {"type":"object","required":["name","columns","rows"],"properties":{"name":{"type":"string"},"rows":{"type":"integer"},
-            "columns":{"type":"array","items":{"type":"object","required":["name","type","is_key"],
-            "properties":{"name":{"type":"string"},"type":{"type":"string"},"is_key":{"type":"boolean"}}}}}}
-            """#
-        ),
-        page("TableList", of: "Table"),
         (
             "QueryAnswer",
             #"""

@@ -76,6 +76,14 @@ struct InputFile: Sendable {
         "config.cron_schedule": ["cron_schedule", "cron_expression", "cron", "schedule"],
         "config.time_zone": ["time_zone", "timezone", "tz"],
         "config.missed_fires": ["missed_fires"],
+        "topic": ["topic_name"],
+        "unknown_fields": ["unknown"],
+        "delete_rule": ["delete_when"],
+        "commit_seconds": ["commit_every", "commit_interval"],
+        "commit_bytes": ["commit_size"],
+        "retention": ["retention_milliseconds"],
+        "retention_bytes": ["retention_size"],
+        "history_seconds": ["history"],
     ]
 
     /// The document, read on this side.

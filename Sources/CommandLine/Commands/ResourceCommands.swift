@@ -79,10 +79,14 @@ extension EngineClient {
         return "\(display.title) \(verb): \(style.bold(name))\n" + display.fieldList(item).text(style: style)
     }
 
-    /// Deletes resources one by one, after asking where a person can answer.
-    func delete(_ display: ResourceDisplay, _ ids: [String], force: Bool) async throws {
-        let asks = !force && !options.dryRun && session.inputIsTerminal && session.diagnostics.isTerminal
-        if asks, try !ask("Delete \(display.noun) \(ids.joined(separator: ", "))?") {
+    /// Deletes resources one by one, after asking where a person can answer; `question` says more than their names.
+    func delete(
+        _ display: ResourceDisplay,
+        _ ids: [String],
+        force: Bool,
+        question: (() async throws -> String)? = nil
+    ) async throws {
+        if !force, canAsk, try !ask(await question?() ?? "Delete \(display.noun) \(ids.joined(separator: ", "))?") {
             throw CommandFailure(.failure, "nothing was deleted")
         }
         var deleted: [String] = []
@@ -94,7 +98,11 @@ extension EngineClient {
         if !isHuman, !options.dryRun { try print(["deleted": .array(deleted.map { .string($0) })]) { "" } }
     }
 
-    private func ask(_ question: String) throws -> Bool {
+    /// Whether somebody is there to answer a question.
+    var canAsk: Bool { !options.dryRun && session.inputIsTerminal && session.diagnostics.isTerminal }
+
+    /// Asks a question that only yes agrees to.
+    func ask(_ question: String) throws -> Bool {
         try session.diagnostics.write("\(Sanitizer.clean(question)) [y/N] ".utf8)
         return ["y", "yes"].contains((readLine() ?? "").lowercased())
     }

@@ -15,7 +15,8 @@ struct SQLCommand: ClientCommand {
         examples: [
             "martlet sql \"select compression, count(*) from parts group by 1 order by 2 desc\"",
             "martlet sql -o csv \"from files\" > files.csv", "martlet sql -f report.sql -o json",
-            "echo 'from files limit 3' | martlet sql", "martlet sql 'from files where path = ?' --parameter a.exr",
+            "martlet sql --as-of trips=12 'select count(*) from trips'", "echo 'from files limit 3' | martlet sql",
+            "martlet sql 'from files where path = ?' --parameter a.exr",
         ],
         aliases: ["query"]
     )
@@ -30,6 +31,7 @@ struct SQLCommand: ClientCommand {
     )
     var parameters: [String] = []
     @Option(name: [.short, .long], help: "Most rows (default 10000; as CSV, all).") var limit: Int?
+    @OptionGroup var freshness: FreshnessOptions
     @OptionGroup(title: "Global Options") var global: GlobalOptions
 
     init() {}
@@ -47,6 +49,7 @@ struct SQLCommand: ClientCommand {
             .init(key: "timeout_seconds", value: .int(Int64(max(1, client.settings.timeout.rounded())))),
         ])
         if let limit { fields["limit"] = .int(Int64(limit)) }
+        try freshness.set(in: &fields)
         let request = APIRequest(
             "POST",
             ["sql"],

@@ -8,8 +8,11 @@ import MartletCore
 struct TablesCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration.group(
         "tables",
-        "Rows that functions keep.",
-        [ListTables.self, GetTable.self, DeleteTables.self, ExportTable.self],
+        "Rows to ask with SQL: those of topics, and those that functions keep.",
+        [
+            CreateTable.self, ListTables.self, GetTable.self, UpdateTable.self, DeleteTables.self, ExportTable.self,
+            TableHistory.self, CommitTable.self, CompactTable.self, RepairTable.self, ReplayTable.self,
+        ],
         aliases: ["table"]
     )
     init() {}
@@ -18,32 +21,42 @@ struct TablesCommand: AsyncParsableCommand {
 struct ListTables: ClientCommand {
     static let configuration = CommandConfiguration.client(
         "list",
-        "List tables.",
-        examples: ["martlet tables list", "martlet tables list -o json"],
+        "List tables, and how they fare.",
+        discussion: "Lag is what waits in the topic: records, and the age of the oldest.",
+        examples: [
+            "martlet tables list", "martlet tables list --topic trips", "martlet tables list --name trip -o json",
+        ],
         aliases: ["ls"]
     )
+    @Option(
+        name: [.short, .long],
+        help: "Only tables that follow this topic.",
+        completion: .custom(ResourceNames.complete("topics"))
+    )
+    var topic: String?
     @OptionGroup(title: "List Options") var list: ListOptions
     @OptionGroup(title: "Global Options") var global: GlobalOptions
 
     func execute(_ client: EngineClient) async throws {
         let (items, next) = try await client.pages(
             ["tables"],
-            query: [("name", list.name)],
+            query: [("topic", topic), ("name", list.name)],
             limit: list.limit,
             cursor: list.cursor
         )
         try client.printList(items, next: next, noun: "table") {
             TextTable(
                 columns: [
-                    .init("Table Name"), .init("Rows", isRight: true), .init("Key"), .init("Columns", isFlexible: true),
+                    .init("Table Name", isFlexible: true), .init("Kind"), .init("Topic", isFlexible: true),
+                    .init("Rows", isRight: true), .init("Rejected", isRight: true), .init("Lag", isRight: true),
+                    .init("State", isStatus: true),
                 ],
                 rows: items.map { item in
-                    let columns = item["columns"]?.arrayValue ?? []
-                    let keys = columns.filter { $0["is_key"]?.boolValue == true }.compactMap { $0["name"]?.stringValue }
-                    return [
-                        item["name"]?.stringValue ?? "-", ResourceDisplay.text(item["rows"]) ?? "-",
-                        keys.isEmpty ? "-" : keys.joined(separator: ", "),
-                        columns.compactMap { $0["name"]?.stringValue }.joined(separator: ", "),
+                    [
+                        item["name"]?.stringValue ?? "-", item["kind"]?.stringValue ?? "-",
+                        item["topic"]?.stringValue ?? "-", ResourceDisplay.text(item["rows"]) ?? "-",
+                        ResourceDisplay.text(item["rejected_rows"]) ?? "-", TableOverview.lag(item) ?? "-",
+                        item["state"]?.stringValue ?? "-",
                     ]
                 }
             )
@@ -54,8 +67,8 @@ struct ListTables: ClientCommand {
 struct GetTable: ClientCommand {
     static let configuration = CommandConfiguration.client(
         "get",
-        "Show a table's columns.",
-        examples: ["martlet tables get files", "martlet tables get files -o yaml"],
+        "Show a table: how it fares, its settings and its columns.",
+        examples: ["martlet tables get trips", "martlet tables get trips -o yaml > trips.yaml"],
         aliases: ["show"]
     )
     @Argument(help: "Name of the table.", completion: .custom(ResourceNames.complete("tables"))) var name: String
@@ -63,30 +76,16 @@ struct GetTable: ClientCommand {
 
     func execute(_ client: EngineClient) async throws {
         let item = try await client.get(["tables", name])
-        try client.print(item) {
-            var list = FieldList()
-            list.add("Name", item["name"]?.stringValue)
-            list.add("Rows", ResourceDisplay.text(item["rows"]))
-            let table = TextTable(
-                columns: [.init("Column"), .init("Type"), .init("Key")],
-                rows: (item["columns"]?.arrayValue ?? []).map { column in
-                    [
-                        column["name"]?.stringValue ?? "-", column["type"]?.stringValue ?? "-",
-                        column["is_key"]?.boolValue == true ? "yes" : "",
-                    ]
-                }
-            )
-            return list.text(style: client.style) + "\n" + table.text(width: client.width, style: client.style)
-        }
+        try client.print(item) { TableOverview(item).text(client) }
     }
 }
 
 struct DeleteTables: ClientCommand {
     static let configuration = CommandConfiguration.client(
         "delete",
-        "Delete tables with all their rows.",
-        discussion: "Asks first when a person can answer.",
-        examples: ["martlet tables delete files", "martlet tables delete --force files parts"],
+        "Delete tables with all their rows, files, rejects and history.",
+        discussion: "The topics stay. Says what goes and asks first when a person can answer.",
+        examples: ["martlet tables delete trips", "martlet tables delete --force trips files"],
         aliases: ["rm"]
     )
     @Argument(help: "Names of the tables.", completion: .custom(ResourceNames.complete("tables"))) var names: [String]
@@ -95,7 +94,11 @@ struct DeleteTables: ClientCommand {
 
     func execute(_ client: EngineClient) async throws {
         let display = ResourceDisplay(kind: "tables", noun: "table", columns: [], details: [])
-        try await client.delete(display, names, force: force)
+        try await client.delete(display, names, force: force) {
+            var parts: [String] = []
+            for name in names { parts.append(TableOverview(try await client.get(["tables", name])).whatGoes) }
+            return "Delete \(parts.joined(separator: "; "))?"
+        }
     }
 }
 

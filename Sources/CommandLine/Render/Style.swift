@@ -36,7 +36,7 @@ package struct Style: Sendable, Equatable {
     package func status(_ text: String) -> String {
         guard isEnabled else { return text }
         switch text.filter({ $0 != " " }).uppercased() {
-        case "READY", "OK", "SUCCESS": return green(text)
+        case "READY", "RUNNING", "OK", "SUCCESS": return green(text)
         case "FAILURE", "FAILED", "ERROR", "CRITICAL", "FATAL": return red(text)
         case "INPROGRESS", "SCANNING", "PAUSED", "WARNING", "WARN": return yellow(text)
         case "DEBUG", "TRACE", "DRAFT", "UNSET": return dim(text)

@@ -103,7 +103,9 @@ package struct FieldList: Sendable {
             let label = style.dim(DisplayWidth.pad(field.label + ":", to: width))
             let lines = field.value.split(separator: "\n", omittingEmptySubsequences: false)
             for (index, line) in lines.enumerated() {
-                let value = field.label == "Status" ? style.status(Sanitizer.clean(line)) : Sanitizer.clean(line)
+                let value =
+                    ["Status", "State"].contains(field.label)
+                    ? style.status(Sanitizer.clean(line)) : Sanitizer.clean(line)
                 text += index == 0 ? "\(label) \(value)\n" : String(repeating: " ", count: width + 1) + value + "\n"
             }
         }

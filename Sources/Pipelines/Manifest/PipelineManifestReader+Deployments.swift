@@ -124,7 +124,7 @@ extension PipelineManifestReader {
             high: &resources.maxCpuMillis,
             bounds: 1...1_024_000,
             "cores such as 100m, 0.5 or 2, from 1m to 1024",
-            ManifestQuantity.cpuMillis
+            DocumentQuantity.cpuMillis
         )
         reading.range(
             "min_memory",
@@ -134,13 +134,13 @@ extension PipelineManifestReader {
             high: &resources.maxMemoryBytes,
             bounds: (1 << 20)...(16 << 40),
             "a size such as 128Mi or 1G, from 1Mi to 16Ti",
-            ManifestQuantity.bytes
+            DocumentQuantity.bytes
         )
         let storage = reading.value(
             ["storage", "storage_bytes"],
             in: 0...(1 << 50),
             "a size such as 0Gi or 10Gi, up to 1024Ti",
-            ManifestQuantity.bytes
+            DocumentQuantity.bytes
         )
         if let storage { resources.storageBytes = storage }
         let factor = reading.value(
@@ -154,7 +154,7 @@ extension PipelineManifestReader {
             ["timeout", "timeout_seconds"],
             in: 1...3600,
             "whole seconds from 1 to 3600",
-            { ManifestQuantity.milliseconds($0).flatMap { $0 % 1000 == 0 ? $0 / 1000 : nil } }
+            { DocumentQuantity.milliseconds($0).flatMap { $0 % 1000 == 0 ? $0 / 1000 : nil } }
         )
         if let timeout { resources.timeoutSeconds = timeout }
         return resources

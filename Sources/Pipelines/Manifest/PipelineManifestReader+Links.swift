@@ -66,7 +66,7 @@ extension PipelineManifestReader {
 
     private static func milliseconds(_ place: DocumentReader, _ field: String, aliases: [String]) -> Int? {
         guard let (path, value) = place.value(field, aliases: aliases) else { return nil }
-        guard let amount = ManifestQuantity.milliseconds(value), (1...3_600_000).contains(amount) else {
+        guard let amount = DocumentQuantity.milliseconds(value), (1...3_600_000).contains(amount) else {
             let wanted = "seconds such as 2 or 0.5, or a text such as 500ms, from 1ms to 1h"
             place.fail(at: path, "\(DocumentReader.show(value)) is not a waiting time", fix: "write \(wanted)")
             return nil

@@ -1,6 +1,7 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
+import Documents
 package import MartletCore
 
 /// Writes manifests as YAML in one canonical form, which reads back as the same manifest.
@@ -54,11 +55,11 @@ package enum PipelineManifestWriter {
         text.raw("min_concurrency", "\(resources.minConcurrency)")
         text.raw("max_concurrency", "\(resources.maxConcurrency)")
         text.raw("autoscaling_rps_factor", "\(resources.autoscalingRpsFactor)")
-        text.raw("min_cpu", ManifestQuantity.cpuText(resources.minCpuMillis))
-        text.raw("max_cpu", ManifestQuantity.cpuText(resources.maxCpuMillis))
-        text.raw("min_memory", ManifestQuantity.bytesText(resources.minMemoryBytes))
-        text.raw("max_memory", ManifestQuantity.bytesText(resources.maxMemoryBytes))
-        text.raw("storage", ManifestQuantity.bytesText(resources.storageBytes))
+        text.raw("min_cpu", DocumentQuantity.cpuText(resources.minCpuMillis))
+        text.raw("max_cpu", DocumentQuantity.cpuText(resources.maxCpuMillis))
+        text.raw("min_memory", DocumentQuantity.bytesText(resources.minMemoryBytes))
+        text.raw("max_memory", DocumentQuantity.bytesText(resources.maxMemoryBytes))
+        text.raw("storage", DocumentQuantity.bytesText(resources.storageBytes))
         text.raw("timeout", "\(resources.timeoutSeconds)")
         text.close()
         text.raw("worker_concurrency", "\(deployment.workerConcurrency)")
