@@ -30,6 +30,7 @@ struct EngineParts: Sendable {
     let triggers: TriggerRuntime
     let views: ViewService
     let triggerService: TriggerService
+    let statements: StatementBoard
     let meter = ProcessorMeter()
 
     /// Joins them; nothing runs yet.
@@ -51,6 +52,7 @@ struct EngineParts: Sendable {
             ),
             logger: logger
         )
+        statements = Self.statements(stores.lake, configuration, logger)
         pipelines = PipelineRuntime(services: dispatch)
         pipelineService = PipelineService(catalog: catalog, runtime: pipelines)
         deadLetters = DeadLetterService(catalog: catalog, services: dispatch)
@@ -79,6 +81,29 @@ struct EngineParts: Sendable {
             catalog: catalog,
             board: triggers.board,
             onChange: { await triggers.reload() }
+        )
+    }
+
+    private static func statements(
+        _ lake: Lake,
+        _ configuration: EngineConfiguration,
+        _ logger: Logger
+    ) -> StatementBoard {
+        var limits = StatementLimits()
+        limits.idle = .seconds(configuration.sqlIdleSeconds)
+        return StatementBoard(
+            limits: limits,
+            open: { request, control in
+                try await lake.query(
+                    request.sql,
+                    parameters: request.parameters.map(LakeTables.parameter),
+                    timeout: request.timeout,
+                    allowWrites: request.write,
+                    control: control
+                )
+            },
+            explain: { $0.asServiceError },
+            logger: logger
         )
     }
 
@@ -125,6 +150,7 @@ struct EngineParts: Sendable {
             secrets: secrets,
             deadLetters: deadLetters,
             tables: LakeTables(lake: stores.lake, temporaryDirectory: layout.temporary),
+            statements: statements,
             telemetry: stores.telemetry,
             engine: engine
         )

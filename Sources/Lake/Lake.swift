@@ -22,6 +22,7 @@ package final class Lake: Service {
     private let logger: Logger
     private let opener = DatabaseThread(name: "lake-open")
     private let readers: DatabaseThread
+    private let statements: DatabaseThread
     private let writer: TableWriter
     private let watchdog = QueryWatchdog()
     private let state = Mutex<State>(.unopened)
@@ -39,6 +40,11 @@ package final class Lake: Service {
         readers = DatabaseThread(
             name: "lake-reader",
             threads: configuration.queriesMax,
+            queueMax: configuration.queriesWaitingMax
+        )
+        statements = DatabaseThread(
+            name: "lake-statement",
+            threads: configuration.statementsMax,
             queueMax: configuration.queriesWaitingMax
         )
         writer = TableWriter(configuration: configuration, logger: logger)
@@ -68,6 +74,7 @@ package final class Lake: Service {
             await writer.stop()
         }
         readers.stop()
+        statements.stop()
     }
 
     /// Writes checkpoints while nobody commits, until graceful shutdown or cancellation, and then closes.
@@ -164,6 +171,7 @@ package final class Lake: Service {
                 memoryBytesMax: configuration.memoryBytesMax,
                 threads: configuration.threads,
                 temporaryDirectory: configuration.temporaryDirectory,
+                spillBytesMax: configuration.spillBytesMax,
                 checkpointBytes: configuration.checkpointBytes,
                 fileDirectories: [configuration.exportDirectory]
             )
@@ -192,29 +200,37 @@ package final class Lake: Service {
     /// Runs one SQL statement and streams its rows.
     ///
     /// Without `allowWrites` the statement must be a query, it runs in a read-only transaction, and files can only be read
-    /// from the export folder. At most `rowsMax` rows are given, then ``QueryStream/isTruncated`` is true.
+    /// from the export folder. At most `rowsMax` rows are given, then ``QueryStream/isTruncated`` is true. With a `control`
+    /// writing is limited to statements that change rows and tables.
     /// - Throws: ``LakeError`` `invalidSQL`, `readOnly`, `busy`, `timeout` or `cancelled`.
     package func query(
         _ sql: String,
         parameters: [DuckDBValue] = [],
         rowsMax: Int = .max,
         timeout: Duration? = nil,
-        allowWrites: Bool = false
+        allowWrites: Bool = false,
+        control: StatementControl? = nil
     ) async throws -> QueryStream {
         let database = try await database()
-        let channel = QueryChannel(deadline: .now + (timeout ?? configuration.queryTimeout))
+        let channel = QueryChannel(
+            deadline: .now + (timeout ?? configuration.queryTimeout),
+            countsReading: control == nil
+        )
+        control?.attach(channel)
+        let threads = control == nil ? readers : statements
         let job = QueryJob(
             sql: sql,
             parameters: parameters,
             rowsMax: rowsMax,
             allowWrites: allowWrites,
+            control: control,
             channel: channel,
             afterWrite: { [writer] in writer.forgetCatalog() }
         )
         watchdog.add(channel)
         return try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { continuation in
-                let outcome = readers.submit { [watchdog] in
+                let outcome = threads.submit { [watchdog] in
                     job.run(on: database) { continuation.resume(with: $0) }
                     watchdog.remove(channel)
                 }

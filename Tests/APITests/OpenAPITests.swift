@@ -42,7 +42,9 @@ struct OpenAPITests {
             "POST /pipelines/{id}/resume", "POST /pipelines/{id}/replay", "GET /pipelines/{id}/deployments",
             "GET /topics/{id}/partitions", "POST /topics/{id}/events", "GET /dead-letters", "GET /dead-letters/{id}",
             "POST /dead-letters/redrive", "GET /tables", "GET /tables/{name}", "DELETE /tables/{name}",
-            "GET /tables/{name}/export", "POST /sql", "GET /logs", "GET /traces", "GET /traces/{trace_id}",
+            "GET /tables/{name}/export", "POST /sql", "POST /statements",
+            "GET /statements", "GET /statements/{id}", "DELETE /statements/{id}", "GET /statements/{id}/rows",
+            "GET /logs", "GET /traces", "GET /traces/{trace_id}",
             "GET /engine",
             "GET /healthz", "GET /readyz", "GET /openapi.json",
         ]

@@ -335,6 +335,7 @@ final class TestServices: Sendable {
             secrets: SecretService(catalog: catalog, store: store),
             deadLetters: TestDeadLetters(),
             tables: TestTables(),
+            statements: TestStatements(),
             telemetry: TestTelemetry(),
             engine: TestEngine(obstaclesNow: obstacles)
         )

@@ -10,7 +10,8 @@ extension Route {
     static func all(_ services: Services) -> [Route] {
         views(services.views) + triggers(services.triggers) + functions(services.functions)
             + pipelines(services.pipelines) + topics(services.topics) + deadLetters(services.deadLetters)
-            + secrets(services.secrets) + tables(services.tables) + telemetry(services.telemetry)
+            + secrets(services.secrets) + tables(services.tables)
+            + statements(services.statements) + telemetry(services.telemetry)
             + engine(services.engine)
     }
 
