@@ -120,11 +120,6 @@ import Testing
         Case("tables get files", ["GET /api/v1/tables/files"]),
         Case("tables delete files -f", ["DELETE /api/v1/tables/files"]),
         Case(
-            "sql select␣?,␣? -p 1 -p text -l 5 --timeout 9",
-            ["POST /api/v1/sql"],
-            body: #"{"sql":"select ?, ?","parameters":[1,"text"],"timeout_seconds":9,"limit":5}"#
-        ),
-        Case(
             "logs get my-pipeline --since 5m --severity ERROR --scope runtime",
             [
                 "GET /api/v1/logs?pipeline=my-pipeline&severity=ERROR&scope=runtime&since=5m&limit=100&order_by=asc",
