@@ -52,8 +52,9 @@ let package = Package(
         .target(name: "KafkaCodec", dependencies: ["CChecksum"]),
         .target(name: "EventLog", dependencies: ["CLinux", "KafkaCodec", "MartletCore", collections, heap, logging]),
         .target(name: "Catalog", dependencies: ["Documents", "MartletCore", crypto, sqlite]),
-        .target(name: "DuckDB", dependencies: ["CDuckDB", "MartletCore"]),
-        .target(name: "Lake", dependencies: ["DuckDB", "MartletCore", logging, lifecycle]),
+        .target(name: "ArrowIPC"),
+        .target(name: "DuckDB", dependencies: ["ArrowIPC", "CDuckDB", "MartletCore"]),
+        .target(name: "Lake", dependencies: ["ArrowIPC", "DuckDB", "MartletCore", logging, lifecycle]),
         .target(
             name: "Tables",
             dependencies: [
@@ -129,6 +130,7 @@ let package = Package(
         .testTarget(name: "KafkaCodecTests", dependencies: ["KafkaCodec"]),
         .testTarget(name: "EventLogTests", dependencies: ["EventLog", "KafkaCodec", "eventlog-crash-writer", logging]),
         .testTarget(name: "CatalogTests", dependencies: ["Catalog", "MartletCore"]),
+        .testTarget(name: "ArrowIPCTests", dependencies: ["ArrowIPC"]),
         .testTarget(name: "DuckDBTests", dependencies: ["DuckDB", "MartletCore"]),
         .testTarget(name: "LakeTests", dependencies: ["DuckDB", "Lake", "LakeCrashWriter", "MartletCore", logging]),
         .testTarget(name: "ViewsTests", dependencies: ["MartletCore", "Views"]),

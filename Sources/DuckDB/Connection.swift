@@ -28,6 +28,14 @@ package final class Connection {
         api.pointee.disconnect(&connection)
     }
 
+    /// Makes DuckDB count how far the connection's statements are, for ``ConnectionControl/progress()``.
+    package func measureProgress() {
+        for setting in Database.progressSettings {
+            // A library that does not let these be set gives no progress, which is all that is lost.
+            try? execute("SET \(setting.name) = \(setting.value)")
+        }
+    }
+
     /// Runs one or more statements without parameters and drops their results.
     package func execute(_ sql: String) throws(DuckDBError) {
         var result = duckdb_result()
@@ -79,6 +87,16 @@ package final class Connection {
     }
 }
 
+/// How far a statement is, as DuckDB estimates it.
+package struct StatementProgress: Sendable, Hashable {
+    /// From 0 to 1; it may fall when DuckDB learns of more work.
+    package let fraction: Double
+    /// Rows read so far, of all the statement's steps.
+    package let rowsProcessed: Int64
+    /// Rows there are to read, as far as is known.
+    package let rowsTotal: Int64
+}
+
 /// The part of a connection that other threads may use while a statement runs.
 package final class ConnectionControl: Sendable {
     private let library: DuckDBLibrary
@@ -102,12 +120,17 @@ package final class ConnectionControl: Sendable {
         }
     }
 
-    /// How much of the running statement is done, from 0 to 1, or nil when DuckDB cannot tell.
-    package func progress() -> Double? {
+    /// How much of the running statement is done, or nil when DuckDB cannot tell.
+    package func progress() -> StatementProgress? {
         handle.withLock { handle in
             guard let connection = handle.connection else { return nil }
-            let percentage = library.functions.pointee.query_progress(connection).percentage
-            return percentage < 0 ? nil : percentage / 100
+            let progress = library.functions.pointee.query_progress(connection)
+            guard progress.percentage >= 0 else { return nil }
+            return StatementProgress(
+                fraction: min(1, progress.percentage / 100),
+                rowsProcessed: Int64(clamping: progress.rows_processed),
+                rowsTotal: Int64(clamping: progress.total_rows_to_process)
+            )
         }
     }
 

@@ -4,24 +4,27 @@
 internal import CDuckDB
 internal import MartletCore
 
-/// Some rows of a result, at most 2,048, column by column.
-package final class DataChunk {
+/// Some rows of a result, at most 2,048, column by column; it outlives its result and its connection.
+// SAFETY: nothing is written after init, DuckDB's functions that read flat vectors change nothing, and deinit frees alone.
+package final class DataChunk: @unchecked Sendable {
     /// The columns in order.
     package let columns: [ResultColumn]
     /// How many rows there are.
     package let rowCount: Int
-    private let connection: Connection
+    private let database: Database
     private var handle: duckdb_data_chunk?
 
+    private var api: UnsafePointer<martlet_duckdb_api> { database.library.functions }
+
     init(connection: Connection, columns: [ResultColumn], handle: duckdb_data_chunk) {
-        self.connection = connection
+        database = connection.database
         self.columns = columns
         self.handle = handle
         rowCount = Int(connection.api.pointee.data_chunk_get_size(handle))
     }
 
     deinit {
-        connection.api.pointee.destroy_data_chunk(&handle)
+        api.pointee.destroy_data_chunk(&handle)
     }
 
     /// The values of all columns.
@@ -42,11 +45,15 @@ package final class DataChunk {
             for row in 0..<rowCount { values.append(try reader.value(row)) }
             return values
         } catch {
-            throw DuckDBError(
-                .unsupportedType,
-                "Column \(columns[column].name) has \(error.type), which cannot be read; cast it to VARCHAR in the query."
-            )
+            throw unreadable(column: column, error)
         }
+    }
+
+    func unreadable(column: Int, _ error: UnreadableType) -> DuckDBError {
+        DuckDBError(
+            .unsupportedType,
+            "Column \(columns[column].name) has \(error.type), which cannot be read; cast it to VARCHAR in the query."
+        )
     }
 
     /// Calls `body` with each row's 64-bit value and whether it is not NULL, for BIGINT and TIMESTAMP columns.
@@ -85,10 +92,10 @@ package final class DataChunk {
         }
     }
 
-    private func reader(_ column: Int) -> VectorReader {
+    func reader(_ column: Int) -> VectorReader {
         VectorReader(
-            api: connection.api,
-            vector: connection.api.pointee.data_chunk_get_vector(handle, idx_t(column)),
+            api: api,
+            vector: api.pointee.data_chunk_get_vector(handle, idx_t(column)),
             type: columns[column].type
         )
     }
@@ -104,6 +111,10 @@ struct VectorReader {
     let api: UnsafePointer<martlet_duckdb_api>
     let vector: duckdb_vector?
     let type: LogicalType
+    /// Whether there may be nulls.
+    var hasValidity: Bool { validity != nil }
+    /// Where the values stand; nil for types that are made of their children.
+    var base: UnsafeRawPointer? { data.map { UnsafeRawPointer($0) } }
     private let data: UnsafeMutableRawPointer?
     private let validity: UnsafeMutablePointer<UInt64>?
 
@@ -193,14 +204,14 @@ struct VectorReader {
         }
     }
 
-    private func wide(_ row: Int) -> Int128 {
+    func wide(_ row: Int) -> Int128 {
         let lower: UInt64 = load(row * 2)
         let upper: Int64 = load(row * 2 + 1)
         return Int128(upper) << 64 | Int128(lower)
     }
 
     /// DuckDB stores decimals of up to 4, 9 and 18 digits in 2, 4 and 8 bytes, wider ones in 16.
-    private func unscaled(_ row: Int, width: UInt8) -> Int128 {
+    func unscaled(_ row: Int, width: UInt8) -> Int128 {
         switch width {
         case ...4: Int128(load(row, as: Int16.self))
         case ...9: Int128(load(row, as: Int32.self))
@@ -209,7 +220,7 @@ struct VectorReader {
         }
     }
 
-    private func enumerationIndex(_ row: Int, count: Int) -> Int {
+    func enumerationIndex(_ row: Int, count: Int) -> Int {
         switch count {
         case ...256: Int(load(row, as: UInt8.self))
         case ...65_536: Int(load(row, as: UInt16.self))
@@ -227,7 +238,7 @@ struct VectorReader {
 
     // MARK: Nested values as JSON
 
-    private func appendJSON(_ row: Int, to buffer: inout [UInt8]) throws(UnreadableType) {
+    func appendJSON(_ row: Int, to buffer: inout [UInt8]) throws(UnreadableType) {
         if isNull(row) {
             JSONWriter.appendNull(to: &buffer)
             return

@@ -11,6 +11,8 @@ package struct DatabaseConfiguration: Sendable, Hashable {
     package var threads: Int
     /// Where larger-than-memory queries spill; nil lets DuckDB choose a folder beside the file.
     package var temporaryDirectory: String?
+    /// The most that queries may spill there in all, in bytes; nil lets DuckDB take most of the free disk.
+    package var spillBytesMax: Int?
     /// Size of the write-ahead log at which DuckDB writes a checkpoint by itself, in bytes.
     package var checkpointBytes: Int
     /// Opens an existing file without writing to it.
@@ -25,6 +27,7 @@ package struct DatabaseConfiguration: Sendable, Hashable {
         memoryBytesMax: Int = 1 << 30,
         threads: Int = 2,
         temporaryDirectory: String? = nil,
+        spillBytesMax: Int? = nil,
         checkpointBytes: Int = 64 << 20,
         isReadOnly: Bool = false,
         fileDirectories: [String]? = nil,
@@ -33,6 +36,7 @@ package struct DatabaseConfiguration: Sendable, Hashable {
         self.memoryBytesMax = memoryBytesMax
         self.threads = threads
         self.temporaryDirectory = temporaryDirectory
+        self.spillBytesMax = spillBytesMax
         self.checkpointBytes = checkpointBytes
         self.isReadOnly = isReadOnly
         self.fileDirectories = fileDirectories
@@ -95,10 +99,18 @@ package final class Database: Sendable {
         self.library = library
         self.path = path
         handle = database
+        try boundSpill(to: configuration.spillBytesMax)
         try prepare(configuration)
     }
 
-    /// Attaches the databases in memory, then shuts the file system except for some directories, and then the settings, until the database is closed.
+    /// Sets the bound on an open database: given with the other options, DuckDB 2.0.0 shows it and does not hold it.
+    private func boundSpill(to bytes: Int?) throws(DuckDBError) {
+        guard let bytes else { return }
+        try connect().execute("SET GLOBAL max_temp_directory_size = '\(bytes)B'")
+    }
+
+    /// Attaches the databases in memory, then shuts the file system except for some directories, and then the settings, until the
+    /// database is closed.
     private func prepare(_ configuration: DatabaseConfiguration) throws(DuckDBError) {
         let connection = try connect()
         for name in configuration.memoryDatabases {
@@ -112,8 +124,17 @@ package final class Database: Sendable {
                 "SET GLOBAL allowed_directories = [\(list)]; SET GLOBAL enable_external_access = false"
             )
         }
+        let names = Self.progressSettings.map { SQLText.literal($0.name) }.joined(separator: ", ")
+        // Harmless for whoever sets them; a library that does not know the setting gives no progress.
+        try? connection.execute("SET GLOBAL allowed_configs = [\(names)]")
         try connection.execute("SET GLOBAL lock_configuration = true")
     }
+
+    /// What a connection sets to have its progress counted, and printed nowhere.
+    static let progressSettings = [
+        (name: "enable_progress_bar", value: "true"), (name: "enable_progress_bar_print", value: "false"),
+        (name: "progress_bar_time", value: "0"),
+    ]
 
     deinit {
         var database: duckdb_database? = handle

@@ -77,6 +77,7 @@ package struct Engine: Sendable {
         api.host = configuration.host
         api.port = configuration.port
         api.token = configuration.token
+        api.readToken = configuration.readToken
         api.version = Self.version
         api.explain = { error in
             let explained = error.asServiceError
@@ -97,6 +98,7 @@ package struct Engine: Sendable {
             BackgroundService("log", logger) { await parts.stores.log.run() },
             BackgroundService("tables", logger) { try await parts.stores.lake.run() },
             BackgroundService("table sinks", logger) { await parts.tables.run() },
+            BackgroundService("statements", logger) { await parts.statements.run() },
             BackgroundService("telemetry", logger) { await parts.stores.telemetry.run() },
             BackgroundService("processor meter", logger) { await parts.meter.run() },
             BackgroundService("memory", logger) { await AllocatorSettings.trimRegularly() },

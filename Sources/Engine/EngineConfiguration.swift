@@ -16,6 +16,8 @@ package struct EngineConfiguration: Sendable {
     package var port = 8070
     /// Required as soon as `host` is not loopback.
     package var token: String?
+    /// Bearer token of callers who may only read.
+    package var readToken: String?
     /// First part of event types and sources.
     package var authority = "vastdata.com"
     /// First part of event subjects.
@@ -31,6 +33,11 @@ package struct EngineConfiguration: Sendable {
     package var installsSystemPackages = false
     package var telemetryRetentionDays = 7
     package var tableMemoryBytes = 512 << 20
+    package var tableSpillBytes = 10 << 30
+    /// Time limit of a statement that names none.
+    package var sqlTimeoutSeconds = 60
+    /// How long a statement may go without being asked for.
+    package var sqlIdleSeconds = 300
     package var logLevel = "info"
 
     package init() {}
@@ -70,9 +77,11 @@ package struct EngineConfiguration: Sendable {
 
     /// Every key a file may have.
     private static let keys = [
-        "data.dir", "http.host", "http.port", "token", "events.authority", "events.broker", "topics.default",
+        "data.dir", "http.host", "http.port", "token", "read-token", "events.authority", "events.broker",
+        "topics.default",
         "topics.dead-letter", "python.environment", "python.sdk", "duckdb.library", "functions.install-system-packages",
-        "telemetry.retention-days", "tables.memory-mib", "log.level",
+        "telemetry.retention-days", "tables.memory-mib", "tables.spill-mib", "sql.timeout-seconds", "sql.idle-seconds",
+        "log.level",
     ]
 
     /// Refuses keys nobody reads, which are more likely mistyped than meant.
@@ -106,6 +115,7 @@ package struct EngineConfiguration: Sendable {
         host = reader.string(forKey: "http.host", default: host)
         port = try Self.integer(reader, "http.port", default: port)
         token = reader.string(forKey: "token", isSecret: true)
+        readToken = reader.string(forKey: "read-token", isSecret: true)
         authority = reader.string(forKey: "events.authority", default: authority)
         broker = reader.string(forKey: "events.broker", default: broker)
         defaultTopic = reader.string(forKey: "topics.default", default: defaultTopic)
@@ -116,7 +126,18 @@ package struct EngineConfiguration: Sendable {
         installsSystemPackages = reader.string(forKey: "functions.install-system-packages", default: "false") == "true"
         telemetryRetentionDays = try Self.integer(reader, "telemetry.retention-days", default: telemetryRetentionDays)
         tableMemoryBytes = try Self.integer(reader, "tables.memory-mib", default: tableMemoryBytes >> 20) << 20
+        tableSpillBytes = try Self.integer(reader, "tables.spill-mib", default: tableSpillBytes >> 20) << 20
+        sqlTimeoutSeconds = try Self.seconds(reader, "sql.timeout-seconds", default: sqlTimeoutSeconds)
+        sqlIdleSeconds = try Self.seconds(reader, "sql.idle-seconds", default: sqlIdleSeconds)
         logLevel = reader.string(forKey: "log.level", default: logLevel)
+    }
+
+    private static func seconds(_ reader: ConfigReader, _ key: String, default value: Int) throws -> Int {
+        let seconds = try integer(reader, key, default: value)
+        guard (1...86_400).contains(seconds) else {
+            throw ServiceError.invalid(field: key, "\(seconds) is out of range", fix: "use 1 to 86400")
+        }
+        return seconds
     }
 
     private static func integer(_ reader: ConfigReader, _ key: String, default value: Int) throws -> Int {

@@ -32,6 +32,7 @@ struct EngineParts: Sendable {
     let triggers: TriggerRuntime
     let views: ViewService
     let triggerService: TriggerService
+    let statements: StatementBoard
     let meter = ProcessorMeter()
 
     /// Joins them; nothing runs yet.
@@ -53,6 +54,7 @@ struct EngineParts: Sendable {
             ),
             logger: logger
         )
+        statements = Self.statements(stores.lake, configuration, logger)
         pipelines = PipelineRuntime(services: dispatch)
         pipelineService = PipelineService(catalog: catalog, runtime: pipelines)
         deadLetters = DeadLetterService(catalog: catalog, services: dispatch)
@@ -88,6 +90,29 @@ struct EngineParts: Sendable {
             catalog: catalog,
             board: triggers.board,
             onChange: { await triggers.reload() }
+        )
+    }
+
+    private static func statements(
+        _ lake: Lake,
+        _ configuration: EngineConfiguration,
+        _ logger: Logger
+    ) -> StatementBoard {
+        var limits = StatementLimits()
+        limits.idle = .seconds(configuration.sqlIdleSeconds)
+        return StatementBoard(
+            limits: limits,
+            open: { request, control in
+                try await lake.query(
+                    request.sql,
+                    parameters: request.parameters.map(LakeTables.parameter),
+                    timeout: request.timeout,
+                    allowWrites: request.write,
+                    control: control
+                )
+            },
+            explain: { $0.asServiceError },
+            logger: logger
         )
     }
 
@@ -139,6 +164,7 @@ struct EngineParts: Sendable {
                 followers: TableService(runtime: tables, temporaryDirectory: layout.temporary),
                 runtime: tables
             ),
+            statements: statements,
             telemetry: stores.telemetry,
             engine: engine
         )

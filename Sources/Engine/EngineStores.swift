@@ -45,6 +45,8 @@ struct EngineStores: Sendable {
             libraryCandidates: python.libraryCandidates
         )
         settings.memoryBytesMax = configuration.tableMemoryBytes
+        settings.spillBytesMax = configuration.tableSpillBytes
+        settings.queryTimeout = .seconds(configuration.sqlTimeoutSeconds)
         lake = Lake(configuration: settings, logger: logger)
         functions = FunctionService(
             catalog: catalog,

@@ -152,7 +152,7 @@ struct LakeTables: TableServices {
         )
     }
 
-    private static func parameter(_ value: JSONValue) -> DuckDBValue {
+    static func parameter(_ value: JSONValue) -> DuckDBValue {
         switch value {
         case .null: .null
         case .bool(let value): .bool(value)

@@ -27,7 +27,8 @@ extension LakeError {
         case .malformedTransaction, .invalidName, .typeConflict, .keyMismatch, .invalidKey, .unknownColumn, .invalidSQL:
             .invalid
         case .tooLarge: .tooLarge
-        case .readOnly: .invalid
+        case .readOnly, .notAllowed: .invalid
+        case .outOfMemory: .storageFull
         case .unknownTable: .notFound
         case .timeout: .timeout
         case .cancelled, .busy, .closed, .unavailable: .unavailable
@@ -39,7 +40,10 @@ extension LakeError {
 extension LakeError {
     fileprivate var fix: String? {
         switch code {
-        case .readOnly: "queries only read; rows are written by functions through ctx.tables"
+        case .readOnly:
+            "queries only read; to change tables by SQL say so: --write, or \"write\": true in POST /statements"
+        case .notAllowed: "settings, files and other databases cannot be reached from SQL"
+        case .outOfMemory: "narrow the query, or raise tables.memory-mib or tables.spill-mib"
         case .invalidSQL: "correct the statement; martlet tables list shows the tables there are"
         case .unknownTable: "list what exists with: martlet tables list"
         case .busy: "try again in a moment"

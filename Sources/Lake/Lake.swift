@@ -25,6 +25,7 @@ package final class Lake: Service {
     private let logger: Logger
     private let opener = DatabaseThread(name: "lake-open")
     private let readers: DatabaseThread
+    private let statements: DatabaseThread
     private let writer: TableWriter
     private let watchdog = QueryWatchdog()
     private let threadNames = ThreadNames()
@@ -43,6 +44,11 @@ package final class Lake: Service {
         readers = DatabaseThread(
             name: "lake-reader",
             threads: configuration.queriesMax,
+            queueMax: configuration.queriesWaitingMax
+        )
+        statements = DatabaseThread(
+            name: "lake-statement",
+            threads: configuration.statementsMax,
             queueMax: configuration.queriesWaitingMax
         )
         writer = TableWriter(configuration: configuration, logger: logger)
@@ -72,6 +78,7 @@ package final class Lake: Service {
             await writer.stop()
         }
         readers.stop()
+        statements.stop()
     }
 
     /// Writes checkpoints while nobody commits, until graceful shutdown or cancellation, and then closes.
@@ -179,6 +186,7 @@ package final class Lake: Service {
                 memoryBytesMax: configuration.memoryBytesMax,
                 threads: configuration.threads,
                 temporaryDirectory: configuration.temporaryDirectory,
+                spillBytesMax: configuration.spillBytesMax,
                 checkpointBytes: configuration.checkpointBytes,
                 fileDirectories: [configuration.exportDirectory, configuration.appendDirectory],
                 memoryDatabases: [Self.freshDatabase]
@@ -209,7 +217,8 @@ package final class Lake: Service {
     /// Runs one SQL statement and streams its rows.
     ///
     /// Without `allowWrites` the statement must be a query, it runs in a read-only transaction, and files can only be read
-    /// from the export folder and those of append tables. `names` says what further tables there are. At most `rowsMax` rows are given, then ``QueryStream/isTruncated`` is true.
+    /// from the export folder and those of append tables. `names` says what further tables there are. At most `rowsMax` rows are
+    /// given, then ``QueryStream/isTruncated`` is true. With a `control` writing is limited to statements that change rows and tables.
     /// - Throws: ``LakeError`` `invalidSQL`, `readOnly`, `busy`, `timeout` or `cancelled`.
     package func query(
         _ sql: String,
@@ -217,10 +226,16 @@ package final class Lake: Service {
         rowsMax: Int = .max,
         timeout: Duration? = nil,
         allowWrites: Bool = false,
-        names: (any QueryNames)? = nil
+        names: (any QueryNames)? = nil,
+        control: StatementControl? = nil
     ) async throws -> QueryStream {
         let database = try await database()
-        let channel = QueryChannel(deadline: .now + (timeout ?? configuration.queryTimeout))
+        let channel = QueryChannel(
+            deadline: .now + (timeout ?? configuration.queryTimeout),
+            countsReading: control == nil
+        )
+        control?.attach(channel)
+        let threads = control == nil ? readers : statements
         let job = QueryJob(
             sql: sql,
             parameters: parameters,
@@ -228,13 +243,14 @@ package final class Lake: Service {
             allowWrites: allowWrites,
             names: names,
             threadNames: threadNames,
+            control: control,
             channel: channel,
             afterWrite: { [writer] in writer.forgetCatalog() }
         )
         watchdog.add(channel)
         return try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { continuation in
-                let outcome = readers.submit { [watchdog] in
+                let outcome = threads.submit { [watchdog] in
                     job.run(on: database) { continuation.resume(with: $0) }
                     watchdog.remove(channel)
                 }

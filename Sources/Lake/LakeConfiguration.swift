@@ -13,10 +13,14 @@ package struct LakeConfiguration: Sendable {
     package var libraryCandidates: [String]
     /// The most memory DuckDB may use for its buffers, in bytes.
     package var memoryBytesMax = 512 << 20
+    /// The most that queries larger than memory may keep on disk, all together, in bytes.
+    package var spillBytesMax = 10 << 30
     /// How many threads one query may use.
     package var threads = 2
     /// How many queries may run at once; more wait.
     package var queriesMax = 4
+    /// How many statements may be open at once, which have threads of their own; more wait.
+    package var statementsMax = 16
     /// How many queries may wait.
     package var queriesWaitingMax = 64
     /// How many transactions may wait to be committed.

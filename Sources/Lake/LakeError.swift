@@ -20,8 +20,12 @@ package struct LakeError: Error, Sendable, CustomStringConvertible {
         case unknownColumn
         /// A query wants to change something and may not.
         case readOnly
+        /// A kind of statement nobody may run here.
+        case notAllowed
         /// The SQL text is wrong: syntax, unknown names, types.
         case invalidSQL
+        /// A query needs more memory and space on disk than it may have.
+        case outOfMemory
         case timeout
         case cancelled
         case busy

@@ -11,11 +11,16 @@ struct QueryJob: Sendable {
     let allowWrites: Bool
     let names: (any QueryNames)?
     let threadNames: ThreadNames
+    let control: StatementControl?
     let channel: QueryChannel
     let afterWrite: @Sendable () -> Void
 
     /// Statements that can only read, as far as their kind tells; the read-only transaction sees to the rest.
     private static let readingKinds: Set<StatementKind> = [.select, .explain]
+    /// What people may run who may write: rows and tables, nothing outside the database and nothing of its settings.
+    private static let changingKinds: Set<StatementKind> = [
+        .select, .explain, .insert, .update, .delete, .mergeInto, .create, .createFunction, .alter, .drop,
+    ]
     /// Statements that must not run inside a transaction of ours.
     private static let ownTransactionKinds: Set<StatementKind> = [
         .transaction, .attach, .detach, .vacuum, .call, .pragma, .set, .variableSet, .load, .copyDatabase,
@@ -48,16 +53,27 @@ struct QueryJob: Sendable {
                 "Only queries are allowed here; this statement changes something. (\(error.message))"
             )
         }
+        if error.code == .outOfMemory {
+            return LakeError(
+                .outOfMemory,
+                "The query needs more memory and more space on disk than queries may use. (\(error.message))"
+            )
+        }
         return LakeError(error)
     }
 
     private func body(_ database: Database, _ begin: (QueryHead) -> Void) throws {
         if let reason = channel.stopReason { throw reason }
         let connection = try database.connect()
+        if control != nil { connection.measureProgress() }
         channel.attach(connection.control)
         defer { channel.attach(nil) }
+        control?.markStarted()
         let statement = try connection.prepare(sql)
         let kind = statement.kind
+        // A query of somebody who may write is a query: its rows are computed as they are read.
+        let allowWrites = self.allowWrites && !(control != nil && kind == .select)
+        try checkChange(kind)
         guard allowWrites || Self.readingKinds.contains(kind) else {
             throw LakeError(
                 .readOnly,
@@ -83,19 +99,33 @@ struct QueryJob: Sendable {
                 channel.markTruncated()
                 return
             }
-            var columns = try chunk.allValues()
             let count = min(chunk.rowCount, left)
-            if count < chunk.rowCount {
-                columns = columns.map { Array($0[..<count]) }
-                channel.markTruncated()
-            }
+            if count < chunk.rowCount { channel.markTruncated() }
             left -= count
-            guard channel.send(QueryBatch(columns: columns, rowCount: count)) else {
+            guard channel.send(try batch(chunk, rowCount: count)) else {
                 throw channel.stopReason ?? LakeError(.cancelled, "The query was cancelled.")
             }
             if count < chunk.rowCount { return }
             if let reason = channel.stopReason { throw reason }
             next = try result.nextChunk()
         }
+    }
+
+    private func batch(_ chunk: DataChunk, rowCount: Int) throws -> QueryBatch {
+        if control != nil { return QueryBatch(columns: [], rowCount: rowCount, chunk: chunk) }
+        let columns = try chunk.allValues()
+        return QueryBatch(
+            columns: rowCount < chunk.rowCount ? columns.map { Array($0[..<rowCount]) } : columns,
+            rowCount: rowCount
+        )
+    }
+
+    private func checkChange(_ kind: StatementKind) throws {
+        guard control != nil, allowWrites, !Self.changingKinds.contains(kind) else { return }
+        throw LakeError(
+            .notAllowed,
+            "A statement of kind \(kind) is not allowed. SELECT, EXPLAIN, INSERT, UPDATE, DELETE, MERGE, CREATE, ALTER and DROP are; "
+                + "each statement is a transaction of its own."
+        )
     }
 }

@@ -9,6 +9,8 @@ package struct QueryBatch: Sendable {
     package let columns: [[DuckDBValue]]
     /// How many rows there are.
     package let rowCount: Int
+    /// The rows as DuckDB gave them, in place of `columns`, for queries with a ``StatementControl``; it may have more rows.
+    package var chunk: DataChunk?
 
     /// The values of one row.
     package func row(_ index: Int) -> [DuckDBValue] { columns.map { $0[index] } }
@@ -101,10 +103,24 @@ final class QueryChannel: @unchecked Sendable {
     private var stop: LakeError?
     private var truncated = false
     private static let batchesMax = 4
-    let deadline: ContinuousClock.Instant
+    private var lastInstant: ContinuousClock.Instant
+    /// Whether the time in which rows wait for their reader counts against the deadline.
+    private let countsReading: Bool
+    private var waitingSince: ContinuousClock.Instant?
 
-    init(deadline: ContinuousClock.Instant) {
-        self.deadline = deadline
+    init(deadline: ContinuousClock.Instant, countsReading: Bool = true) {
+        lastInstant = deadline
+        self.countsReading = countsReading
+    }
+
+    /// When the query must end.
+    var deadline: ContinuousClock.Instant {
+        condition.withLock { lastInstant + (waitingSince.map { .now - $0 } ?? .zero) }
+    }
+
+    /// How far the query is.
+    func progress() -> StatementProgress? {
+        condition.withLock { control }?.progress()
     }
 
     var isTruncated: Bool { condition.withLock { truncated } }
@@ -125,7 +141,10 @@ final class QueryChannel: @unchecked Sendable {
     func send(_ batch: QueryBatch) -> Bool {
         var reader: CheckedContinuation<QueryBatch?, any Error>?
         let isWanted = condition.withLock {
+            if !countsReading { waitingSince = .now }
             while batches.count >= Self.batchesMax, stop == nil { condition.wait() }
+            if let since = waitingSince { lastInstant += .now - since }
+            waitingSince = nil
             guard stop == nil else { return false }
             if waiter == nil { batches.append(batch) }
             reader = waiter

@@ -45,7 +45,9 @@ struct OpenAPITests {
             "GET /tables/{name}/export", "POST /sql", "POST /tables", "PUT /tables/{name}",
             "GET /tables/{name}/history",
             "POST /tables/{name}/commit", "POST /tables/{name}/compact", "POST /tables/{name}/replay",
-            "POST /tables/{name}/repair", "GET /logs", "GET /traces", "GET /traces/{trace_id}",
+            "POST /tables/{name}/repair", "POST /statements",
+            "GET /statements", "GET /statements/{id}", "DELETE /statements/{id}", "GET /statements/{id}/rows",
+            "GET /logs", "GET /traces", "GET /traces/{trace_id}",
             "GET /engine",
             "GET /healthz", "GET /readyz", "GET /openapi.json",
         ]

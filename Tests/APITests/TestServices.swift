@@ -289,6 +289,7 @@ final class TestServices: Sendable {
             secrets: SecretService(catalog: catalog, store: store),
             deadLetters: TestDeadLetters(),
             tables: TestTables(catalog: catalog),
+            statements: TestStatements(),
             telemetry: TestTelemetry(),
             engine: TestEngine(obstaclesNow: obstacles)
         )

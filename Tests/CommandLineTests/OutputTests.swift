@@ -169,12 +169,12 @@ import Testing
     }
 
     static let rows = #"""
-        {"columns":[{"name":"path","type":"VARCHAR"},{"name":"n","type":"BIGINT"},{"name":"n","type":"DOUBLE"}],
-         "rows":[["a\tb.exr",9007199254740993,0.5],[null,2,null],["日本\u001b[31m",-1,1e300]],"truncated":true}
+        {"id":"s1","columns":[{"name":"path","type":"VARCHAR"},{"name":"n","type":"BIGINT"},{"name":"n","type":"DOUBLE"}],
+         "rows":[["a\tb.exr",9007199254740993,0.5],[null,2,null],["日本\u001b[31m",-1,1e300]],"next_cursor":null}
         """#
 
     @Test func sqlDrawsATableAndSaysWhenRowsAreMissing() async throws {
-        let run = try await CommandRun.run(["sql", "from x"], answer: .json(Self.rows))
+        let run = try await CommandRun.run(["sql", "from x", "-l", "3"], answer: .json(Self.rows))
         #expect(
             run.output == """
                 path                           n       n
@@ -184,7 +184,13 @@ import Testing
 
                 """
         )
-        #expect(run.errors == "note: only the first 3 rows are shown; ask for more with --limit\n")
+        #expect(run.errors.isEmpty)
+        let cut = try await CommandRun.run(["sql", "from x", "--max-rows", "2"], answer: .json(Self.rows))
+        #expect(cut.output.split(separator: "\n").count == 3)
+        #expect(cut.errors == "note: only the first 2 rows are shown; ask for more with --limit\n")
+        let box = try await CommandRun.run(["sql", "from x"], answer: .json(Self.rows), columns: 40)
+        #expect(box.output.contains("┌") && box.output.contains("(3 rows"))
+        #expect(box.output.split(separator: "\n").allSatisfy { DisplayWidth.of(Self.plain(String($0))) <= 40 })
     }
 
     @Test func sqlAsJSONIsAListOfObjects() async throws {
@@ -194,14 +200,25 @@ import Testing
         #expect(value.arrayValue?.count == 3)
     }
 
-    @Test func sqlAsCSVIsWhatTheEngineSends() async throws {
-        try await CannedServer.with({ _ in .init(contentType: "text/csv", body: Array("a,b\n1,\"x,y\"\n".utf8)) }) {
-            server in
-            for arguments in [["sql", "-o", "csv"], ["-o", "csv", "sql", "-"]] {
+    private static func plain(_ text: String) -> String {
+        text.replacing(/\u{1B}\[[0-9;]*m/, with: "")
+    }
+
+    @Test func sqlAsCSVFollowsThePages() async throws {
+        let handler: CannedServer.Handler = { request in
+            if request.method == "POST" { return .json(#"{"id":"s1","state":"queued"}"#, status: 201) }
+            if !request.target.contains("cursor=") {
+                return .json(#"{"columns":[{"name":"a","type":"INTEGER"}],"rows":[[1]],"next_cursor":"1"}"#)
+            }
+            return .json(#"{"columns":[{"name":"a","type":"INTEGER"}],"rows":[["x,y"],[null]],"next_cursor":null}"#)
+        }
+        try await CannedServer.with(handler) { server in
+            for arguments in [
+                ["sql", "-o", "csv"], ["sql", "--format", "csv", "-"], ["sql", "-f", "-", "-o", "csv"],
+            ] {
                 let run = try await CommandRun.run(arguments, server: server.address, input: "from x\n")
-                #expect(run.output == "a,b\n1,\"x,y\"\n")
-                #expect(server.requests.last?.headers["accept"] == "text/csv")
-                #expect(server.requests.last?.json?["sql"]?.stringValue == "from x\n")
+                #expect(run.output == "a\r\n1\r\n\"x,y\"\r\n\r\n", "\(run.errors)")
+                #expect(server.requests.suffix(3).first?.json?["sql"]?.stringValue == "from x")
             }
         }
         let none = try await CommandRun.run(["sql"], inputIsTerminal: true)

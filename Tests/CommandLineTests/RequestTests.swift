@@ -154,11 +154,6 @@ import Testing
                 #"{"sql":"from trips","parameters":[],"timeout_seconds":60,"as_of":{"trips":"12","b":"2026-11-21T00:00:00Z"},"max_staleness_seconds":90}"#
         ),
         Case(
-            "sql select␣?,␣? -p 1 -p text -l 5 --timeout 9",
-            ["POST /api/v1/sql"],
-            body: #"{"sql":"select ?, ?","parameters":[1,"text"],"timeout_seconds":9,"limit":5}"#
-        ),
-        Case(
             "logs get my-pipeline --since 5m --severity ERROR --scope runtime",
             [
                 "GET /api/v1/logs?pipeline=my-pipeline&severity=ERROR&scope=runtime&since=5m&limit=100&order_by=asc",

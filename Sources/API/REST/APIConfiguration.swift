@@ -14,10 +14,14 @@ package struct APIConfiguration: Sendable {
     package var port: Int = 8070
     /// Bearer token every caller must show; required as soon as `host` is not loopback.
     package var token: String?
+    /// Bearer token of callers who may only read; needs ``token`` beside it.
+    package var readToken: String?
     /// Name of a caller who shows no token, kept as the owner of what they make.
     package var localCaller: String = "local"
     /// Name of a caller who shows the token.
     package var tokenCaller: String = "admin"
+    /// Name of a caller who shows the token for reading.
+    package var readCaller: String = "reader"
     /// Largest JSON or YAML body, in bytes.
     package var documentBytesMax = 64 << 20
     /// Largest archive of a function's folder, in bytes.
@@ -68,15 +72,25 @@ package struct APIConfiguration: Sendable {
                 fix: "choose a port from 1 to 65535"
             )
         }
-        if let token {
+        for (name, token) in [("bearer token", token), ("read token", readToken)] {
+            guard let token else { continue }
             let isUsable = !token.isEmpty && token.utf8.allSatisfy { (0x21...0x7E).contains($0) }
             guard isUsable else {
                 throw ServiceError(
                     .failedPrecondition,
-                    "the bearer token is empty or has characters that cannot be sent",
+                    "the \(name) is empty or has characters that cannot be sent",
                     fix: "use printable ASCII without spaces, for example the output of: openssl rand -hex 32"
                 )
             }
+        }
+        guard readToken == nil || token != nil, readToken != token || token == nil else {
+            throw ServiceError(
+                .failedPrecondition,
+                token == nil
+                    ? "there is a read token but no token with all rights, so nobody could change anything"
+                    : "the read token and the token with all rights are the same",
+                fix: "set both, to different values: MARTLET_TOKEN and MARTLET_READ_TOKEN"
+            )
         }
         guard isLoopback || token != nil else {
             throw ServiceError(

@@ -17,10 +17,12 @@ struct CallerCheck: Sendable {
             guard let given = bearer(request.headers[.authorization]) else {
                 throw unauthenticated("this engine needs a bearer token")
             }
-            guard Self.areEqual(Array(given.utf8), Array(token.utf8)) else {
-                throw unauthenticated("the bearer token is wrong")
-            }
-            return Caller(name: configuration.tokenCaller)
+            // Both are compared whatever the first comparison says, so that the time tells nothing.
+            let hasAll = Self.areEqual(Array(given.utf8), Array(token.utf8))
+            let mayRead = configuration.readToken.map { Self.areEqual(Array(given.utf8), Array($0.utf8)) } ?? false
+            if hasAll { return Caller(name: configuration.tokenCaller) }
+            guard mayRead else { throw unauthenticated("the bearer token is wrong") }
+            return Caller(name: configuration.readCaller, mayWrite: false)
         }
         let authority = request.head.authority?.lowercased()
         if let authority, !isOwnName(Self.host(authority)) {
@@ -38,6 +40,18 @@ struct CallerCheck: Sendable {
             )
         }
         return Caller(name: configuration.localCaller)
+    }
+
+    /// Refuses what a caller may not do.
+    func checkRight(_ caller: Caller, _ route: Route) throws {
+        guard !caller.mayWrite, !route.isOpen, !route.isReading, route.method != .get, route.method != .head else {
+            return
+        }
+        throw ServiceError(
+            .forbidden,
+            "this token may only read, and \(route.method.rawValue) \(route.path) changes something",
+            fix: "use the token with all rights"
+        )
     }
 
     private func bearer(_ header: String?) -> String? {

@@ -118,7 +118,9 @@ enum OpenAPIDocument {
         var members: [(String, JSONValue)] = []
         for status in [route.status, route.otherStatus].compactMap({ $0 }).sorted() {
             var answer: [(String, JSONValue)] = [("description", .string(status == 204 ? "Done." : "Success."))]
-            if !route.contents.isEmpty {
+            if status == route.otherStatus, let schema = route.otherSchema {
+                answer.append(("content", object([("application/json", media(schema))])))
+            } else if !route.contents.isEmpty {
                 answer.append(("content", object(route.contents.map { ($0.type, $0.schema.map(media) ?? [:]) })))
             }
             members.append((String(status), object(answer)))

@@ -289,6 +289,17 @@ enum OpenAPISchemas {
             "examples":[{"sql":"SELECT compression, count(*) FROM parts GROUP BY 1","limit":100}]}
             """#
         ),
+        (
+            "StatementCreate",
+            #"""
+            {"type":"object","required":["sql"],"additionalProperties":false,"properties":{"sql":{"type":"string"},
+            "parameters":{"type":"array","items":{"type":["string","number","boolean","null"]}},
+            "timeout_seconds":{"type":"integer","minimum":1,"maximum":86400},"write":{"type":"boolean","default":false},
+            "max_staleness":{"type":"number","minimum":0,"maximum":31536000,"description":"Seconds."},
+            "as_of":{"type":"object","additionalProperties":{"type":"string"},"description":"Commit by table."}},
+            "examples":[{"sql":"SELECT compression, count(*) FROM parts GROUP BY 1"}]}
+            """#
+        ),
         ("CloudEvent", cloudEvent),
         ("CloudEventBatch", ##"{"type":"array","items":{"$ref":"#/components/schemas/CloudEvent"}}"##),
     ]
@@ -371,6 +382,31 @@ enum OpenAPISchemas {
             {"type":"object","required":["columns","rows","truncated"],"additionalProperties":false,"properties":{
             "columns":{"type":"array","items":{"type":"object","required":["name","type"],"properties":{"name":{"type":"string"},"type":{"type":"string"}}}},
             "rows":{"type":"array","items":{"type":"array"}},"truncated":{"type":"boolean"}}}
+            """#
+        ),
+        (
+            "Statement",
+            #"""
+            {"type":"object","required":["id","sql","state","write","caller","created_at","progress","rows_read"],"additionalProperties":false,"properties":{
+            "id":{"type":"string"},"sql":{"type":"string"},"state":{"type":"string","enum":["queued","running","finished","failed","cancelled"]},
+            "write":{"type":"boolean"},"caller":{"type":"string"},"created_at":{"type":"string","format":"date-time"},
+            "started_at":{"type":"string","format":"date-time"},"finished_at":{"type":"string","format":"date-time"},
+            "progress":{"type":"object","required":["fraction","rows_processed","rows_total"],"additionalProperties":false,"properties":{
+            "fraction":{"type":"number","minimum":0,"maximum":1},"rows_processed":{"type":"integer"},"rows_total":{"type":"integer"},
+            "seconds_left":{"type":"number","description":"Absent while it would be a guess."}}},
+            "columns":{"type":"array","items":{"type":"object","required":["name","type"],"properties":{"name":{"type":"string"},"type":{"type":"string"}}}},
+            "rows_changed":{"type":"integer"},"rows_read":{"type":"integer","description":"Rows handed out so far."},
+            "error":{"type":"object","required":["code","message"],"additionalProperties":false,"properties":{"code":{"type":"string"},"message":{"type":"string"},
+            "fix":{"type":"string"},"line":{"type":"integer","minimum":1},"column":{"type":"integer","minimum":1}}}}}
+            """#
+        ),
+        page("StatementList", of: "Statement"),
+        (
+            "StatementRows",
+            #"""
+            {"type":"object","required":["columns","rows","next_cursor"],"additionalProperties":false,"properties":{
+            "columns":{"type":"array","items":{"type":"object","required":["name","type"],"properties":{"name":{"type":"string"},"type":{"type":"string"}}}},
+            "rows":{"type":"array","items":{"type":"array"}},"next_cursor":{"type":["string","null"]},"rows_changed":{"type":"integer"}}}
             """#
         ),
         (

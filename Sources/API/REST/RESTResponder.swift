@@ -74,6 +74,7 @@ struct RESTResponder: HTTPResponder {
     ) async throws -> Response {
         let (route, path) = try findForCaller(request)
         let caller = route.isOpen ? Caller(name: configuration.localCaller) : try callers.caller(request)
+        try callers.checkRight(caller, route)
         for (name, value) in path {
             guard let fault = route.parameters.first(where: { $0.name == name && $0.place == .path })?.fault(value)
             else { continue }

@@ -38,11 +38,15 @@ struct Route: Sendable {
     var status = 200
     /// Another status of success, where there is one.
     var otherStatus: Int?
+    /// Schema of the answer with that status, where it is another.
+    var otherSchema: String?
     var contents: [Content]
     /// Statuses of refusal beyond those every operation has.
     var refusals: [Int] = []
     /// Whether a caller must be known.
     var isOpen = false
+    /// Whether a caller who may only read may use it although it is no GET.
+    var isReading = false
     /// Whether the answer's type is chosen by `Accept`, and not by a parameter.
     var negotiates = true
     /// Whether the work stops when the caller goes away; the connection is then not used again.

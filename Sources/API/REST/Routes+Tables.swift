@@ -97,6 +97,7 @@ extension Route {
                 Content(type: "application/json", schema: "QueryAnswer"), Content(type: "text/csv", schema: nil),
             ],
             refusals: [404, 409, 422, 504, 507],
+            isReading: true,
             endsWithCaller: true
         ) { call in
             var fields = try call.fields()

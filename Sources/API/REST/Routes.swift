@@ -10,8 +10,9 @@ extension Route {
     static func all(_ services: Services) -> [Route] {
         views(services.views) + triggers(services.triggers) + functions(services.functions)
             + pipelines(services.pipelines) + topics(services.topics) + deadLetters(services.deadLetters)
-            + secrets(services.secrets) + tables(services.tables) + telemetry(services.telemetry)
-            + engine(services.engine) + tableOperations(services.tables)
+            + secrets(services.secrets) + tables(services.tables) + tableOperations(services.tables)
+            + statements(services.statements) + telemetry(services.telemetry)
+            + engine(services.engine)
     }
 
     static let prefix = "/api/v1"

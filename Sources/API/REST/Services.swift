@@ -22,6 +22,8 @@ package struct Services: Sendable {
     package var deadLetters: any DeadLetterServices
     /// Tables and SQL.
     package var tables: any TableServices
+    /// SQL statements that run on their own.
+    package var statements: any StatementServices
     /// Logs and traces.
     package var telemetry: any TelemetryServices
     /// The engine itself.
@@ -37,6 +39,7 @@ package struct Services: Sendable {
         secrets: any SecretServices,
         deadLetters: any DeadLetterServices,
         tables: any TableServices,
+        statements: any StatementServices,
         telemetry: any TelemetryServices,
         engine: any EngineServices
     ) {
@@ -48,6 +51,7 @@ package struct Services: Sendable {
         self.secrets = secrets
         self.deadLetters = deadLetters
         self.tables = tables
+        self.statements = statements
         self.telemetry = telemetry
         self.engine = engine
     }

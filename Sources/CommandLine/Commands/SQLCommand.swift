@@ -9,14 +9,20 @@ struct SQLCommand: ClientCommand {
         "sql",
         "Ask the tables a question.",
         discussion: """
-            One read-only statement, from the command line, a file or standard input. -o table (or human) draws a table, csv and json are \
-            for programs; JSON is a list of objects, one a row. At most --limit rows come back, and a note says when there were more; CSV has all unless --limit is given.
+            On a terminal and without a statement it is a shell with history and completion (.help). Otherwise it runs the statements of \
+            the command line, of a file or of standard input, one after the other, and stops at the first that fails. Statements only read \
+            unless --write is given. Ctrl-C cancels in the engine.
+
+            --format table draws a table; csv, json, yaml and line are for programs and wide rows. JSON is a list of objects, one a row. \
+            At most --limit rows come back, and a note says when there were more; csv and line have all unless --limit is given.
             """,
         examples: [
-            "martlet sql \"select compression, count(*) from parts group by 1 order by 2 desc\"",
-            "martlet sql -o csv \"from files\" > files.csv", "martlet sql -f report.sql -o json",
-            "martlet sql --as-of trips=12 'select count(*) from trips'", "echo 'from files limit 3' | martlet sql",
-            "martlet sql 'from files where path = ?' --parameter a.exr",
+            "martlet sql", "martlet sql \"select compression, count(*) from parts group by 1 order by 2 desc\"",
+            "martlet sql --format csv \"from files\" > files.csv", "martlet sql -f report.sql -o json",
+            "martlet sql --as-of trips=12 'select count(*) from trips'",
+            "echo 'from files limit 3' | martlet sql", "martlet sql 'from files where path = ?' --parameter a.exr",
+            "martlet sql --write \"delete from files where size = 0\"",
+            "martlet sql --explain \"from files where size > 10\"",
         ],
         aliases: ["query"]
     )
@@ -24,14 +30,32 @@ struct SQLCommand: ClientCommand {
     static var allowsCSV: Bool { true }
 
     @Argument(help: "The statement; - for standard input.") var statement: String?
-    @Option(name: [.customShort("f"), .long], help: "File with the statement.", completion: .file()) var file: String?
+    @Option(
+        name: [.customShort("f"), .long],
+        help: "File with the statements; - for standard input.",
+        completion: .file()
+    )
+    var file: String?
     @Option(
         name: [.customShort("p"), .customLong("parameter"), .customLong("param")],
         help: "Value of the next '?': JSON, or else text; repeatable."
     )
     var parameters: [String] = []
-    @Option(name: [.short, .long], help: "Most rows (default 10000; as CSV, all).") var limit: Int?
-    @OptionGroup var freshness: FreshnessOptions
+    @Option(
+        name: [.short, .long, .customLong("max-rows")],
+        help: "Most rows (default 10000; as csv and line, all)."
+    )
+    var limit: Int?
+    @Option(help: "How rows are written: \(RowMode.names); before -o.") var format: String?
+    @Flag(help: "Allow statements that change tables.") var write = false
+    @Flag(help: "Show the plan instead of running the statement.") var explain = false
+    @Option(name: .customLong("as-of"), help: "Read a table as of a commit: TABLE=COMMIT; repeatable.") var asOf:
+        [String] = []
+    @Option(
+        name: .customLong("max-staleness"),
+        help: "How old the newest rows may be, for example 5s; rows on the way to a file may then be left out."
+    )
+    var maxStaleness: String?
     @OptionGroup(title: "Global Options") var global: GlobalOptions
 
     init() {}
@@ -39,55 +63,47 @@ struct SQLCommand: ClientCommand {
     func validate() throws {
         if statement != nil, file != nil { throw ValidationError("Give the statement or --file, not both.") }
         if let limit, limit < 1 { throw ValidationError("--limit must be above 0, not \(limit).") }
+        if let format, RowMode(name: format) == nil {
+            throw ValidationError("--format: '\(format)' is none; use \(RowMode.names).")
+        }
+        if let maxStaleness, Self.seconds(maxStaleness) == nil {
+            throw ValidationError("--max-staleness: '\(maxStaleness)' is no time; write for example 5s, 10m or 0.")
+        }
     }
 
     func execute(_ client: EngineClient) async throws {
-        let isCSV = client.settings.format == .csv
-        var fields = JSONObject(members: [
-            .init(key: "sql", value: .string(try text(client.session))),
-            .init(key: "parameters", value: .array(parameters.map(Self.parameter))),
-            .init(key: "timeout_seconds", value: .int(Int64(max(1, client.settings.timeout.rounded())))),
-        ])
-        if let limit { fields["limit"] = .int(Int64(limit)) }
-        try freshness.set(in: &fields)
-        let request = APIRequest(
-            "POST",
-            ["sql"],
-            body: .json(.object(fields)),
-            accept: isCSV ? "text/csv" : "application/json"
-        )
-        if client.options.dryRun {
-            _ = try await client.send(request)
-            return
+        let mode = format.flatMap { RowMode(name: $0) } ?? RowMode(name: client.settings.format.rawValue) ?? .table
+        var options = StatementRun.Options()
+        options.parameters = parameters.map(Self.parameter)
+        options.timeout = global.timeout
+        options.write = write
+        options.maxStaleness = maxStaleness.flatMap(Self.seconds)
+        options.asOf = try FieldBuilder.pairs(asOf, option: "--as-of", session: nil)
+        options.rowsMax = limit ?? (mode.isStreaming ? nil : 10_000)
+        let session = client.session
+        if statement == nil, file == nil, session.inputIsTerminal, session.output.isTerminal, !client.options.dryRun {
+            return try await SQLShell(client, options: options, mode: mode).run()
         }
-        let seconds = client.settings.timeout + 5
-        if isCSV {
-            return try await client.stream(request, seconds: seconds) { try client.session.output.write($0) }
-        }
-        let answer = try await client.exchange(request, seconds: seconds)
-        let columns = (answer["columns"]?.arrayValue ?? []).map {
-            SQLAnswer.Column(name: $0["name"]?.stringValue ?? "", type: $0["type"]?.stringValue ?? "")
-        }
-        let result = SQLAnswer(columns: columns, rows: (answer["rows"]?.arrayValue ?? []).map { $0.arrayValue ?? [] })
-        try client.print(result.objects()) { result.table().text(width: client.width, style: client.style) }
-        if client.isHuman, client.session.output.isTerminal {
-            try client.session.output.line(
-                client.style.dim("(\(result.rows.count) \(result.rows.count == 1 ? "row" : "rows"))")
-            )
-        }
-        if answer["truncated"]?.boolValue == true {
-            try client.note("only the first \(result.rows.count) rows are shown; ask for more with --limit")
+        let statements = StatementSplitter.all(try text(session)).map { explain ? "EXPLAIN \($0)" : $0 }
+        guard !statements.isEmpty else { throw CommandFailure.usage("the statement is empty") }
+        let printer = RowPrinter(client, mode: mode)
+        for statement in statements {
+            if client.options.dryRun {
+                _ = try await client.send(StatementRun.request(statement, options))
+            } else {
+                try await printer.run(statement, options)
+            }
         }
     }
 
     private func text(_ session: Session) throws -> String {
         let bytes: [UInt8]
-        if let file {
+        if let file, file != "-" {
             bytes = try InputFile(file, session: session).bytes
         } else if let statement, statement != "-" {
             bytes = Array(statement.utf8)
         } else {
-            guard statement == "-" || !session.inputIsTerminal else {
+            guard statement == "-" || file == "-" || !session.inputIsTerminal else {
                 throw CommandFailure.usage(
                     "no statement was given",
                     fix: "for example: martlet sql \"from files limit 10\""
@@ -98,76 +114,16 @@ struct SQLCommand: ClientCommand {
         guard let text = String(validating: bytes, as: UTF8.self) else {
             throw CommandFailure(.refused, "the statement is not UTF-8 text")
         }
-        guard text.contains(where: { !$0.isWhitespace }) else { throw CommandFailure.usage("the statement is empty") }
         return text
     }
 
     private static func parameter(_ text: String) -> JSONValue {
         (try? JSONValue(parsing: text)) ?? .string(text)  // What is not JSON is text.
     }
-}
 
-/// Rows of an answer, for people and programs.
-struct SQLAnswer: Sendable {
-    /// A column of the answer.
-    struct Column: Sendable {
-        var name: String
-        /// SQL type as DuckDB writes it.
-        var type: String
-
-        init(name: String, type: String) {
-            self.name = name
-            self.type = type
-        }
-
-        var isNumber: Bool {
-            let names = ["INT", "DOUBLE", "FLOAT", "REAL", "DECIMAL", "NUMERIC"]
-            return names.contains { type.uppercased().contains($0) } && !type.contains("[") && !type.contains("(STRUCT")
-                && !type.uppercased().hasPrefix("INTERVAL") && !type.uppercased().hasPrefix("STRUCT")
-                && !type.uppercased().hasPrefix("MAP")
-        }
-    }
-
-    var columns: [Column]
-    var rows: [[JSONValue]]
-
-    init(columns: [Column], rows: [[JSONValue]]) {
-        self.columns = columns
-        self.rows = rows
-    }
-
-    /// A table with numbers at the right; NULL is `NULL`, nested values are JSON.
-    func table() -> TextTable {
-        TextTable(
-            columns: columns.map { .init($0.name, isRight: $0.isNumber, isFlexible: !$0.isNumber) },
-            rows: rows.map { row in
-                row.map { value in
-                    switch value {
-                    case .null: "NULL"
-                    case .string(let text): text
-                    default: value.text
-                    }
-                }
-            }
-        )
-    }
-
-    /// One object a row; a column name that comes again gets a number.
-    func objects() -> JSONValue {
-        var names: [String] = []
-        for column in columns {
-            var name = column.name
-            var count = 1
-            while names.contains(name) {
-                count += 1
-                name = "\(column.name)_\(count)"
-            }
-            names.append(name)
-        }
-        return .array(
-            rows.map { row in
-                .object(JSONObject(members: zip(names, row).map { JSONObject.Member(key: $0.0, value: $0.1) }))
-            }
-        )
+    /// A span such as `5s`, or a number of seconds.
+    private static func seconds(_ text: String) -> Double? {
+        if let number = Double(text), number.isFinite, number >= 0 { return number }
+        return TimeSpan.microseconds(text).map { Double($0) / 1_000_000 }
     }
 }

@@ -4,9 +4,12 @@
 /// Who asks, as the API authenticated it.
 package struct Caller: Sendable, Equatable {
     package var name: String
+    /// Whether the caller may change anything, or only read.
+    package var mayWrite: Bool
 
-    package init(name: String) {
+    package init(name: String, mayWrite: Bool = true) {
         self.name = name
+        self.mayWrite = mayWrite
     }
 }
 
