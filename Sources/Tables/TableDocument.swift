@@ -95,6 +95,7 @@ package struct TableDocument: Sendable {
         fields.settings.fill(&spec)
         spec.columns = rules.merge(declared, into: old, columns: columns)
         rules.check(spec)
+        if old.isInternal { rules.refuseOtherRows(spec, than: old) }
         try reader.finish()
         if let description { table.metadata.description = description }
         if let tags { table.metadata.tags = tags }

@@ -29,9 +29,6 @@ struct TableRules {
         if spec.format == .raw { checkRaw(spec) }
         checkKey(spec)
         if spec.key.isEmpty { checkPartitions(spec) } else { checkKeyed() }
-        if spec.isInternal {
-            reader.fail("", "tables of the schema system are the engine's own", fix: "create a table of the same topic")
-        }
     }
 
     private func checkColumns(_ spec: TableSpec) {
@@ -202,6 +199,21 @@ struct TableRules {
                 "start",
                 "the table began at the \(old.start.rawValue) record when it was created",
                 fix: "create another table of topic '\(old.topic)' with start \(start.rawValue)"
+            )
+        }
+    }
+
+    /// Notes what of an engine's own table is not for people to change: all but when rows are committed and how long they stay.
+    func refuseOtherRows(_ spec: TableSpec, than old: TableSpec) {
+        let isSame = [
+            ("columns", spec.columns == old.columns), ("unknown_fields", spec.unknownFields == old.unknownFields),
+            ("delete_rule", spec.deleteRule == old.deleteRule),
+        ]
+        for (name, isSame) in isSame where !isSame {
+            reader.fail(
+                name,
+                "the engine itself keeps the columns of its own tables",
+                fix: "leave it out; retention, history and commits can be changed"
             )
         }
     }

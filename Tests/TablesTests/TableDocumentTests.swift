@@ -285,6 +285,13 @@ struct TableDocumentTests {
         #expect(try updateFaults("{columns: {c: '\(to)'}}", of: spec).isEmpty == isAllowed)
     }
 
+    @Test func anEnginesOwnTableChangesOnlyHowLongRowsStay() throws {
+        let spec = TableSpec(topic: "t", columns: [.init(name: "n", type: "BIGINT")], isInternal: true)
+        #expect(try update("{retention: 30d, columns: {n: BIGINT}}", of: spec).retentionMilliseconds == 30 * 86_400_000)
+        #expect(try updateFaults("{columns: {n: VARCHAR}}", of: spec).map(\.field) == ["columns"])
+        #expect(try updateFaults("{unknown_fields: ignore}", of: spec).map(\.field) == ["unknown_fields"])
+    }
+
     @Test func theTypeOfAKeyColumnStays() throws {
         let spec = TableSpec(topic: "t", columns: [.init(name: "id", type: "BIGINT")], key: ["id"], partitionBy: [])
         #expect(try updateFaults("{columns: {id: VARCHAR}}", of: spec).map(\.field) == ["columns.id"])

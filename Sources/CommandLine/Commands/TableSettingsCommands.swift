@@ -64,11 +64,12 @@ struct CreateTable: ClientCommand {
             or declared with --column. Records that do not fit go to the table NAME__rejected. With --key the table has one row a key instead.
             """,
         examples: [
-            "martlet tables create trips --topic trips",
-            "martlet tables create trips --topic trips --column 'fare=DECIMAL(18,2)' --partition-by hour --retention 30d",
-            "martlet tables create orders --topic orders --column id=BIGINT --column city=VARCHAR --unknown reject --partition-by city",
-            "martlet tables create customers --topic customers --column id=VARCHAR --key id --delete-when op=delete",
-            "martlet tables create frames --topic frames --format raw", "martlet tables create -f trips.yaml",
+            "martlet tables create trips --topic rides",
+            "martlet tables create trips -t rides --partition-by hour --retention 30d",
+            "martlet tables create trips -t rides --column 'fare=DECIMAL(18,2)'",
+            "martlet tables create trips -t rides --column city=VARCHAR --partition-by city",
+            "martlet tables create people -t people --column id=VARCHAR --key id",
+            "martlet tables create frames -t frames --format raw", "martlet tables create -f trips.yaml",
         ]
     )
 
@@ -134,7 +135,7 @@ struct UpdateTable: ClientCommand {
             """,
         examples: [
             "martlet tables update trips --retention 90d --commit-every 1m",
-            "martlet tables update trips --column fare=VARCHAR && martlet tables replay trips",
+            "martlet tables update trips --column fare=VARCHAR",
             "martlet tables update trips -f trips.yaml",
         ]
     )

@@ -220,8 +220,7 @@ struct ReplayTable: ClientCommand {
         discussion:
             "For after a fix: a wider column, or another way with unknown fields. Those that still do not fit stay rejected.",
         examples: [
-            "martlet tables replay trips",
-            "martlet tables update trips --column fare=VARCHAR && martlet tables replay trips",
+            "martlet tables replay trips", "martlet tables replay trips -o json",
         ]
     )
     @Argument(help: "Name of the table.", completion: .custom(ResourceNames.complete("tables"))) var name: String
