@@ -10,9 +10,11 @@ import Lake
 import Logging
 import MartletCore
 import NIOPosix
+import OTLP
 import Pipelines
 import Tables
 import Telemetry
+import TelemetryExport
 import Topics
 import Triggers
 import WorkerGateway
@@ -34,27 +36,35 @@ struct EngineParts: Sendable {
     let triggerService: TriggerService
     let statements: StatementBoard
     let meter = ProcessorMeter()
+    /// Sends telemetry on; nil where nothing is to be sent.
+    let exporter: TelemetryExporter?
+    /// Takes telemetry from outside, for the store alone.
+    let otlp: OTLPReceiver
 
     /// Joins them; nothing runs yet.
-    init(_ stores: EngineStores, _ configuration: EngineConfiguration, _ layout: DataLayout, _ logger: Logger) {
+    ///
+    /// - Throws: `ServiceError` naming a setting that cannot be used.
+    init(_ stores: EngineStores, _ configuration: EngineConfiguration, _ layout: DataLayout, _ logger: Logger) throws {
         self.layout = layout
         self.stores = stores
+        exporter = try TelemetryExporter(configuration, logger)
+        otlp = OTLPReceiver(intake: stores.telemetry)
+        let telemetry = TelemetryFanOut(store: stores.telemetry, exporter: exporter)
         let catalog = stores.catalog
         let producer = RecordProducer(log: stores.log)
         let registry = WorkerRegistry()
-        let dispatch = Self.dispatch(stores, producer, registry, meter, configuration, layout, logger)
+        let dispatch = Self.dispatch(stores, telemetry, producer, registry, meter, configuration, layout, logger)
         gateway = WorkerGateway(
             socketPath: layout.gatewaySocket,
             registry: registry,
             services: EngineGateway(
                 lake: stores.lake,
-                telemetry: stores.telemetry,
+                telemetry: telemetry,
                 producer: producer,
                 broker: configuration.broker
             ),
             logger: logger
         )
-        statements = Self.statements(stores.lake, configuration, logger)
         pipelines = PipelineRuntime(services: dispatch)
         pipelineService = PipelineService(catalog: catalog, runtime: pipelines)
         deadLetters = DeadLetterService(catalog: catalog, services: dispatch)
@@ -66,6 +76,7 @@ struct EngineParts: Sendable {
             telemetry: stores.telemetry,
             logger: logger
         )
+        statements = Self.statements(stores.lake, tables, configuration, logger)
         secrets = SecretService(catalog: catalog, store: stores.secrets)
         var settings = TriggerSettings()
         settings.authority = configuration.authority
@@ -75,7 +86,7 @@ struct EngineParts: Sendable {
             inventory: stores.inventory,
             log: stores.log,
             producer: producer,
-            telemetry: stores.telemetry,
+            telemetry: telemetry,
             settings: settings,
             logger: logger
         )
@@ -95,6 +106,7 @@ struct EngineParts: Sendable {
 
     private static func statements(
         _ lake: Lake,
+        _ tables: TableRuntime,
         _ configuration: EngineConfiguration,
         _ logger: Logger
     ) -> StatementBoard {
@@ -108,6 +120,10 @@ struct EngineParts: Sendable {
                     parameters: request.parameters.map(LakeTables.parameter),
                     timeout: request.timeout,
                     allowWrites: request.write,
+                    names: try await tables.names(
+                        in: request.sql,
+                        options: QueryOptions(maxStaleness: request.maxStaleness, asOf: request.asOf)
+                    ),
                     control: control
                 )
             },
@@ -118,6 +134,7 @@ struct EngineParts: Sendable {
 
     private static func dispatch(
         _ stores: EngineStores,
+        _ telemetry: any TelemetrySink,
         _ producer: RecordProducer,
         _ registry: WorkerRegistry,
         _ meter: ProcessorMeter,
@@ -138,7 +155,7 @@ struct EngineParts: Sendable {
             ),
             backend: ProcessBackend(logger: logger),
             registry: registry,
-            telemetry: stores.telemetry,
+            telemetry: telemetry,
             loops: MultiThreadedEventLoopGroup.singleton,
             idleProcessorShare: { meter.idleShare },
             authority: configuration.authority,
@@ -166,7 +183,8 @@ struct EngineParts: Sendable {
             ),
             statements: statements,
             telemetry: stores.telemetry,
-            engine: engine
+            engine: engine,
+            otlp: otlp
         )
     }
 }

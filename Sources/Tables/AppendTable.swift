@@ -127,6 +127,7 @@ final class AppendTable: Sendable {
         schema: AppendTableSchemaVersion? = nil,
         written: [FreshRows] = []
     ) {
+        let left = read { state in removed.compactMap { state.files[$0]?.path } }
         with { state in
             for file in added { state.files[file.id] = file }
             for id in removed { state.files[id] = nil }
@@ -138,6 +139,7 @@ final class AppendTable: Sendable {
             for range in commit.ranges { state.offsets[range.partition] = range.to }
             state.lastCommit = commit.number
         }
+        layout.folder.publish(added: added.map(\.path), removed: left)
     }
 }
 

@@ -78,7 +78,7 @@ package final class TableRuntime: Sendable {
         try folder.make()
         let content = try await services.catalog.appendTables.load(resource.guid)
         let known = try await services.catalog.appendTables.paths(resource.guid)
-        let orphans = folder.files().keys.filter { !known.contains($0) && !$0.hasPrefix("damaged/") }
+        let orphans = folder.files().keys.filter { $0.hasPrefix("files/") && !known.contains($0) }
         if !orphans.isEmpty {
             folder.remove(orphans)
             services.logger.info(
@@ -86,6 +86,7 @@ package final class TableRuntime: Sendable {
                 metadata: ["table": "\(resource.name)", "files": "\(orphans.count)"]
             )
         }
+        folder.republish(content.files.map(\.path))
         let table = AppendTable(resource, folder: folder, content: content)
         registry.add(table)
         start(table)

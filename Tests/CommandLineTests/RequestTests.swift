@@ -148,12 +148,6 @@ import Testing
         Case("tables repair trips --dry-run", ["POST /api/v1/tables/trips/repair?dry_run=true"]),
         Case("tables replay trips", ["POST /api/v1/tables/trips/replay"]),
         Case(
-            "sql from␣trips --as-of trips=12 --as-of b=2026-11-21T00:00:00Z --max-staleness 1m30s",
-            ["POST /api/v1/sql"],
-            body:
-                #"{"sql":"from trips","parameters":[],"timeout_seconds":60,"as_of":{"trips":"12","b":"2026-11-21T00:00:00Z"},"max_staleness_seconds":90}"#
-        ),
-        Case(
             "logs get my-pipeline --since 5m --severity ERROR --scope runtime",
             [
                 "GET /api/v1/logs?pipeline=my-pipeline&severity=ERROR&scope=runtime&since=5m&limit=100&order_by=asc",

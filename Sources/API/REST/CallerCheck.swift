@@ -18,8 +18,8 @@ struct CallerCheck: Sendable {
                 throw unauthenticated("this engine needs a bearer token")
             }
             // Both are compared whatever the first comparison says, so that the time tells nothing.
-            let hasAll = Self.areEqual(Array(given.utf8), Array(token.utf8))
-            let mayRead = configuration.readToken.map { Self.areEqual(Array(given.utf8), Array($0.utf8)) } ?? false
+            let hasAll = SecretText.areEqual(Array(given.utf8), Array(token.utf8))
+            let mayRead = configuration.readToken.map { SecretText.areEqual(Array(given.utf8), Array($0.utf8)) } ?? false
             if hasAll { return Caller(name: configuration.tokenCaller) }
             guard mayRead else { throw unauthenticated("the bearer token is wrong") }
             return Caller(name: configuration.readCaller, mayWrite: false)
@@ -79,14 +79,5 @@ struct CallerCheck: Sendable {
             return String(authority[authority.index(after: authority.startIndex)..<end])
         }
         return String(authority.prefix { $0 != ":" })
-    }
-
-    /// Compares in a time that depends on the length of `given` alone.
-    static func areEqual(_ given: [UInt8], _ secret: [UInt8]) -> Bool {
-        var difference = given.count ^ secret.count
-        for (index, byte) in given.enumerated() where !secret.isEmpty {
-            difference |= Int(byte ^ secret[index % secret.count])
-        }
-        return difference == 0
     }
 }

@@ -12,7 +12,7 @@ extension Route {
             + pipelines(services.pipelines) + topics(services.topics) + deadLetters(services.deadLetters)
             + secrets(services.secrets) + tables(services.tables) + tableOperations(services.tables)
             + statements(services.statements) + telemetry(services.telemetry)
-            + engine(services.engine)
+            + engine(services.engine) + (services.otlp.map(otlp) ?? [])
     }
 
     static let prefix = "/api/v1"

@@ -28,6 +28,8 @@ package struct Services: Sendable {
     package var telemetry: any TelemetryServices
     /// The engine itself.
     package var engine: any EngineServices
+    /// What takes OpenTelemetry's exports; nil leaves its paths out.
+    package var otlp: (any OTLPServices)?
 
     /// Names what is served.
     package init(
@@ -41,7 +43,8 @@ package struct Services: Sendable {
         tables: any TableServices,
         statements: any StatementServices,
         telemetry: any TelemetryServices,
-        engine: any EngineServices
+        engine: any EngineServices,
+        otlp: (any OTLPServices)? = nil
     ) {
         self.views = views
         self.triggers = triggers
@@ -54,6 +57,7 @@ package struct Services: Sendable {
         self.statements = statements
         self.telemetry = telemetry
         self.engine = engine
+        self.otlp = otlp
     }
 }
 
@@ -94,6 +98,8 @@ package struct EngineStatus: Codable, Sendable, Equatable {
     package var dataDirectory: String
     /// What was found damaged; empty when all is well.
     package var damage: [Damage]
+    /// Host and port of the gRPC server; nil where there is none.
+    package var grpcAddress: String?
 
     /// Makes a status.
     package init(
@@ -101,12 +107,14 @@ package struct EngineStatus: Codable, Sendable, Equatable {
         duckdbVersion: String?,
         startedAt: Date,
         dataDirectory: String,
-        damage: [Damage] = []
+        damage: [Damage] = [],
+        grpcAddress: String? = nil
     ) {
         self.version = version
         self.duckdbVersion = duckdbVersion
         self.startedAt = startedAt
         self.dataDirectory = dataDirectory
         self.damage = damage
+        self.grpcAddress = grpcAddress
     }
 }

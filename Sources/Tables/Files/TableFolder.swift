@@ -15,13 +15,13 @@ struct TableFolder: Sendable {
         self.root = root
     }
 
-    /// The folder of rows or of rejects.
-    func folder(_ part: AppendTableFile.Part) -> String {
-        switch part {
-        case .rows: root + "/rows"
-        case .rejects: root + "/rejects"
-        }
-    }
+    /// The folder of all files of rows or of rejects, those kept only for AS OF among them; what the engine reads.
+    func folder(_ part: AppendTableFile.Part) -> String { root + "/files/" + Self.name(part) }
+
+    /// The folder of links to the files of the last commit and no others; what programs outside read.
+    func published(_ part: AppendTableFile.Part) -> String { root + "/" + Self.name(part) }
+
+    private static func name(_ part: AppendTableFile.Part) -> String { part == .rows ? "rows" : "rejects" }
 
     func absolute(_ path: String) -> String { root + "/" + path }
 
@@ -33,11 +33,13 @@ struct TableFolder: Sendable {
     /// Makes the folders, durable on return.
     func make() throws {
         for part in AppendTableFile.Part.allCases {
-            try FileManager.default.createDirectory(
-                atPath: folder(part),
-                withIntermediateDirectories: true,
-                attributes: [.posixPermissions: 0o755]
-            )
+            for path in [folder(part), published(part)] {
+                try FileManager.default.createDirectory(
+                    atPath: path,
+                    withIntermediateDirectories: true,
+                    attributes: [.posixPermissions: 0o755]
+                )
+            }
         }
         try Self.synchronize(root)
         try Self.synchronize(URL(fileURLWithPath: root).deletingLastPathComponent().path)
@@ -57,6 +59,41 @@ struct TableFolder: Sendable {
         for folder in folders.sorted() { try Self.synchronize(folder) }
     }
 
+    /// Shows files of a commit to programs outside, and hides those that left with it.
+    ///
+    /// The links are no more than a picture of the last commit: ``republish(_:)`` draws it anew when the engine starts.
+    func publish(added: [String], removed: [String]) {
+        for path in added {
+            let link = linkPath(path)
+            let parent = URL(fileURLWithPath: link).deletingLastPathComponent().path
+            // A folder that cannot be made shows in the link that fails, and that in the next start.
+            try? FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
+            Glibc.link(absolute(path), link)
+        }
+        for path in removed { unlinkAndPrune(linkPath(path)) }
+    }
+
+    /// Makes the links those of exactly these files.
+    func republish(_ paths: [String]) {
+        let wanted = Set(paths.map { relative(linkPath($0)) })
+        let present = Set(files().keys.filter { $0.hasPrefix("rows/") || $0.hasPrefix("rejects/") })
+        for path in present.subtracting(wanted) { unlinkAndPrune(absolute(path)) }
+        publish(added: paths.filter { !present.contains(relative(linkPath($0))) }, removed: [])
+    }
+
+    /// `files/rows/…` as `rows/…`.
+    private func linkPath(_ path: String) -> String {
+        absolute(path.hasPrefix("files/") ? String(path.dropFirst("files/".utf8.count)) : path)
+    }
+
+    /// The folder of a partition goes with its last file; rmdir refuses any other.
+    private func unlinkAndPrune(_ path: String) {
+        unlink(path)
+        let parent = URL(fileURLWithPath: path).deletingLastPathComponent().path
+        let kept = AppendTableFile.Part.allCases.flatMap { [folder($0), published($0)] }
+        if !kept.contains(parent) { rmdir(parent) }
+    }
+
     /// All files below the folder, by path relative to it, with their sizes.
     func files() -> [String: Int64] {
         var found: [String: Int64] = [:]
@@ -71,12 +108,7 @@ struct TableFolder: Sendable {
 
     /// Deletes files; one that is gone already is no error.
     func remove(_ paths: some Sequence<String>) {
-        for path in paths {
-            unlink(absolute(path))
-            // The folder of a partition goes with its last file; rmdir refuses any other.
-            let folder = URL(fileURLWithPath: absolute(path)).deletingLastPathComponent().path
-            if folder != self.folder(.rows), folder != self.folder(.rejects) { rmdir(folder) }
-        }
+        for path in paths { unlinkAndPrune(absolute(path)) }
     }
 
     private static func synchronize(_ path: String) throws {

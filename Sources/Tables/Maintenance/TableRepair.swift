@@ -77,7 +77,7 @@ struct TableRepair: Sendable {
             )
         }
         for (path, size) in present.sorted(by: { $0.key < $1.key }) where !known.contains(path) {
-            guard !path.hasPrefix("damaged/"), isOld(folder.absolute(path)) else { continue }
+            guard path.hasPrefix("files/"), isOld(folder.absolute(path)) else { continue }
             found.findings.append(
                 TableFinding(
                     kind: .orphanFile,
