@@ -52,7 +52,6 @@ package struct ArrowStream: Sendable {
         }
         for column in columns { add(column) }
         let header = FlatTable(fields: [.long(Int64(rowCount)), .pairs(nodes), .pairs(buffers)])
-        bytes.reserveCapacity(bytes.count + place + 64 * (nodes.count + buffers.count) + 256)
         append(kind: 3, header: header, bodyCount: place)
         for buffer in body {
             bytes.append(contentsOf: buffer)

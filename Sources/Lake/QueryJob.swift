@@ -47,12 +47,6 @@ struct QueryJob: Sendable {
     private func describe(_ error: any Error) -> any Error {
         guard let error = error as? DuckDBError else { return error }
         if error.code == .interrupted, let reason = channel.stopReason { return reason }
-        if error.code == .conflict, !allowWrites {
-            return LakeError(
-                .readOnly,
-                "Only queries are allowed here; this statement changes something. (\(error.message))"
-            )
-        }
         if error.code == .outOfMemory {
             return LakeError(
                 .outOfMemory,
@@ -84,7 +78,7 @@ struct QueryJob: Sendable {
         let isTransaction = !allowWrites || !Self.ownTransactionKinds.contains(kind)
         if isTransaction { try connection.execute(allowWrites ? "BEGIN TRANSACTION" : "BEGIN TRANSACTION READ ONLY") }
         try statement.bind(parameters)
-        let result = allowWrites ? try statement.execute() : try statement.executeStreaming()
+        let result = allowWrites ? try statement.execute() : try read(statement)
         if allowWrites, isTransaction { try connection.execute("COMMIT") }
         if allowWrites, !Self.readingKinds.contains(kind) { afterWrite() }
         // What goes wrong with the first rows is then an error of the query and not of a stream that has begun.
@@ -109,6 +103,18 @@ struct QueryJob: Sendable {
             if let reason = channel.stopReason { throw reason }
             next = try result.nextChunk()
         }
+    }
+
+    /// Runs a statement in a read-only transaction.
+    private func read(_ statement: PreparedStatement) throws -> QueryResult {
+        let outcome = Result { try statement.executeStreaming() }
+        if case .failure(let error) = outcome, let error = error as? DuckDBError, error.code == .conflict {
+            throw LakeError(
+                .readOnly,
+                "Only queries are allowed here; this statement changes something. (\(error.message))"
+            )
+        }
+        return try outcome.get()
     }
 
     private func batch(_ chunk: DataChunk, rowCount: Int) throws -> QueryBatch {

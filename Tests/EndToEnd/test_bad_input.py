@@ -293,7 +293,7 @@ def test_a_view_whose_directory_vanishes_says_so_and_recovers(unharmed):
     [
         ("select * from nowhere", ("nowhere",)), ("selec 1", ("selec",)), ("drop table witness", ("read",)),
         ("insert into witness values ('x')", ("read",)), ("select * from read_csv('/etc/passwd')", ()),
-        ("select 1; select 2", ("statement",)), ("", ()),
+        ("selec 1; select 2", ("selec",)), ("", ()),
     ],
 )  # fmt: skip
 def test_statements_that_cannot_be_run_are_refused(unharmed, statement, texts):
@@ -303,6 +303,8 @@ def test_statements_that_cannot_be_run_are_refused(unharmed, statement, texts):
         assert text in done.stderr.lower(), done.stderr
     answer = unharmed.http("POST", "/api/v1/sql", {"sql": statement})
     assert answer.status in (400, 404, 422) and answer.json["detail"]
+    two = unharmed.http("POST", "/api/v1/sql", {"sql": "select 1; select 2"})
+    assert "One SQL statement" in two.problem(422, "invalid")["detail"]
 
 
 def test_raw_requests_that_are_no_http_end_their_connection_only(unharmed):

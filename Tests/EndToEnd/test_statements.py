@@ -264,6 +264,7 @@ def test_statements_write_only_when_they_say_so(engine):
         "export database '/tmp/martlet-x'", "import database '/tmp/martlet-x'", "call enable_logging()", "use main", "vacuum",
         "create table x as from read_csv('/etc/passwd')", "insert into t select 1, content from read_text('/etc/passwd')",
         "set enable_progress_bar = false", "prepare p as select 1", "create secret (type s3)", "detach memory",
+        "with x as (insert into t values (7, 'q') returning a) from x",
     ):  # fmt: skip
         answer = whole_page(engine, start(engine, sql, write=True))
         assert answer.status in (422, 404), (sql, answer.status, answer.body)

@@ -64,7 +64,9 @@ struct EngineClient: Sendable {
     }
 
     /// Sends a request and returns the JSON of the answer; an empty answer is null.
-    func exchange(_ request: APIRequest, seconds: Double? = nil) async throws -> JSONValue {
+    ///
+    /// Keys come in an order that does not change, unless that is not worth its time.
+    func exchange(_ request: APIRequest, seconds: Double? = nil, isOrdered: Bool = true) async throws -> JSONValue {
         let answer = try await open(request, seconds: seconds)
         let bytes = try await transport.collect(answer, of: request)
         try logBody(bytes, mark: "<")
@@ -78,7 +80,7 @@ struct EngineClient: Sendable {
                 server: settings.server
             )
         }
-        return JSONText.ordered(value)
+        return isOrdered ? JSONText.ordered(value) : value
     }
 
     /// Sends a request and hands over the body of the answer piece by piece.

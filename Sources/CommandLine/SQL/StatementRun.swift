@@ -92,7 +92,8 @@ struct StatementRun {
             ]
             let answer = try await client.exchange(
                 APIRequest("GET", ["statements", id, "rows"], query: query),
-                seconds: 60
+                seconds: 60,
+                isOrdered: false
             )
             guard var rows = answer["rows"]?.arrayValue?.map({ $0.arrayValue ?? [] }) else {
                 let elapsed = (ContinuousClock.now - started) / .seconds(1)
