@@ -6,6 +6,7 @@ SWIFT ?= swift
 SWIFT_FLAGS := -c release
 # Without the first option `swift test` compiles every module again.
 TEST_FLAGS := --disable-testable-imports --disable-xctest
+# Products are named wherever something is built: without a name SwiftPM builds swift-protobuf's plugin too, which compiles protoc.
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest -q
 MARTLET := .build/release/martlet
@@ -36,8 +37,8 @@ check:  ## Check format, licence lines, banned calls, lengths, documentation, im
 test: test-tools test-swift test-sdk test-examples test-end-to-end  ## Run every test
 
 test-swift: setup  ## Run the Swift tests
-	$(SWIFT) build $(SWIFT_FLAGS)
-	$(SWIFT) test $(SWIFT_FLAGS) $(TEST_FLAGS)
+	$(SWIFT) build $(SWIFT_FLAGS) --product MartletPackageTests
+	$(SWIFT) test $(SWIFT_FLAGS) $(TEST_FLAGS) --skip-build
 
 test-sdk: setup  ## Run the tests of the Python SDK
 	cd sdk/python && ../../$(PYTEST)

@@ -22,6 +22,10 @@ let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "sw
 let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 let signals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
+let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
+let grpc = Target.Dependency.product(name: "GRPCCore", package: "grpc-swift-2")
+let grpcProtobuf = Target.Dependency.product(name: "GRPCProtobuf", package: "grpc-swift-protobuf")
+let grpcTransport = Target.Dependency.product(name: "GRPCNIOTransportHTTP2Posix", package: "grpc-swift-nio-transport")
 let yaml = Target.Dependency.product(name: "Yams", package: "Yams")
 
 let package = Package(
@@ -35,7 +39,11 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
         .package(url: "https://github.com/apple/swift-system", exact: "1.8.1"),
+        .package(url: "https://github.com/apple/swift-protobuf", exact: "1.39.0"),
         .package(url: "https://github.com/groue/GRDB.swift", exact: "7.10.0"),
+        .package(url: "https://github.com/grpc/grpc-swift-2", exact: "2.4.3"),
+        .package(url: "https://github.com/grpc/grpc-swift-nio-transport", exact: "2.9.2"),
+        .package(url: "https://github.com/grpc/grpc-swift-protobuf", exact: "2.4.1"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", exact: "2.28.1"),
         .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
         .package(url: "https://github.com/swift-server/async-http-client", exact: "1.37.0"),
@@ -47,6 +55,7 @@ let package = Package(
         .target(name: "CDuckDB"),
         .target(name: "CInotify"),
         .target(name: "CLinux"),
+        .target(name: "CZlib", linkerSettings: [.linkedLibrary("z")]),
         .target(name: "MartletCore"),
         .target(name: "Documents", dependencies: ["MartletCore", yaml]),
         .target(name: "KafkaCodec", dependencies: ["CChecksum"]),
@@ -55,6 +64,14 @@ let package = Package(
         .target(name: "DuckDB", dependencies: ["CDuckDB", "MartletCore"]),
         .target(name: "Lake", dependencies: ["DuckDB", "MartletCore", logging, lifecycle]),
         .target(name: "Telemetry", dependencies: ["DuckDB", "MartletCore", logging]),
+        .target(name: "OTLP", dependencies: ["CZlib", "MartletCore", grpc, grpcProtobuf, protobuf]),
+        .target(
+            name: "TelemetryExport",
+            dependencies: [
+                "MartletCore", "OTLP", collections, grpc, grpcTransport, httpClient, logging, nioCore, nioHTTP1,
+                protobuf,
+            ]
+        ),
         .target(name: "Topics", dependencies: ["Catalog", "Documents", "EventLog", "KafkaCodec", "MartletCore"]),
         .target(name: "Views", dependencies: ["CInotify", "MartletCore", logging]),
         .target(
@@ -86,10 +103,18 @@ let package = Package(
             path: "Sources/API/Gateway"
         ),
         .target(
+            name: "GRPCAPI",
+            dependencies: [
+                "MartletCore", "OTLP", grpc, grpcTransport, logging, nioCore, nioPosix, lifecycle, protobuf,
+            ],
+            path: "Sources/API/GRPC"
+        ),
+        .target(
             name: "Engine",
             dependencies: [
                 "API", "CLinux", "Catalog", "Documents", "DuckDB", "EventLog", "Functions", "KafkaCodec", "Lake",
                 "MartletCore",
+                "GRPCAPI", "OTLP", "TelemetryExport",
                 "Pipelines",
                 "Telemetry", "Topics", "Triggers", "WorkerGateway", "Workers", configuration, lifecycle, logging,
                 nioPosix, signals, system,
@@ -143,6 +168,8 @@ let package = Package(
             dependencies: ["MartletCore", "Workers", logging, nioCore, nioPosix]
         ),
         .testTarget(name: "TelemetryTests", dependencies: ["DuckDB", "MartletCore", "Telemetry", logging]),
+        .testTarget(name: "OTLPTests", dependencies: ["MartletCore", "OTLP", protobuf]),
+        .testTarget(name: "TelemetryExportTests", dependencies: ["MartletCore", "TelemetryExport"]),
         .testTarget(
             name: "EngineTests",
             dependencies: ["Catalog", "DuckDB", "Engine", "EventLog", "Lake", "MartletCore"]

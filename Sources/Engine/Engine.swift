@@ -7,6 +7,7 @@ import Documents
 import EventLog
 import Foundation
 import Functions
+import GRPCAPI
 import Glibc
 import Lake
 package import Logging
@@ -16,6 +17,7 @@ import Pipelines
 import ServiceLifecycle
 import Synchronization
 import Telemetry
+import TelemetryExport
 import Topics
 import Triggers
 import UnixSignals
@@ -27,8 +29,8 @@ package struct Engine: Sendable {
     /// Version of the program.
     package static let version = "0.1.0"
 
-    private let configuration: EngineConfiguration
-    private let logger: Logger
+    let configuration: EngineConfiguration
+    let logger: Logger
 
     package init(configuration: EngineConfiguration, logger: Logger) {
         self.configuration = configuration
@@ -37,9 +39,9 @@ package struct Engine: Sendable {
 
     /// Runs until SIGINT or SIGTERM.
     ///
-    /// - Parameter onReady: Called with the API's address once it accepts requests.
+    /// - Parameter onReady: Called with the API's address, and host and port of gRPC where that is served, once both accept requests.
     /// - Throws: `ServiceError` saying what keeps the engine from starting.
-    package func run(onReady: @escaping @Sendable (_ address: String) -> Void) async throws {
+    package func run(onReady: @escaping @Sendable (_ address: String, _ grpc: String?) -> Void) async throws {
         do {
             try await start(onReady: onReady)
         } catch {
@@ -47,7 +49,7 @@ package struct Engine: Sendable {
         }
     }
 
-    private func start(onReady: @escaping @Sendable (_ address: String) -> Void) async throws {
+    private func start(onReady: @escaping @Sendable (_ address: String, _ grpc: String?) -> Void) async throws {
         AllocatorSettings.apply()
         let layout = try DataLayout(dataDirectory: configuration.dataDirectory)
         let lock = try DataDirectoryLock(directory: layout.root)
@@ -55,7 +57,7 @@ package struct Engine: Sendable {
         Self.clearLeftovers(layout)
         let stores = try await EngineStores(configuration, layout, logger)
         do {
-            let parts = EngineParts(stores, configuration, layout, logger)
+            let parts = try EngineParts(stores, configuration, layout, logger)
             try await parts.topics.prepare(
                 defaultTopic: configuration.defaultTopic,
                 deadLetterTopic: configuration.deadLetterTopic
@@ -68,7 +70,10 @@ package struct Engine: Sendable {
         await stores.close()
     }
 
-    private func serve(_ parts: EngineParts, onReady: @escaping @Sendable (_ address: String) -> Void) async throws {
+    private func serve(
+        _ parts: EngineParts,
+        onReady: @escaping @Sendable (_ address: String, _ grpc: String?) -> Void
+    ) async throws {
         let configuration = configuration
         var api = APIConfiguration(parseDocument: { try DocumentParser.parse($0, contentType: $1) })
         api.host = configuration.host
@@ -80,16 +85,21 @@ package struct Engine: Sendable {
             return explained.code == .internal ? nil : explained
         }
         let progress = StartProgress()
-        let status = EngineStatusService(parts: parts, startedAt: Date(), progress: progress)
+        let addresses = ListeningAddresses(awaitsGRPC: configuration.grpcEnabled, onReady)
+        let status = EngineStatusService(parts: parts, startedAt: Date(), progress: progress, addresses: addresses)
         let server = try APIServer(
             configuration: api,
             services: parts.services(engine: status),
             logger: logger,
-            onListening: { port in
-                let host = configuration.host.contains(":") ? "[\(configuration.host)]" : configuration.host
-                onReady("http://\(host):\(port)")
-            }
+            onListening: { port in addresses.apiListens(configuration.host, port) }
         )
+        let grpc = try grpcServer(parts, status, addresses)
+        let exporter = parts.exporter.map { exporter in
+            DrainingService("telemetry export", run: { await exporter.run() }, drain: { await exporter.drain() })
+        }
+        // Stopped in the reverse order, so that the exporter still sends what the others leave behind.
+        let before: [any Service] = exporter.map { [$0] } ?? []
+        let after: [any Service] = grpc.map { [$0] } ?? []
         let services: [any Service] = [
             BackgroundService("log", logger) { await parts.stores.log.run() },
             BackgroundService("tables", logger) { try await parts.stores.lake.run() },
@@ -108,7 +118,7 @@ package struct Engine: Sendable {
         ]
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
-                services: services.map {
+                services: (before + services + after).map {
                     .init(
                         service: $0,
                         successTerminationBehavior: .ignore,

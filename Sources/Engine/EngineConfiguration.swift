@@ -30,6 +30,18 @@ package struct EngineConfiguration: Sendable {
     package var duckDBLibrary: String?
     package var installsSystemPackages = false
     package var telemetryRetentionDays = 7
+    /// Whether there is a gRPC server.
+    package var grpcEnabled = true
+    /// The HTTP server's where not set.
+    package var grpcHost: String?
+    /// One above the HTTP server's where not set, and a free one where that takes a free one.
+    package var grpcPort: Int?
+    /// Where telemetry goes besides the store; nil for nowhere, or where OpenTelemetry's variables say.
+    package var exportEndpoint: String?
+    /// Headers for it; may hold a token.
+    package var exportHeaders: String?
+    /// Which signals go there; nil for all.
+    package var exportSignals: String?
     package var tableMemoryBytes = 512 << 20
     package var logLevel = "info"
 
@@ -73,6 +85,8 @@ package struct EngineConfiguration: Sendable {
         "data.dir", "http.host", "http.port", "token", "events.authority", "events.broker", "topics.default",
         "topics.dead-letter", "python.environment", "python.sdk", "duckdb.library", "functions.install-system-packages",
         "telemetry.retention-days", "tables.memory-mib", "log.level",
+        "grpc.enabled", "grpc.host", "grpc.port", "telemetry.export.endpoint", "telemetry.export.headers",
+        "telemetry.export.signals",
     ]
 
     /// Refuses keys nobody reads, which are more likely mistyped than meant.
@@ -117,6 +131,14 @@ package struct EngineConfiguration: Sendable {
         telemetryRetentionDays = try Self.integer(reader, "telemetry.retention-days", default: telemetryRetentionDays)
         tableMemoryBytes = try Self.integer(reader, "tables.memory-mib", default: tableMemoryBytes >> 20) << 20
         logLevel = reader.string(forKey: "log.level", default: logLevel)
+        grpcEnabled = reader.string(forKey: "grpc.enabled", default: "true") != "false"
+        grpcHost = reader.string(forKey: "grpc.host")
+        if reader.string(forKey: "grpc.port") != nil || reader.int(forKey: "grpc.port") != nil {
+            grpcPort = try Self.integer(reader, "grpc.port", default: 0)
+        }
+        exportEndpoint = reader.string(forKey: "telemetry.export.endpoint")
+        exportHeaders = reader.string(forKey: "telemetry.export.headers", isSecret: true)
+        exportSignals = reader.string(forKey: "telemetry.export.signals")
     }
 
     private static func integer(_ reader: ConfigReader, _ key: String, default value: Int) throws -> Int {

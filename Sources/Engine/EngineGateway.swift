@@ -6,15 +6,15 @@ import Foundation
 import KafkaCodec
 import Lake
 import MartletCore
+import OTLP
 import Pipelines
-import Telemetry
 import WorkerGateway
 import Workers
 
 /// What workers ask for, answered by the engine's parts.
 struct EngineGateway: GatewayServices {
     let lake: Lake
-    let telemetry: TelemetryStore
+    let telemetry: any TelemetrySink
     let producer: RecordProducer
     let broker: String
 
@@ -61,12 +61,17 @@ struct EngineGateway: GatewayServices {
         do { return try await producer.send(records, topic: topic).count } catch { throw error.asServiceError }
     }
 
-    func telemetry(_ signal: TelemetrySignal, _ body: JSONValue, from worker: WorkerRegistry.Context) {
-        let origin = OTLPDecoder.Origin(pipeline: worker.pipeline, function: worker.function)
+    func telemetry(_ signal: TelemetrySignal, _ body: [UInt8], from worker: WorkerRegistry.Context) throws {
+        let records = try OTLPReceiver.records(
+            signal,
+            fromWorker: body,
+            pipeline: worker.pipeline,
+            function: worker.function
+        )
         switch signal {
-        case .traces: telemetry.record(spans: OTLPDecoder.spans(body, from: origin))
-        case .logs: telemetry.record(logs: OTLPDecoder.logs(body, from: origin))
-        case .metrics: telemetry.record(metrics: OTLPDecoder.metrics(body, from: origin))
+        case .traces: telemetry.record(spans: records.spans)
+        case .logs: telemetry.record(logs: records.logs)
+        case .metrics: telemetry.record(metrics: records.metrics)
         }
     }
 

@@ -10,8 +10,10 @@ import Lake
 import Logging
 import MartletCore
 import NIOPosix
+import OTLP
 import Pipelines
 import Telemetry
+import TelemetryExport
 import Topics
 import Triggers
 import WorkerGateway
@@ -31,21 +33,30 @@ struct EngineParts: Sendable {
     let views: ViewService
     let triggerService: TriggerService
     let meter = ProcessorMeter()
+    /// Sends telemetry on; nil where nothing is to be sent.
+    let exporter: TelemetryExporter?
+    /// Takes telemetry from outside, for the store alone.
+    let otlp: OTLPReceiver
 
     /// Joins them; nothing runs yet.
-    init(_ stores: EngineStores, _ configuration: EngineConfiguration, _ layout: DataLayout, _ logger: Logger) {
+    ///
+    /// - Throws: `ServiceError` naming a setting that cannot be used.
+    init(_ stores: EngineStores, _ configuration: EngineConfiguration, _ layout: DataLayout, _ logger: Logger) throws {
         self.layout = layout
         self.stores = stores
+        exporter = try TelemetryExporter(configuration, logger)
+        otlp = OTLPReceiver(intake: stores.telemetry)
+        let telemetry = TelemetryFanOut(store: stores.telemetry, exporter: exporter)
         let catalog = stores.catalog
         let producer = RecordProducer(log: stores.log)
         let registry = WorkerRegistry()
-        let dispatch = Self.dispatch(stores, producer, registry, meter, configuration, layout, logger)
+        let dispatch = Self.dispatch(stores, telemetry, producer, registry, meter, configuration, layout, logger)
         gateway = WorkerGateway(
             socketPath: layout.gatewaySocket,
             registry: registry,
             services: EngineGateway(
                 lake: stores.lake,
-                telemetry: stores.telemetry,
+                telemetry: telemetry,
                 producer: producer,
                 broker: configuration.broker
             ),
@@ -64,7 +75,7 @@ struct EngineParts: Sendable {
             inventory: stores.inventory,
             log: stores.log,
             producer: producer,
-            telemetry: stores.telemetry,
+            telemetry: telemetry,
             settings: settings,
             logger: logger
         )
@@ -84,6 +95,7 @@ struct EngineParts: Sendable {
 
     private static func dispatch(
         _ stores: EngineStores,
+        _ telemetry: any TelemetrySink,
         _ producer: RecordProducer,
         _ registry: WorkerRegistry,
         _ meter: ProcessorMeter,
@@ -104,7 +116,7 @@ struct EngineParts: Sendable {
             ),
             backend: ProcessBackend(logger: logger),
             registry: registry,
-            telemetry: stores.telemetry,
+            telemetry: telemetry,
             loops: MultiThreadedEventLoopGroup.singleton,
             idleProcessorShare: { meter.idleShare },
             authority: configuration.authority,
@@ -126,7 +138,8 @@ struct EngineParts: Sendable {
             deadLetters: deadLetters,
             tables: LakeTables(lake: stores.lake, temporaryDirectory: layout.temporary),
             telemetry: stores.telemetry,
-            engine: engine
+            engine: engine,
+            otlp: otlp
         )
     }
 }

@@ -12,6 +12,7 @@ struct EngineStatusService: EngineServices {
     let parts: EngineParts
     let startedAt: Date
     let progress: StartProgress
+    let addresses: ListeningAddresses
 
     func status() async -> EngineStatus {
         let found = parts.stores.log.damage()
@@ -27,7 +28,8 @@ struct EngineStatusService: EngineServices {
                     path: report.file,
                     message: report.reason
                 )
-            }
+            },
+            grpcAddress: addresses.grpc
         )
     }
 

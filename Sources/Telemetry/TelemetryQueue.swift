@@ -30,17 +30,22 @@ final class TelemetryQueue: Sendable {
     }
 
     func add(logs: [LogRecord] = [], spans: [SpanRecord] = [], metrics: [MetricPoint] = []) {
+        if !offer(logs: logs, spans: spans, metrics: metrics) {
+            addDropped(logs.count + spans.count + metrics.count)
+        }
+    }
+
+    /// Takes all or none; says whether there was room.
+    func offer(logs: [LogRecord], spans: [SpanRecord], metrics: [MetricPoint]) -> Bool {
         let bytes = Self.bytes(logs) + Self.bytes(spans)
-        batch.withLock { batch in
-            let count = logs.count + spans.count + metrics.count
-            guard batch.count + count <= countMax, batch.bytes + bytes <= bytesMax else {
-                batch.dropped += count
-                return
-            }
+        let count = logs.count + spans.count + metrics.count
+        return batch.withLock { batch in
+            guard batch.count + count <= countMax, batch.bytes + bytes <= bytesMax else { return false }
             batch.bytes += bytes
             batch.logs += logs
             batch.spans += spans
             batch.metrics += metrics
+            return true
         }
     }
 

@@ -10,7 +10,7 @@ package import MartletCore
 ///
 /// Records are durable within ``flushInterval`` of being recorded; a query sees everything recorded before it. Under a flood records are
 /// dropped and counted, which a log record of scope `engine` then says.
-package final class TelemetryStore: TelemetrySink, Sendable {
+package final class TelemetryStore: TelemetryIntake, Sendable {
     package static let flushInterval = Duration.milliseconds(250)
     private static let queuedMax = 200_000
     private static let retentionInterval = Duration.seconds(600)
@@ -77,8 +77,11 @@ package final class TelemetryStore: TelemetrySink, Sendable {
 
     package func record(logs: [LogRecord]) { queue.add(logs: logs) }
 
-    /// Leaves metric points to be written; never blocks.
     package func record(metrics: [MetricPoint]) { queue.add(metrics: metrics) }
+
+    package func offer(_ records: TelemetryRecords) -> Bool {
+        queue.offer(logs: records.logs, spans: records.spans, metrics: records.metrics)
+    }
 
     /// Writes what is queued and removes what is past its retention, until cancelled.
     package func run() async {

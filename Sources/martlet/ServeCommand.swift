@@ -36,6 +36,12 @@ struct ServeCommand: AsyncParsableCommand {
     @Option(help: "Port of the HTTP API (default: 8070; 0 takes a free one).")
     var port: Int?
 
+    @Option(
+        name: .customLong("grpc-port"),
+        help: "Port of the gRPC server (default: 8071, or one above --port; 0 takes a free one)."
+    )
+    var grpcPort: Int?
+
     @Option(help: "YAML file with settings.")
     var config: String?
 
@@ -51,6 +57,7 @@ struct ServeCommand: AsyncParsableCommand {
         flags["http.host"] = host
         flags["http.port"] = port.map(String.init)
         flags["log.level"] = logLevel
+        flags["grpc.port"] = grpcPort.map(String.init)
         let configuration = try await EngineConfiguration.load(file: config, flags: flags)
         guard let level = Logger.Level(rawValue: configuration.logLevel.lowercased()) else {
             throw ServiceError.invalid(
@@ -63,12 +70,13 @@ struct ServeCommand: AsyncParsableCommand {
         logger.logLevel = level
         let started = ContinuousClock.now
         let data = URL(fileURLWithPath: configuration.dataDirectory).standardizedFileURL.path
-        try await Engine(configuration: configuration, logger: logger).run { address in
+        try await Engine(configuration: configuration, logger: logger).run { address, grpc in
             let taken = ContinuousClock.now - started
             let milliseconds = taken.components.seconds * 1000 + taken.components.attoseconds / 1_000_000_000_000_000
             let lines = """
                 Martlet \(Engine.version) is ready after \(milliseconds) ms
                   API   \(address)/api/v1   (description: \(address)/openapi.json)
+                  OTLP  \(address)/v1/{traces,logs,metrics}\(grpc.map { "   gRPC: \($0)" } ?? "")
                   Data  \(data)
                   Stop with Ctrl-C.
 

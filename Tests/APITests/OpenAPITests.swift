@@ -44,7 +44,7 @@ struct OpenAPITests {
             "POST /dead-letters/redrive", "GET /tables", "GET /tables/{name}", "DELETE /tables/{name}",
             "GET /tables/{name}/export", "POST /sql", "GET /logs", "GET /traces", "GET /traces/{trace_id}",
             "GET /engine",
-            "GET /healthz", "GET /readyz", "GET /openapi.json",
+            "GET /healthz", "GET /readyz", "GET /openapi.json", "POST /v1/traces", "POST /v1/logs", "POST /v1/metrics",
         ]
         for kind in ["views", "triggers", "functions", "pipelines", "topics", "secrets"] {
             for operation in [

@@ -18,6 +18,31 @@ import Testing
         #expect(loaded.defaultTopic == EngineConfiguration().defaultTopic)
     }
 
+    @Test func grpcAndExportAreSetByFileAndFlag() async throws {
+        let file = FileManager.default.temporaryDirectory.appending(path: "martlet-\(UUID().uuidString).yaml").path
+        let text = """
+            grpc:
+              enabled: false
+              host: ::1
+              port: 9001
+            telemetry:
+              export:
+                endpoint: grpc://h:4317
+                headers: authorization=x
+                signals: traces
+            """
+        try Data(text.utf8).write(to: URL(filePath: file))
+        defer { try? FileManager.default.removeItem(atPath: file) }
+        let loaded = try await EngineConfiguration.load(file: file, flags: [:])
+        #expect((loaded.grpcEnabled, loaded.grpcHost, loaded.grpcPort) == (false, "::1", 9001))
+        #expect(loaded.exportEndpoint == "grpc://h:4317")
+        #expect(loaded.exportHeaders == "authorization=x")
+        #expect(loaded.exportSignals == "traces")
+        #expect(try await EngineConfiguration.load(file: file, flags: ["grpc.port": "0"]).grpcPort == 0)
+        let defaults = try await EngineConfiguration.load(file: nil, flags: [:])
+        #expect((defaults.grpcEnabled, defaults.grpcPort) == (true, nil))
+    }
+
     @Test func aFileThatCannotBeReadOrANumberThatIsNoneIsRefused() async {
         await #expect(throws: ServiceError.self) {
             try await EngineConfiguration.load(file: "/no/such/martlet.yaml", flags: [:])

@@ -11,12 +11,7 @@ package protocol GatewayServices: Sendable {
     /// Publishes events to a topic; durable on return.
     func emit(topic: String, events: [CloudEvent], from worker: WorkerRegistry.Context) async throws -> Int
     /// Takes OTLP/JSON of one signal.
-    func telemetry(_ signal: TelemetrySignal, _ body: JSONValue, from worker: WorkerRegistry.Context)
-}
-
-/// The three signals of OpenTelemetry.
-package enum TelemetrySignal: String, Sendable {
-    case traces
-    case logs
-    case metrics
+    ///
+    /// - Throws: `ServiceError` `.invalid` where it is none.
+    func telemetry(_ signal: TelemetrySignal, _ body: [UInt8], from worker: WorkerRegistry.Context) throws
 }

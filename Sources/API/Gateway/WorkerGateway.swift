@@ -34,10 +34,10 @@ package struct WorkerGateway: Service {
             try await answer(request) { worker, body in try await services.commitTables(body, from: worker.context) }
         }
         router.post("/v1/emit") { request, _ in try await answer(request) { try await emit($0, $1) } }
-        for signal in [TelemetrySignal.traces, .logs, .metrics] {
+        for signal in TelemetrySignal.allCases {
             router.post("/v1/\(signal.rawValue)") { request, _ in
                 try await answer(request) { worker, body in
-                    services.telemetry(signal, try JSONValue(parsing: body), from: worker.context)
+                    try services.telemetry(signal, body, from: worker.context)
                     return Array("{}".utf8)
                 }
             }

@@ -24,6 +24,8 @@ package struct APIConfiguration: Sendable {
     package var archiveBytesMax = 1 << 30
     /// Largest body of events, in bytes.
     package var eventBytesMax = 256 << 20
+    /// Largest body of telemetry, in bytes.
+    package var telemetryBytesMax = 20 << 20
     /// Most bytes of bodies held at once; a request beyond is answered 503.
     package var bodyBytesMax = 1536 << 20
     /// Most connections open at once; others wait in the listening queue.

@@ -42,6 +42,7 @@ struct BodyReader: Sendable {
         case .document, .json: configuration.documentBytesMax
         case .archive: configuration.archiveBytesMax
         case .events: configuration.eventBytesMax
+        case .otlp: configuration.telemetryBytesMax
         }
     }
 

@@ -17,7 +17,7 @@ struct CallerCheck: Sendable {
             guard let given = bearer(request.headers[.authorization]) else {
                 throw unauthenticated("this engine needs a bearer token")
             }
-            guard Self.areEqual(Array(given.utf8), Array(token.utf8)) else {
+            guard SecretText.areEqual(Array(given.utf8), Array(token.utf8)) else {
                 throw unauthenticated("the bearer token is wrong")
             }
             return Caller(name: configuration.tokenCaller)
@@ -65,14 +65,5 @@ struct CallerCheck: Sendable {
             return String(authority[authority.index(after: authority.startIndex)..<end])
         }
         return String(authority.prefix { $0 != ":" })
-    }
-
-    /// Compares in a time that depends on the length of `given` alone.
-    static func areEqual(_ given: [UInt8], _ secret: [UInt8]) -> Bool {
-        var difference = given.count ^ secret.count
-        for (index, byte) in given.enumerated() where !secret.isEmpty {
-            difference |= Int(byte ^ secret[index % secret.count])
-        }
-        return difference == 0
     }
 }

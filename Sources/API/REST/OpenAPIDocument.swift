@@ -102,6 +102,11 @@ enum OpenAPIDocument {
         case .archive:
             let binary: JSONValue = ["schema": ["type": "string", "format": "binary", "minLength": 1]]
             contents = [("application/x-tar", binary), ("application/octet-stream", binary)]
+        case .otlp:
+            contents = [
+                ("application/json", media("OTLPRequest")),
+                ("application/x-protobuf", ["schema": ["type": "string", "format": "binary"]]),
+            ]
         case .events:
             isRequired = false
             contents = [
@@ -124,7 +129,10 @@ enum OpenAPIDocument {
             members.append((String(status), object(answer)))
         }
         for status in refusals(route) {
-            let problem: JSONValue = object([("application/problem+json", media("Problem"))])
+            var problem: JSONValue = object([("application/problem+json", media("Problem"))])
+            if case .otlp = route.body {
+                problem = object([("application/json", media("OTLPStatus")), ("application/x-protobuf", [:])])
+            }
             members.append(
                 (String(status), object([("description", .string(describe(status))), ("content", problem)]))
             )

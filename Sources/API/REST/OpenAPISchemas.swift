@@ -384,7 +384,7 @@ enum OpenAPISchemas {
             "Engine",
             #"""
             {"type":"object","required":["version","started_at","data_directory","damage"],"properties":{"version":{"type":"string"},"duckdb_version":{"type":"string"},
-            "started_at":{"type":"string","format":"date-time"},"data_directory":{"type":"string"},
+            "started_at":{"type":"string","format":"date-time"},"data_directory":{"type":"string"},"grpc_address":{"type":"string"},
             "damage":{"type":"array","items":{"type":"object","required":["what","path","message"],
             "properties":{"what":{"type":"string"},"path":{"type":"string"},"message":{"type":"string"}}}}}}
             """#
@@ -422,6 +422,17 @@ enum OpenAPISchemas {
             """#
         ),
         page("TraceList", of: "TraceSummary"),
+        ("OTLPRequest", #"{"type":"object"}"#),
+        (
+            "OTLPResponse",
+            #"""
+            {"type":"object","properties":{"partialSuccess":{"type":"object","properties":{"errorMessage":{"type":"string"}}}}}
+            """#
+        ),
+        (
+            "OTLPStatus",
+            #"{"type":"object","properties":{"code":{"type":"integer"},"message":{"type":"string"}}}"#
+        ),
         (
             "Trace",
             #"""

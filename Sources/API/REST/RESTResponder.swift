@@ -51,7 +51,7 @@ struct RESTResponder: HTTPResponder {
             let cause = last?.cause ?? error
             let refusal = Refusal(explained(cause))
             report(cause, refusal, request, logger)
-            response = refusal.response(requestID: requestID)
+            response = encoded(refusal, request) ?? refusal.response(requestID: requestID)
             if last != nil { response.headers[.connection] = "close" }
             closeAfterwards(request, context, &response)
         }
@@ -59,6 +59,24 @@ struct RESTResponder: HTTPResponder {
         if let name = HTTPFields.Element.Name("X-Content-Type-Options") { response.headers[name] = "nosniff" }
         response.headers[.cacheControl] = "no-store"
         return request.method == .head ? response.createHeadResponse() : response
+    }
+
+    /// A refusal as its route writes it; nil where that is a problem.
+    private func encoded(_ refusal: Refusal, _ request: Request) -> Response? {
+        // A path that cannot be matched has no form of its own.
+        guard case .found(let route, _)? = try? table.match(request.method, request.uri.path),
+            let encode = route.encodeRefusal
+        else { return nil }
+        let (type, body) = encode(refusal.error, request.headers[.contentType].map { MediaType.essence($0) })
+        var response = Response(
+            status: refusal.status,
+            headers: [.contentType: type],
+            body: ResponseBody(byteBuffer: ByteBuffer(bytes: body))
+        )
+        for header in refusal.headers {
+            if let name = HTTPFields.Element.Name(header.name) { response.headers[name] = header.value }
+        }
+        return response
     }
 
     private func explained(_ error: any Error) -> any Error {
@@ -183,6 +201,7 @@ struct RESTResponder: HTTPResponder {
         case .json(_, let isRequired):
             if body.isEmpty, !isRequired { return }
             accepted = ["application/json"]
+        case .otlp: accepted = [OTLPFormat.protobuf.rawValue, OTLPFormat.json.rawValue]
         case .archive: accepted = ["application/x-tar", "application/tar", "application/octet-stream"]
         }
         guard let type, !accepted.contains(type), !(type.hasSuffix("+json") && accepted.contains("application/json"))

@@ -18,6 +18,7 @@ struct Route: Sendable {
         case json(String, isRequired: Bool)
         case archive
         case events
+        case otlp
     }
 
     /// One media type of an answer, with the name of its schema where it has one.
@@ -47,6 +48,8 @@ struct Route: Sendable {
     var negotiates = true
     /// Whether the work stops when the caller goes away; the connection is then not used again.
     var endsWithCaller = false
+    /// Writes a refusal in another form than a problem: its media type and bytes, by the type of the request's body.
+    var encodeRefusal: (@Sendable (ServiceError, _ contentType: String?) -> (type: String, body: [UInt8]))?
     let handle: @Sendable (Call) async throws -> Reply
 
     /// The path's segments; `nil` is a parameter.

@@ -26,6 +26,8 @@ package struct Services: Sendable {
     package var telemetry: any TelemetryServices
     /// The engine itself.
     package var engine: any EngineServices
+    /// What takes OpenTelemetry's exports; nil leaves its paths out.
+    package var otlp: (any OTLPServices)?
 
     /// Names what is served.
     package init(
@@ -38,7 +40,8 @@ package struct Services: Sendable {
         deadLetters: any DeadLetterServices,
         tables: any TableServices,
         telemetry: any TelemetryServices,
-        engine: any EngineServices
+        engine: any EngineServices,
+        otlp: (any OTLPServices)? = nil
     ) {
         self.views = views
         self.triggers = triggers
@@ -50,6 +53,7 @@ package struct Services: Sendable {
         self.tables = tables
         self.telemetry = telemetry
         self.engine = engine
+        self.otlp = otlp
     }
 }
 
@@ -90,6 +94,8 @@ package struct EngineStatus: Codable, Sendable, Equatable {
     package var dataDirectory: String
     /// What was found damaged; empty when all is well.
     package var damage: [Damage]
+    /// Host and port of the gRPC server; nil where there is none.
+    package var grpcAddress: String?
 
     /// Makes a status.
     package init(
@@ -97,12 +103,14 @@ package struct EngineStatus: Codable, Sendable, Equatable {
         duckdbVersion: String?,
         startedAt: Date,
         dataDirectory: String,
-        damage: [Damage] = []
+        damage: [Damage] = [],
+        grpcAddress: String? = nil
     ) {
         self.version = version
         self.duckdbVersion = duckdbVersion
         self.startedAt = startedAt
         self.dataDirectory = dataDirectory
         self.damage = damage
+        self.grpcAddress = grpcAddress
     }
 }

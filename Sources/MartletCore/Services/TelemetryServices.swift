@@ -191,10 +191,11 @@ package struct TraceSummary: Sendable, Codable, Equatable {
     }
 }
 
-/// Where services leave spans and log records; never blocks and never throws.
+/// Where services leave spans, log records and metric points; never blocks and never throws.
 package protocol TelemetrySink: Sendable {
     func record(spans: [SpanRecord])
     func record(logs: [LogRecord])
+    func record(metrics: [MetricPoint])
 }
 
 /// Questions about what happened.

@@ -1,0 +1,129 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+package import GRPCCore
+import GRPCNIOTransportHTTP2Posix
+package import Logging
+import MartletCore
+import NIOCore
+import NIOPosix
+import ServiceLifecycle
+
+/// Where the gRPC server listens, whom it serves and how much it takes.
+package struct GRPCConfiguration: Sendable {
+    /// Name or address to listen on.
+    package var host = "127.0.0.1"
+    /// Port to listen on; 0 takes a free one.
+    package var port = 8071
+    /// Bearer token every caller must show; nil serves everybody who can reach the address.
+    package var token: String?
+    /// Largest message, in bytes before and after inflating.
+    package var messageBytesMax = 20 << 20
+    /// Most calls at work at once on one connection.
+    package var callsPerConnectionMax = 64
+
+    package init() {}
+}
+
+/// The gRPC server: HTTP/2 without encryption, gzip, one token rule for all services.
+///
+/// A further service is one more element of `services`: a generated `SimpleServiceProtocol` put into practice, no more.
+/// Listens while ``run()`` runs; a graceful shutdown finishes the calls at work.
+package struct GRPCAPIServer: Service {
+    private let configuration: GRPCConfiguration
+    private let services: [any RegistrableRPCService]
+    private let interceptors: [any ServerInterceptor]
+    private let logger: Logger
+    private let onListening: @Sendable (_ port: Int) async -> Void
+
+    /// Makes a server of the given services.
+    package init(
+        configuration: GRPCConfiguration,
+        services: [any RegistrableRPCService],
+        logger: Logger,
+        onListening: @escaping @Sendable (_ port: Int) async -> Void = { _ in }
+    ) {
+        self.configuration = configuration
+        self.services = services
+        interceptors = configuration.token.map { [TokenInterceptor(token: $0)] } ?? []
+        self.logger = logger
+        self.onListening = onListening
+    }
+
+    /// Listens and serves until shut down.
+    ///
+    /// - Throws: `ServiceError` `.failedPrecondition` where the address cannot be listened on.
+    package func run() async throws {
+        let transport = HTTP2ServerTransport.Posix(
+            address: try await address(),
+            transportSecurity: .plaintext,
+            config: .defaults { config in
+                config.compression.enabledAlgorithms = [.gzip]
+                config.rpc.maxRequestPayloadSize = configuration.messageBytesMax
+                config.http2.maxConcurrentStreams = configuration.callsPerConnectionMax
+            }
+        )
+        let server = GRPCServer(transport: transport, services: services, interceptors: interceptors)
+        try await withGracefulShutdownHandler {
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask { try await serve(server) }
+                group.addTask {
+                    // Where listening fails, serving says why.
+                    guard let port = try? await transport.listeningAddress.port else { return }
+                    logger.debug("gRPC listens", metadata: ["port": "\(port)"])
+                    await onListening(port)
+                }
+                try await group.waitForAll()
+            }
+        } onGracefulShutdown: {
+            server.beginGracefulShutdown()
+        }
+    }
+
+    private func serve(_ server: GRPCServer<HTTP2ServerTransport.Posix>) async throws {
+        do {
+            try await server.serve()
+        } catch {
+            let cause = (error as? RuntimeError)?.cause ?? error
+            guard let refused = cause as? IOError else { throw failure("\(cause)", fix: "choose another address") }
+            switch refused.errnoCode {
+            case EADDRINUSE:
+                throw failure(
+                    "another program uses that port",
+                    fix: "choose another with grpc.port, or do without gRPC: grpc.enabled: false"
+                )
+            case EACCES: throw failure("not allowed", fix: "choose a port from 1024 on with grpc.port")
+            default: throw failure("\(refused)", fix: "choose another address with grpc.host")
+            }
+        }
+    }
+
+    private func failure(_ why: String, fix: String) -> ServiceError {
+        ServiceError(
+            .failedPrecondition,
+            "cannot listen for gRPC on \(configuration.host):\(configuration.port): \(why)",
+            fix: fix
+        )
+    }
+
+    /// The address of the host, which may be a name.
+    private func address() async throws -> GRPCNIOTransportHTTP2Posix.SocketAddress {
+        let host = configuration.host
+        let port = configuration.port
+        let resolved: NIOCore.SocketAddress
+        do {
+            resolved = try await NIOThreadPool.singleton.runIfActive {
+                try NIOCore.SocketAddress.makeAddressResolvingHost(host, port: port)
+            }
+        } catch {
+            throw failure("\(error)", fix: "name an address of this machine with grpc.host")
+        }
+        let text = resolved.ipAddress ?? host
+        if case .v6 = resolved { return .ipv6(host: text, port: port) }
+        return .ipv4(host: text, port: port)
+    }
+}
+
+extension GRPCNIOTransportHTTP2Posix.SocketAddress {
+    fileprivate var port: Int? { ipv4?.port ?? ipv6?.port }
+}
