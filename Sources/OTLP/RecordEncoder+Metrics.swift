@@ -38,7 +38,8 @@ extension RecordEncoder {
     }
 
     private static func histogram(_ point: MetricPoint) -> Opentelemetry_Proto_Metrics_V1_HistogramDataPoint {
-        let buckets = point.buckets.flatMap { try? JSONValue(parsing: $0) }  // Written by the decoder; without it sum and count stay.
+        // Written by the decoder; without it sum and count stay.
+        let buckets = point.buckets.flatMap { try? JSONValue(parsing: $0) }
         return .with {
             $0.timeUnixNano = nanoseconds(point.timeMicros)
             $0.count = UInt64(clamping: point.count)

@@ -49,7 +49,7 @@ struct OpenAPITests {
             "GET /statements", "GET /statements/{id}", "DELETE /statements/{id}", "GET /statements/{id}/rows",
             "GET /logs", "GET /traces", "GET /traces/{trace_id}",
             "GET /engine",
-            "GET /healthz", "GET /readyz", "GET /openapi.json",
+            "GET /healthz", "GET /readyz", "GET /openapi.json", "POST /v1/traces", "POST /v1/logs", "POST /v1/metrics",
         ]
         for kind in ["views", "triggers", "functions", "pipelines", "topics", "secrets"] {
             for operation in [

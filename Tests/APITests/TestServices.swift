@@ -24,6 +24,23 @@ final class EventSink: Sendable {
     }
 }
 
+/// Answers with what it was called with.
+struct TestOTLP: OTLPServices {
+    func receive(
+        _ signal: TelemetrySignal,
+        _ body: [UInt8],
+        format: OTLPFormat,
+        contentEncoding: String?
+    ) -> OTLPAnswer {
+        let text = "\(signal) \(body.count) \(format.rawValue) \(contentEncoding ?? "plain")"
+        return OTLPAnswer(status: body.isEmpty ? 503 : 200, body: Array(text.utf8), retryAfter: body.isEmpty ? 7 : nil)
+    }
+
+    func refusal(_ error: ServiceError, format: OTLPFormat) -> [UInt8] {
+        Array("\(error.code.rawValue) \(format.rawValue)".utf8)
+    }
+}
+
 struct TestFunctions: CatalogBacked, FunctionServices {
     let catalog: Catalog
     static let fields = [
@@ -291,7 +308,8 @@ final class TestServices: Sendable {
             tables: TestTables(catalog: catalog),
             statements: TestStatements(),
             telemetry: TestTelemetry(),
-            engine: TestEngine(obstaclesNow: obstacles)
+            engine: TestEngine(obstaclesNow: obstacles),
+            otlp: TestOTLP()
         )
     }
 

@@ -63,6 +63,7 @@ package protocol OTLPServices: Sendable {
     ///   - body: The bytes as sent.
     ///   - format: Encoding of the body, and so of the answer.
     ///   - contentEncoding: `gzip`, `deflate`, `identity` or nil.
+    /// - Returns: What to answer; a refusal too.
     func receive(
         _ signal: TelemetrySignal,
         _ body: [UInt8],
