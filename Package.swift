@@ -141,6 +141,13 @@ let package = Package(
             dependencies: ["EventLog", "KafkaCodec", logging],
             path: "Sources/EventLogBenchmark"
         ),
+        .executableTarget(
+            name: "tables-benchmark",
+            dependencies: [
+                "Catalog", "CLinux", "DuckDB", "EventLog", "KafkaCodec", "Lake", "MartletCore", "Tables", logging,
+            ],
+            path: "Sources/TablesBenchmark"
+        ),
         .executableTarget(name: "LakeCrashWriter", dependencies: ["DuckDB", "Lake", "MartletCore", logging]),
         .executableTarget(
             name: "TriggersCrashWriter",

@@ -19,18 +19,21 @@ package final class TableRuntime: Sendable {
     let registry = TableRegistry()
     let services: SinkServices
     private let directory: String
+    private let maintenanceInterval: Duration
     private let sinks = Mutex<[String: Sink]>([:])
     private let changes: AsyncStream<Change>
     private let changed: AsyncStream<Change>.Continuation
 
-    /// Joins it to the engine's stores; nothing runs yet.
+    /// Joins it to the engine's stores; nothing runs yet. Files are merged and removed every `maintenanceInterval`.
     package init(
         catalog: Catalog,
         log: any EventLog,
         lake: Lake,
         telemetry: any TelemetrySink,
-        logger: Logger
+        logger: Logger,
+        maintenanceInterval: Duration = .seconds(10)
     ) {
+        self.maintenanceInterval = maintenanceInterval
         services = SinkServices(
             log: log,
             catalog: catalog,
@@ -141,7 +144,7 @@ package final class TableRuntime: Sendable {
     }
 
     private func maintain() async {
-        while (try? await Task.sleep(for: .seconds(10))) != nil {
+        while (try? await Task.sleep(for: maintenanceInterval)) != nil {
             for table in registry.all() {
                 if Task.isCancelled { return }
                 await TableMaintenance(table: table, services: services).run()
