@@ -72,14 +72,33 @@ package enum OTLPDecoder {
         }
     }
 
-    /// Points of an `ExportMetricsServiceRequest`.
+    /// Points of an `ExportMetricsServiceRequest`, with the values as they were sent.
     package static func metrics(_ body: JSONValue, from origin: Origin) -> [MetricPoint] {
-        entries(body, "resourceMetrics", "scopeMetrics", "metrics").flatMap { _, metric -> [MetricPoint] in
+        measured(body, from: origin).map(\.point)
+    }
+
+    /// The same, with totals since a sender's start turned into what was gained since its report before.
+    package static func metrics(
+        _ body: JSONValue,
+        from origin: Origin,
+        through deltas: CumulativeDeltas
+    ) -> [MetricPoint] {
+        let all = measured(body, from: origin)
+        return all.filter { $0.start == nil }.map(\.point)
+            + deltas.gains(all.compactMap { item in item.start.map { .init(point: item.point, start: $0) } })
+    }
+
+    /// Points; of totals that can be told apart from one report to the next, also when they began.
+    private static func measured(_ body: JSONValue, from origin: Origin) -> [(point: MetricPoint, start: String?)] {
+        entries(body, "resourceMetrics", "scopeMetrics", "metrics").flatMap {
+            _,
+            metric -> [(point: MetricPoint, start: String?)] in
             let name = metric["name"]?.stringValue ?? ""
             let unit = metric["unit"]?.stringValue ?? ""
-            func points(_ key: String, _ type: String) -> [MetricPoint] {
-                (metric[key]?["dataPoints"]?.arrayValue ?? []).map { point in
-                    MetricPoint(
+            func points(_ key: String, _ type: String) -> [(point: MetricPoint, start: String?)] {
+                let isTotal = integer(metric[key]?["aggregationTemporality"]) == 2 && type != "UpDownCounter"
+                return (metric[key]?["dataPoints"]?.arrayValue ?? []).map { point in
+                    let measured = MetricPoint(
                         timeMicros: micros(point["timeUnixNano"]) ?? Timestamp.nowMicroseconds(),
                         name: name,
                         type: type,
@@ -91,6 +110,7 @@ package enum OTLPDecoder {
                         attributes: attributes(point["attributes"]),
                         buckets: buckets(point)
                     )
+                    return (measured, isTotal ? integer(point["startTimeUnixNano"]).map(String.init) ?? "" : nil)
                 }
             }
             let isMonotonic = metric["sum"]?["isMonotonic"]?.boolValue ?? false
@@ -170,9 +190,14 @@ package enum OTLPDecoder {
     }
 
     private static func buckets(_ point: JSONValue) -> String? {
-        guard let counts = point["bucketCounts"], let bounds = point["explicitBounds"] else { return nil }
-        return JSONValue.object(
-            JSONObject(members: [.init(key: "bounds", value: bounds), .init(key: "counts", value: counts)])
-        ).text
+        guard let counts = point["bucketCounts"]?.arrayValue, let bounds = point["explicitBounds"] else { return nil }
+        var members: [JSONObject.Member] = [
+            .init(key: "bounds", value: bounds),
+            .init(key: "counts", value: .array(counts.map { .int(integer($0) ?? 0) })),
+        ]
+        for key in ["min", "max"] {
+            if let value = number(point[key]) { members.append(.init(key: key, value: .double(value))) }
+        }
+        return JSONValue.object(JSONObject(members: members)).text
     }
 }

@@ -23,6 +23,12 @@ final class TelemetryQueue: Sendable {
     private let countMax: Int
     private let bytesMax: Int
     private let batch = Mutex(Batch())
+    private let droppedEver = Atomic<Int>(0)
+
+    /// Records that wait.
+    var count: Int { batch.withLock { $0.count } }
+    /// Records refused or lost since the start.
+    var dropped: Int { droppedEver.load(ordering: .relaxed) }
 
     init(countMax: Int, bytesMax: Int = 64 << 20) {
         self.countMax = countMax
@@ -35,6 +41,7 @@ final class TelemetryQueue: Sendable {
             let count = logs.count + spans.count + metrics.count
             guard batch.count + count <= countMax, batch.bytes + bytes <= bytesMax else {
                 batch.dropped += count
+                droppedEver.add(count, ordering: .relaxed)
                 return
             }
             batch.bytes += bytes
@@ -44,9 +51,10 @@ final class TelemetryQueue: Sendable {
         }
     }
 
-    /// Counts records that were taken but could not be written.
-    func addDropped(_ count: Int) {
-        batch.withLock { $0.dropped += count }
+    /// Counts records that were taken but could not be written; `again` were counted before and not told of.
+    func addDropped(_ count: Int, again: Int) {
+        droppedEver.add(count, ordering: .relaxed)
+        batch.withLock { $0.dropped += count + again }
     }
 
     private static func bytes(_ logs: [LogRecord]) -> Int {

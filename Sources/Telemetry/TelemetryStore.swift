@@ -77,7 +77,6 @@ package final class TelemetryStore: TelemetrySink, Sendable {
 
     package func record(logs: [LogRecord]) { queue.add(logs: logs) }
 
-    /// Leaves metric points to be written; never blocks.
     package func record(metrics: [MetricPoint]) { queue.add(metrics: metrics) }
 
     /// Writes what is queued and removes what is past its retention, until cancelled.
@@ -102,7 +101,7 @@ package final class TelemetryStore: TelemetrySink, Sendable {
                 guard !batch.isEmpty else { return }
                 if batch.dropped > 0 { batch.logs.append(Self.lossRecord(batch.dropped)) }
                 do { try writer.value.write(batch) } catch {
-                    queue.addDropped(batch.count + batch.dropped)
+                    queue.addDropped(batch.count, again: batch.dropped)
                     logger.error(
                         "telemetry cannot be written",
                         metadata: ["error": "\(error)", "records": "\(batch.count)"]
@@ -122,6 +121,11 @@ package final class TelemetryStore: TelemetrySink, Sendable {
             message: "\(count) telemetry records were dropped because more came than could be written"
         )
     }
+
+    /// Records that wait to be written.
+    package var queued: Int { queue.count }
+    /// Records dropped since the store was opened.
+    package var dropped: Int { queue.dropped }
 
     /// Ends the threads; the store is of no use afterwards.
     package func close() async {

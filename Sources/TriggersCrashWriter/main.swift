@@ -22,6 +22,7 @@ let logger = Logger(label: "crash-writer") { StreamLogHandler.standardError(labe
 struct NoTelemetry: TelemetrySink {
     func record(spans: [SpanRecord]) {}
     func record(logs: [LogRecord]) {}
+    func record(metrics: [MetricPoint]) {}
 }
 
 let catalog = try Catalog.open(path: "\(data)/catalog.sqlite")

@@ -173,6 +173,7 @@ final class Spans: TelemetrySink {
     var all: [SpanRecord] { list.withLock { $0 } }
     func record(spans: [SpanRecord]) { list.withLock { $0 += spans } }
     func record(logs: [LogRecord]) {}
+    func record(metrics: [MetricPoint]) {}
 }
 
 /// A clock that stands still until it is moved.

@@ -191,14 +191,15 @@ package struct TraceSummary: Sendable, Codable, Equatable {
     }
 }
 
-/// Where services leave spans and log records; never blocks and never throws.
+/// Where services leave spans, log records and metric points; never blocks and never throws.
 package protocol TelemetrySink: Sendable {
     func record(spans: [SpanRecord])
     func record(logs: [LogRecord])
+    func record(metrics: [MetricPoint])
 }
 
 /// Questions about what happened.
-package protocol TelemetryServices: Sendable {
+package protocol TelemetryServices: MetricServices {
     func logs(_ query: LogQuery) async throws -> Page<LogRecord>
     func traces(_ query: TraceQuery) async throws -> [TraceSummary]
     /// All spans of a trace in start order, with the log records inside it.
