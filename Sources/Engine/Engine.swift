@@ -61,6 +61,7 @@ package struct Engine: Sendable {
                 deadLetterTopic: configuration.deadLetterTopic
             )
             try await serve(parts, onReady: onReady)
+            await parts.telemetry.collector.collect()
         } catch {
             await stores.close()
             throw error
@@ -94,6 +95,7 @@ package struct Engine: Sendable {
             BackgroundService("log", logger) { await parts.stores.log.run() },
             BackgroundService("tables", logger) { try await parts.stores.lake.run() },
             BackgroundService("telemetry", logger) { await parts.stores.telemetry.run() },
+            BackgroundService("metrics", logger) { await parts.telemetry.collector.run() },
             BackgroundService("processor meter", logger) { await parts.meter.run() },
             BackgroundService("memory", logger) { await AllocatorSettings.trimRegularly() },
             parts.gateway,

@@ -31,6 +31,7 @@ struct EngineParts: Sendable {
     let views: ViewService
     let triggerService: TriggerService
     let meter = ProcessorMeter()
+    let telemetry: EngineTelemetry
 
     /// Joins them; nothing runs yet.
     init(_ stores: EngineStores, _ configuration: EngineConfiguration, _ layout: DataLayout, _ logger: Logger) {
@@ -47,11 +48,13 @@ struct EngineParts: Sendable {
                 lake: stores.lake,
                 telemetry: stores.telemetry,
                 producer: producer,
-                broker: configuration.broker
+                broker: configuration.broker,
+                metrics: stores.metrics
             ),
             logger: logger
         )
-        pipelines = PipelineRuntime(services: dispatch)
+        let pipelines = PipelineRuntime(services: dispatch)
+        self.pipelines = pipelines
         pipelineService = PipelineService(catalog: catalog, runtime: pipelines)
         deadLetters = DeadLetterService(catalog: catalog, services: dispatch)
         topics = TopicService(catalog: catalog, log: stores.log, producer: producer)
@@ -66,9 +69,18 @@ struct EngineParts: Sendable {
             producer: producer,
             telemetry: stores.telemetry,
             settings: settings,
-            logger: logger
+            logger: logger,
+            metrics: stores.metrics
         )
         self.triggers = triggers
+        stores.metrics.add(pipelines)
+        stores.metrics.add(LogMetricSource(log: stores.log, owners: { pipelines.groupOwners() }))
+        stores.metrics.add(ProcessMetricSource(directory: layout.root, telemetry: stores.telemetry))
+        telemetry = EngineTelemetry(
+            store: stores.telemetry,
+            registry: stores.metrics,
+            collector: MetricCollector(registry: stores.metrics, sink: stores.telemetry)
+        )
         views = ViewService(
             catalog: catalog,
             board: triggers.board,
@@ -110,7 +122,8 @@ struct EngineParts: Sendable {
             authority: configuration.authority,
             broker: configuration.broker,
             deadLetterTopic: configuration.deadLetterTopic,
-            logger: logger
+            logger: logger,
+            metrics: stores.metrics
         )
     }
 
@@ -125,7 +138,7 @@ struct EngineParts: Sendable {
             secrets: secrets,
             deadLetters: deadLetters,
             tables: LakeTables(lake: stores.lake, temporaryDirectory: layout.temporary),
-            telemetry: stores.telemetry,
+            telemetry: telemetry,
             engine: engine
         )
     }

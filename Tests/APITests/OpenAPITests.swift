@@ -44,7 +44,8 @@ struct OpenAPITests {
             "POST /dead-letters/redrive", "GET /tables", "GET /tables/{name}", "DELETE /tables/{name}",
             "GET /tables/{name}/export", "POST /sql", "GET /logs", "GET /traces", "GET /traces/{trace_id}",
             "GET /engine",
-            "GET /healthz", "GET /readyz", "GET /openapi.json",
+            "GET /healthz", "GET /readyz", "GET /openapi.json", "GET /metrics/names", "GET /metrics/query",
+            "GET /metrics",
         ]
         for kind in ["views", "triggers", "functions", "pipelines", "topics", "secrets"] {
             for operation in [

@@ -11,7 +11,7 @@ extension Route {
         views(services.views) + triggers(services.triggers) + functions(services.functions)
             + pipelines(services.pipelines) + topics(services.topics) + deadLetters(services.deadLetters)
             + secrets(services.secrets) + tables(services.tables) + telemetry(services.telemetry)
-            + engine(services.engine)
+            + metrics(services.telemetry) + engine(services.engine)
     }
 
     static let prefix = "/api/v1"
