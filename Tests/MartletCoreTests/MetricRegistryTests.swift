@@ -98,7 +98,9 @@ struct MetricRegistryTests {
         #expect(EngineMetrics.events.kind == .counter && EngineMetrics.invocations.kind == .counter)
     }
 
-    /// What an event costs: two counters and two histograms. Machines differ, so the bound is wide; the figure is printed.
+    /// What an event costs: two counters and two histograms.
+    ///
+    /// Machines differ, so the bound is wide; the figure is printed.
     @Test func recordingIsCheap() {
         let registry = MetricRegistry()
         let counters = [registry.counter(Self.counter, ["a": "1"]), registry.counter(Self.counter, ["a": "2"])]

@@ -75,6 +75,7 @@ package final class MetricHistogram: @unchecked Sendable {
     /// What was recorded so far, in the definition's unit.
     ///
     /// - Parameter takingExtremes: Begins a new interval for the smallest and the largest value.
+    /// - Returns: Counts and sum since the start, extremes of the interval.
     package func snapshot(takingExtremes: Bool = false) -> HistogramSnapshot {
         let counts = (0...boundCount).map { cells[$0].load(ordering: .relaxed) }
         let (low, high) = (cells[smallest].load(ordering: .relaxed), cells[largest].load(ordering: .relaxed))

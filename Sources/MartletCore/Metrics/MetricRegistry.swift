@@ -77,6 +77,7 @@ package final class MetricRegistry: Sendable {
     /// Everything as it is now, ordered by name and labels.
     ///
     /// - Parameter takingExtremes: Begins a new interval for the smallest and largest values of histograms.
+    /// - Returns: A family for each metric that has series.
     package func snapshot(takingExtremes: Bool = false) async -> [MetricFamily] {
         let (families, sources) = state.withLock { ($0.families, $0.sources) }
         var all = families.mapValues { family in

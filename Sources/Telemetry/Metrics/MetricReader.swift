@@ -96,7 +96,7 @@ package struct MetricReader: Sendable {
     package func values(_ query: MetricQuery, now: Date = Date()) async throws -> MetricAnswer {
         try Self.check(query)
         let end = Timestamp.microseconds(query.end ?? now)
-        let since = query.since.map(Timestamp.microseconds) ?? end - 3_600_000_000
+        let since = query.since.map(Timestamp.microseconds) ?? Self.hour(before: end, pointsMax: query.maxPoints)
         guard since < end else {
             throw ServiceError.invalid(
                 field: "since",
@@ -155,6 +155,13 @@ package struct MetricReader: Sendable {
             kept += own.prefix(top) + own.suffix(bottom)
         }
         return Array(kept.prefix(seriesMax))
+    }
+
+    /// An hour of whole buckets, the one that holds the end included.
+    private static func hour(before end: Int64, pointsMax: Int) -> Int64 {
+        let step = steps.first { $0 * pointsMax >= 3600 } ?? 3600
+        let width = Int64(step) * 1_000_000
+        return ((end - 1) / width - Int64(max(1, 3600 / step)) + 1) * width
     }
 
     private static func step(since: Int64, end: Int64, pointsMax: Int) -> Int {

@@ -13,8 +13,11 @@ package struct MetricChart: Sendable {
         /// The aggregation over the whole time.
         package var total: Double?
 
+        /// The values there are, without the gaps.
         package var values: [Double] { points.compactMap(\.value) }
+        /// The newest value.
         package var last: Double? { values.last }
+        /// The mean of the values, each bucket counted once.
         package var average: Double? { values.isEmpty ? nil : values.reduce(0, +) / Double(values.count) }
     }
 
@@ -77,6 +80,7 @@ package struct MetricChart: Sendable {
         return charts
     }
 
+    /// A value of the chart with its unit.
     package func text(_ value: Double?) -> String { MetricNumber.text(value, unit: unit, aggregation: aggregation) }
 
     /// The middle of a bucket, within the time asked for.

@@ -9,7 +9,7 @@ package enum SVGChart {
     private static let left = 76.0
     private static let right = 24.0
     private static let plotHeight = 240.0
-    private static let above = 64.0
+    private static let above = 84.0
     private static let rowHeight = 20.0
 
     private static let light = [
@@ -81,7 +81,7 @@ package enum SVGChart {
         text += "<text class=\"faint\" x=\"20\" y=\"47\">\(escape(chart.meaning)), \(escape(chart.span))</text>\n"
         if !axis.unit.isEmpty {
             text +=
-                "<text class=\"faint end\" x=\"\(number(left - 8))\" y=\"\(number(above - 12))\">\(escape(axis.unit))</text>\n"
+                "<text class=\"faint end\" x=\"\(number(left - 8))\" y=\"\(number(above - 16))\">\(escape(axis.unit))</text>\n"
         }
         for tick in axis.ticks {
             let place = number(y(tick.value))
