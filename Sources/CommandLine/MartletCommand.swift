@@ -19,7 +19,8 @@ package enum MartletCommand {
         [
             ViewsCommand.self, ElementsCommand.self, TriggersCommand.self, FunctionsCommand.self, PipelinesCommand.self,
             TopicsCommand.self, SecretsCommand.self, DeadLettersCommand.self, TablesCommand.self, SQLCommand.self,
-            LogsCommand.self, TracesCommand.self, EngineCommand.self, ConfigCommand.self, CompletionCommand.self,
+            LogsCommand.self, TracesCommand.self, MetricsCommand.self, EngineCommand.self, ConfigCommand.self,
+            CompletionCommand.self,
             VersionCommand.self, DocCommand.self,
         ]
     }

@@ -65,6 +65,7 @@ package struct Engine: Sendable {
             )
             try await parts.tables.prepare()
             try await serve(parts, onReady: onReady)
+            await parts.telemetry.collector.collect()
             parts.tables.close()
         } catch {
             await stores.close()
@@ -110,6 +111,7 @@ package struct Engine: Sendable {
             BackgroundService("table sinks", logger) { await parts.tables.run() },
             BackgroundService("statements", logger) { await parts.statements.run() },
             BackgroundService("telemetry", logger) { await parts.stores.telemetry.run() },
+            BackgroundService("metrics", logger) { await parts.telemetry.collector.run() },
             BackgroundService("processor meter", logger) { await parts.meter.run() },
             BackgroundService("memory", logger) { await AllocatorSettings.trimRegularly() },
             parts.gateway,

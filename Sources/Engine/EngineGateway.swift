@@ -17,6 +17,16 @@ struct EngineGateway: GatewayServices {
     let telemetry: any TelemetrySink
     let producer: RecordProducer
     let broker: String
+    let metrics: MetricRegistry
+    private let deltas = CumulativeDeltas()
+
+    init(lake: Lake, telemetry: any TelemetrySink, producer: RecordProducer, broker: String, metrics: MetricRegistry) {
+        self.lake = lake
+        self.telemetry = telemetry
+        self.producer = producer
+        self.broker = broker
+        self.metrics = metrics
+    }
 
     func commitTables(_ body: [UInt8], from worker: WorkerRegistry.Context) async throws -> [UInt8] {
         let started = Timestamp.nowMicroseconds()
@@ -25,6 +35,7 @@ struct EngineGateway: GatewayServices {
         do {
             let result = try await lake.commit(transaction)
             record(transaction, started, worker, error: nil, result)
+            measure(result, micros: Timestamp.nowMicroseconds() - started)
             let tables = result.tables.map { table in
                 JSONObject.Member(
                     key: table.name,
@@ -71,7 +82,25 @@ struct EngineGateway: GatewayServices {
         switch signal {
         case .traces: telemetry.record(spans: records.spans)
         case .logs: telemetry.record(logs: records.logs)
-        case .metrics: telemetry.record(metrics: records.metrics)
+        case .metrics:
+            telemetry.record(
+                metrics: deltas.gains(records.metrics).map { point in
+                    var point = point
+                    point.attributes["function_deployment_name"] = worker.deployment
+                    return point
+                }
+            )
+        }
+    }
+
+    private func measure(_ result: TableCommitResult, micros: Int64) {
+        for table in result.tables {
+            metrics.histogram(EngineMetrics.tableCommitDuration, ["table": table.name]).record(micros)
+            for (operation, count) in [("upserted", table.counts.upserted), ("deleted", table.counts.deleted)]
+            where count > 0 {
+                let labels = ["table": table.name, "operation": operation]
+                metrics.counter(EngineMetrics.tableRows, labels).add(Int64(count))
+            }
         }
     }
 

@@ -40,6 +40,7 @@ struct EngineParts: Sendable {
     let exporter: TelemetryExporter?
     /// Takes telemetry from outside, for the store alone.
     let otlp: OTLPReceiver
+    let telemetry: EngineTelemetry
 
     /// Joins them; nothing runs yet.
     ///
@@ -49,23 +50,25 @@ struct EngineParts: Sendable {
         self.stores = stores
         exporter = try TelemetryExporter(configuration, logger)
         otlp = OTLPReceiver(intake: stores.telemetry)
-        let telemetry = TelemetryFanOut(store: stores.telemetry, exporter: exporter)
+        let sink = TelemetryFanOut(store: stores.telemetry, exporter: exporter)
         let catalog = stores.catalog
         let producer = RecordProducer(log: stores.log)
         let registry = WorkerRegistry()
-        let dispatch = Self.dispatch(stores, telemetry, producer, registry, meter, configuration, layout, logger)
+        let dispatch = Self.dispatch(stores, sink, producer, registry, meter, configuration, layout, logger)
         gateway = WorkerGateway(
             socketPath: layout.gatewaySocket,
             registry: registry,
             services: EngineGateway(
                 lake: stores.lake,
-                telemetry: telemetry,
+                telemetry: sink,
                 producer: producer,
-                broker: configuration.broker
+                broker: configuration.broker,
+                metrics: stores.metrics
             ),
             logger: logger
         )
-        pipelines = PipelineRuntime(services: dispatch)
+        let pipelines = PipelineRuntime(services: dispatch)
+        self.pipelines = pipelines
         pipelineService = PipelineService(catalog: catalog, runtime: pipelines)
         deadLetters = DeadLetterService(catalog: catalog, services: dispatch)
         topics = TopicService(catalog: catalog, log: stores.log, producer: producer)
@@ -73,7 +76,7 @@ struct EngineParts: Sendable {
             catalog: catalog,
             log: stores.log,
             lake: stores.lake,
-            telemetry: stores.telemetry,
+            telemetry: sink,
             logger: logger
         )
         statements = Self.statements(stores.lake, tables, configuration, logger)
@@ -86,11 +89,20 @@ struct EngineParts: Sendable {
             inventory: stores.inventory,
             log: stores.log,
             producer: producer,
-            telemetry: telemetry,
+            telemetry: sink,
             settings: settings,
-            logger: logger
+            logger: logger,
+            metrics: stores.metrics
         )
         self.triggers = triggers
+        stores.metrics.add(pipelines)
+        stores.metrics.add(LogMetricSource(log: stores.log, owners: { pipelines.groupOwners() }))
+        stores.metrics.add(ProcessMetricSource(directory: layout.root, telemetry: stores.telemetry))
+        telemetry = EngineTelemetry(
+            store: stores.telemetry,
+            registry: stores.metrics,
+            collector: MetricCollector(registry: stores.metrics, sink: sink)
+        )
         views = ViewService(
             catalog: catalog,
             board: triggers.board,
@@ -161,7 +173,8 @@ struct EngineParts: Sendable {
             authority: configuration.authority,
             broker: configuration.broker,
             deadLetterTopic: configuration.deadLetterTopic,
-            logger: logger
+            logger: logger,
+            metrics: stores.metrics
         )
     }
 
@@ -182,7 +195,7 @@ struct EngineParts: Sendable {
                 runtime: tables
             ),
             statements: statements,
-            telemetry: stores.telemetry,
+            telemetry: telemetry,
             engine: engine,
             otlp: otlp
         )

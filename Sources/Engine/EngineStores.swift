@@ -7,6 +7,7 @@ import EventLog
 import Functions
 import Lake
 import Logging
+import MartletCore
 import Telemetry
 
 /// Everything durable below the data directory, opened.
@@ -19,6 +20,7 @@ struct EngineStores: Sendable {
     let telemetry: TelemetryStore
     let lake: Lake
     let functions: FunctionService
+    let metrics = MetricRegistry()
 
     /// Opens them; the process ends where one cannot be opened, which closes the others.
     init(_ configuration: EngineConfiguration, _ layout: DataLayout, _ logger: Logger) async throws {
@@ -30,7 +32,11 @@ struct EngineStores: Sendable {
         // Checkpoints and the log bring back what a crash takes from the inventory, so it need not be flushed at every commit.
         inventory = try ElementInventory.open(path: layout.inventory, durability: .relaxed)
         secrets = try await SecretStore(catalog: catalog, keyPath: layout.secretKey)
-        log = try await LocalLog.open(directory: layout.root, logger: logger)
+        log = try await LocalLog.open(
+            directory: layout.root,
+            settings: LocalLogSettings(metrics: LogMetrics(metrics)),
+            logger: logger
+        )
         library = try await opening
         telemetry = try await TelemetryStore.open(
             library: library,

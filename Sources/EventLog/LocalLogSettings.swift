@@ -24,6 +24,8 @@ package struct LocalLogSettings: Sendable {
     ///
     /// Returns 0 or an error number.
     package var synchronize: @Sendable (Int32) -> Int32
+    /// Where latencies are recorded, if anywhere.
+    package var metrics: LogMetrics?
 
     /// Creates settings.
     package init(
@@ -34,7 +36,8 @@ package struct LocalLogSettings: Sendable {
         housekeepingInterval: Duration = .seconds(10),
         flushInterval: Duration = .seconds(1),
         now: @escaping @Sendable () -> Int64 = { Int64(Date().timeIntervalSince1970 * 1000) },
-        synchronize: @escaping @Sendable (Int32) -> Int32 = { fdatasync($0) == 0 ? 0 : errno }
+        synchronize: @escaping @Sendable (Int32) -> Int32 = { fdatasync($0) == 0 ? 0 : errno },
+        metrics: LogMetrics? = nil
     ) {
         self.writerThreads = writerThreads
         self.readerThreads = readerThreads
@@ -44,5 +47,6 @@ package struct LocalLogSettings: Sendable {
         self.flushInterval = flushInterval
         self.now = now
         self.synchronize = synchronize
+        self.metrics = metrics
     }
 }

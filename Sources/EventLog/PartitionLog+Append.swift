@@ -4,6 +4,7 @@
 import Glibc
 import KafkaCodec
 import Logging
+import MartletCore
 import Synchronization
 
 /// One batch on its way to disk.
@@ -11,6 +12,7 @@ struct PendingAppend: Sendable {
     let batch: [UInt8]
     let header: RecordBatchHeader
     let continuation: CheckedContinuation<AppendResult, any Error>
+    let arrived = ContinuousClock.now
 }
 
 /// Batches that are written but not yet flushed.
@@ -92,7 +94,9 @@ extension PartitionLog {
             waiter.continuation.resume(returning: true)
         }
         var base = run.baseOffset
+        let latency = environment.settings.metrics?.append
         for append in run.appends {
+            latency?.record(append.arrived.microsecondsSince)
             let last = base + Int64(append.header.lastOffsetDelta)
             append.continuation.resume(
                 returning: AppendResult(baseOffset: base, lastOffset: last, logStartOffset: logStart)
@@ -258,7 +262,9 @@ extension PartitionLog {
     }
 
     private func synchronize(_ file: DiskFile) -> EventLogError? {
+        let started = ContinuousClock.now
         let number = environment.settings.synchronize(file.descriptor)
+        environment.settings.metrics?.flush.record(started.microsecondsSince)
         guard number != 0 else { return nil }
         let error = Disk.error(number, "cannot flush", file.path)
         return stop("flushing failed (\(error.message))", error)
@@ -300,6 +306,8 @@ extension PartitionLog {
             position += Int64(header.batchByteCount)
             offset = header.nextOffset
         }
+        state.appendedRecords += offset - run.baseOffset
+        state.appendedBytes += position - run.position
         state.segments[last].byteCount = position
         state.segments[last].nextOffset = offset
         state.highWatermark = offset

@@ -144,6 +144,9 @@ struct PartitionState {
     var lastWaiter: UInt64 = 0
     var damage: [DamageReport] = []
     var changedSinceCheckpoint = false
+    /// Since the log was opened.
+    var appendedRecords: Int64 = 0
+    var appendedBytes: Int64 = 0
 
     /// Returns the index of the segment that holds `offset`.
     func segmentIndex(of offset: Int64) -> Int {

@@ -57,7 +57,6 @@ enum OTLPAttribute {
     static let droppedScopeAttributes = "otel.scope.dropped_attributes_count"
     static let severityNumber = "otel.severity_number"
     static let severityText = "otel.severity_text"
-    static let temporality = "otel.aggregation_temporality"
     static let eventName = "event.name"
     static let eventID = "cloudevents.event_id"
     static let eventType = "cloudevents.event_type"

@@ -15,6 +15,7 @@ package final class OTLPReceiver: OTLPServices {
     private static let retrySeconds = 1
 
     private let intake: any TelemetryIntake
+    private let deltas = CumulativeDeltas()
     private let decoding = Mutex(0)
 
     package init(intake: any TelemetryIntake) {
@@ -113,7 +114,9 @@ package final class OTLPReceiver: OTLPServices {
                 "the request has more than \(OTLPLimits.recordsMax) records, or its resources have too many attributes; send fewer records at once"
             )
         }
-        guard decoder.records.count == 0 || intake.offer(decoder.records) else {
+        var records = decoder.records
+        records.metrics = deltas.gains(records.metrics)
+        guard records.count == 0 || intake.offer(records) else {
             throw OTLPFault(.unavailable, "more telemetry comes than can be written; send it again in a second")
         }
     }

@@ -38,7 +38,19 @@ extension RecordDecoder {
             reject("a point of metric '\(base.name.prefix(100))' has no value")
             return
         }
-        append(base.point(point.timeUnixNano, type, value, 1, point.attributes, temporality, nil), base.surroundings)
+        let isTotal = type == "Counter" && temporality == .cumulative
+        append(
+            base.point(
+                point.timeUnixNano,
+                type,
+                value,
+                1,
+                point.attributes,
+                nil,
+                since: isTotal ? point.startTimeUnixNano : nil
+            ),
+            base.surroundings
+        )
     }
 
     private mutating func add(
@@ -66,8 +78,8 @@ extension RecordDecoder {
                 point.sum,
                 point.count,
                 point.attributes,
-                temporality,
-                buckets.text
+                buckets.text,
+                since: temporality == .cumulative ? point.startTimeUnixNano : nil
             ),
             base.surroundings
         )
@@ -97,8 +109,8 @@ extension RecordDecoder {
                 point.sum,
                 point.count,
                 point.attributes,
-                temporality,
-                buckets.text
+                buckets.text,
+                since: temporality == .cumulative ? point.startTimeUnixNano : nil
             ),
             base.surroundings
         )
@@ -113,7 +125,7 @@ extension RecordDecoder {
         var buckets = BucketText()
         buckets.add(quantiles: point.quantileValues.map { ($0.quantile, $0.value) })
         append(
-            base.point(point.timeUnixNano, "Summary", point.sum, point.count, point.attributes, nil, buckets.text),
+            base.point(point.timeUnixNano, "Summary", point.sum, point.count, point.attributes, buckets.text),
             base.surroundings
         )
     }
@@ -142,13 +154,10 @@ private struct PointBase {
         _ value: Double,
         _ count: some BinaryInteger,
         _ pairs: [OTLPKeyValue],
-        _ temporality: Opentelemetry_Proto_Metrics_V1_AggregationTemporality?,
-        _ buckets: String?
+        _ buckets: String?,
+        since start: UInt64? = nil
     ) -> MetricPoint {
-        var attributes = pairs.texts
-        // Sums since the start are the rule, so that only the others say what they are.
-        if temporality == .delta { attributes[OTLPAttribute.temporality] = "delta" }
-        return MetricPoint(
+        MetricPoint(
             timeMicros: nanoseconds > 0 ? RecordDecoder.micros(nanoseconds) : Timestamp.nowMicroseconds(),
             name: name,
             type: type,
@@ -157,8 +166,9 @@ private struct PointBase {
             function: surroundings.function,
             value: value,
             count: Int64(clamping: count),
-            attributes: surroundings.around(attributes),
-            buckets: buckets
+            attributes: surroundings.around(pairs.texts),
+            buckets: buckets,
+            totalSince: start.map(String.init)
         )
     }
 }

@@ -12,16 +12,14 @@ extension RecordEncoder {
         var metric = OTLPMetric()
         metric.name = first.name
         metric.unit = first.unit
-        let isDelta = first.attributes[OTLPAttribute.temporality] == "delta"
-        let temporality: Opentelemetry_Proto_Metrics_V1_AggregationTemporality = isDelta ? .delta : .cumulative
         switch first.type {
         case "Gauge": metric.gauge.dataPoints = points.map(number)
         case "Counter", "UpDownCounter":
             metric.sum.isMonotonic = first.type == "Counter"
-            metric.sum.aggregationTemporality = temporality
+            metric.sum.aggregationTemporality = first.type == "Counter" ? .delta : .cumulative
             metric.sum.dataPoints = points.map(number)
         case "Histogram", "ExponentialHistogram":
-            metric.histogram.aggregationTemporality = temporality
+            metric.histogram.aggregationTemporality = .delta
             metric.histogram.dataPoints = points.map(histogram)
         case "Summary": metric.summary.dataPoints = points.map(summary)
         default: return nil
@@ -73,8 +71,6 @@ extension RecordEncoder {
     }
 
     private static func attributes(_ point: MetricPoint) -> [OTLPKeyValue] {
-        var attributes = point.attributes
-        attributes.removeValue(forKey: OTLPAttribute.temporality)
-        return attributes.keyValues
+        point.attributes.keyValues
     }
 }

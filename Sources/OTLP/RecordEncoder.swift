@@ -64,7 +64,7 @@ package struct RecordEncoder: Sendable {
                         .with {
                             $0.scope.name = "martlet"
                             $0.metrics = groups(points) {
-                                ("\($0.type) \($0.attributes[OTLPAttribute.temporality] ?? "") \($0.name)", $0.unit)
+                                ("\($0.type) \($0.name)", $0.unit)
                             }
                             .compactMap { Self.metric($0.items) }
                         }

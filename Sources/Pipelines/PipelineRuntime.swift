@@ -138,6 +138,8 @@ package final class PipelineRuntime: Sendable {
         }
     }
 
+    var allRunners: [DeploymentRunner] { state.withLock { $0.running.values.flatMap(\.self) } }
+
     private func launch(_ runner: DeploymentRunner) {
         let finish = Finish()
         finishes.withLock { $0[ObjectIdentifier(runner)] = finish }

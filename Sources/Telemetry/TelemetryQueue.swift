@@ -23,6 +23,12 @@ final class TelemetryQueue: Sendable {
     private let countMax: Int
     private let bytesMax: Int
     private let batch = Mutex(Batch())
+    private let droppedEver = Atomic<Int>(0)
+
+    /// Records that wait.
+    var count: Int { batch.withLock { $0.count } }
+    /// Records refused or lost since the start.
+    var dropped: Int { droppedEver.load(ordering: .relaxed) }
 
     init(countMax: Int, bytesMax: Int = 64 << 20) {
         self.countMax = countMax
@@ -31,7 +37,7 @@ final class TelemetryQueue: Sendable {
 
     func add(logs: [LogRecord] = [], spans: [SpanRecord] = [], metrics: [MetricPoint] = []) {
         if !offer(logs: logs, spans: spans, metrics: metrics) {
-            addDropped(logs.count + spans.count + metrics.count)
+            addDropped(logs.count + spans.count + metrics.count, again: 0)
         }
     }
 
@@ -49,9 +55,10 @@ final class TelemetryQueue: Sendable {
         }
     }
 
-    /// Counts records that were taken but could not be written.
-    func addDropped(_ count: Int) {
-        batch.withLock { $0.dropped += count }
+    /// Counts records that were taken but could not be written; `again` were counted before and not told of.
+    func addDropped(_ count: Int, again: Int) {
+        droppedEver.add(count, ordering: .relaxed)
+        batch.withLock { $0.dropped += count + again }
     }
 
     private static func bytes(_ logs: [LogRecord]) -> Int {

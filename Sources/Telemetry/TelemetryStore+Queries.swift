@@ -5,7 +5,7 @@ import DuckDB
 import Foundation
 package import MartletCore
 
-extension TelemetryStore: TelemetryServices {
+extension TelemetryStore {
     package func logs(_ query: LogQuery) async throws -> Page<LogRecord> {
         var conditions = Conditions()
         conditions.add("pipeline = ?", query.pipeline)
@@ -116,6 +116,18 @@ extension TelemetryStore: TelemetryServices {
         var logs = LogQuery(limit: 10_000, ascending: true)
         logs.traceID = traceID.lowercased()
         return (rows.map(Self.span), try await self.logs(logs).items)
+    }
+
+    package func metricNames(_ query: MetricNameQuery) async throws -> [MetricName] {
+        try await metricReader.names(query)
+    }
+
+    package func metrics(_ query: MetricQuery) async throws -> MetricAnswer {
+        try await metricReader.values(query)
+    }
+
+    private var metricReader: MetricReader {
+        MetricReader(table: "metrics", definitions: EngineMetrics.all) { try await self.query($0, $1) }
     }
 
     // MARK: Parts

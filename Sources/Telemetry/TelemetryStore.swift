@@ -105,7 +105,7 @@ package final class TelemetryStore: TelemetryIntake, Sendable {
                 guard !batch.isEmpty else { return }
                 if batch.dropped > 0 { batch.logs.append(Self.lossRecord(batch.dropped)) }
                 do { try writer.value.write(batch) } catch {
-                    queue.addDropped(batch.count + batch.dropped)
+                    queue.addDropped(batch.count, again: batch.dropped)
                     logger.error(
                         "telemetry cannot be written",
                         metadata: ["error": "\(error)", "records": "\(batch.count)"]
@@ -125,6 +125,11 @@ package final class TelemetryStore: TelemetryIntake, Sendable {
             message: "\(count) telemetry records were dropped because more came than could be written"
         )
     }
+
+    /// Records that wait to be written.
+    package var queued: Int { queue.count }
+    /// Records dropped since the store was opened.
+    package var dropped: Int { queue.dropped }
 
     /// Ends the threads; the store is of no use afterwards.
     package func close() async {

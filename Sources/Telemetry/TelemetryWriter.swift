@@ -98,7 +98,8 @@ final class TelemetryWriter {
     private func text(_ attributes: [String: String]) -> String? {
         guard !attributes.isEmpty else { return nil }
         var bytes: [UInt8] = [UInt8(ascii: "{")]
-        for (key, value) in attributes {
+        // In order, so that the same attributes are the same text.
+        for (key, value) in attributes.sorted(by: { $0.key < $1.key }) {
             if bytes.count > 1 { bytes.append(UInt8(ascii: ",")) }
             JSONWriter.append(key, to: &bytes)
             bytes.append(UInt8(ascii: ":"))

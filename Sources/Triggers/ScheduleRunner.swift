@@ -144,6 +144,7 @@ final class ScheduleRunner: Sendable {
         )
         let record = Record(event: event, key: Array(event.id.utf8), timestamp: seen / 1000)
         guard let position = try await context.producer.send([record], topic: trigger.topic).first else { return }
+        context.metrics.counter(EngineMetrics.eventsSent, ["trigger": trigger.name]).add()
         progress.firedMicros = micros
         progress.offsets[String(position.partition)] = position.offset + 1
         context.telemetry.record(spans: [

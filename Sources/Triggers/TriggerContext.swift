@@ -17,6 +17,7 @@ struct TriggerContext: Sendable {
     let clock: any TriggerClock
     let board: StatusBoard
     let logger: Logger
+    let metrics: MetricRegistry
 
     var tail: TopicTail { TopicTail(log: log) }
 }

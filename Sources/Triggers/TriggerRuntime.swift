@@ -30,7 +30,8 @@ package final class TriggerRuntime: Sendable {
         telemetry: any TelemetrySink,
         settings: TriggerSettings = TriggerSettings(),
         clock: any TriggerClock = SystemClock(),
-        logger: Logger
+        logger: Logger,
+        metrics: MetricRegistry = MetricRegistry()
     ) {
         context = TriggerContext(
             settings: settings,
@@ -41,7 +42,8 @@ package final class TriggerRuntime: Sendable {
             telemetry: telemetry,
             clock: clock,
             board: board,
-            logger: logger
+            logger: logger,
+            metrics: metrics
         )
         (reloads, noteReload) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }

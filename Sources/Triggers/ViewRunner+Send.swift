@@ -71,6 +71,7 @@ extension ViewRunner {
             )
         }
         let positions = try await context.producer.send(records, topic: trigger.topic)
+        context.metrics.counter(EngineMetrics.eventsSent, ["trigger": trigger.name]).add(Int64(records.count))
         let done = Timestamp.nowMicroseconds()
         state.withLock { state in
             for position in positions {

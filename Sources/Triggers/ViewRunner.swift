@@ -96,6 +96,7 @@ final class ViewRunner: Sendable {
 
     /// Appends the events of changes for all triggers; false when the task was cancelled before that was done.
     private func deliver(_ changes: [ElementChange]) async -> Bool {
+        context.metrics.counter(EngineMetrics.elementsSeen, ["view": events.view]).add(Int64(changes.count))
         let triggers = state.withLock { $0.triggers }
         if triggers.count <= 1 {
             for trigger in triggers { guard await send(wanted(changes, trigger), for: trigger) else { return false } }

@@ -34,6 +34,21 @@ struct AnswerFormTests {
         }
     }
 
+    @Test func metricsAreInTheFormTheScraperAsksFor() async throws {
+        try await Harness.run { http in
+            let plain = try await http.send(.GET, "/metrics")
+            #expect(plain.status == 200 && plain.text == "# TYPE a gauge\na 1\n")
+            #expect(plain.headers["content-type"] == ["text/plain; version=0.0.4; charset=utf-8"])
+            // What Prometheus 2.42 sends.
+            let asked =
+                "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+            let open = try await http.send(.GET, "/metrics", headers: [("accept", asked)])
+            #expect(open.status == 200 && open.text.hasSuffix("# EOF\n"))
+            #expect(open.headers["content-type"] == ["application/openmetrics-text; version=1.0.0; charset=utf-8"])
+            #expect(try await http.send(.GET, "/metrics", headers: [("accept", "image/png")]).status == 406)
+        }
+    }
+
     @Test func aFailingCSVStreamIsCutOffAndNotEnded() async throws {
         try await Harness.run { http in
             let body = #"{"sql":"SELECT fail"}"#

@@ -134,6 +134,19 @@ struct ResourceRouteTests {
             #expect(logs["data"]?.arrayValue?.first?["attributes"]?["aKey_b"] == "v")
             #expect(try await get("/traces?status=ERROR")["data"]?.arrayValue?.first?["status"] == "ERROR")
             #expect(try await get("/traces/4bf92f3577b34da6a3ce929d0e0e4736")["spans"]?.arrayValue?.count == 1)
+            #expect(
+                try await get("/metrics/names?search=x&metric_type=Gauge")["data"]?.arrayValue?.first?["type"]
+                    == "Gauge"
+            )
+            let values = try await get(
+                "/metrics/query?name=a&name=b&aggregation=p99&group_by=topic&group_by=x&top_k=3&bottom_k=4&max_points=7"
+            )
+            #expect(values["series"]?.arrayValue?.map { $0["name"]?.stringValue } == ["a", "b"])
+            #expect(values["series"]?.arrayValue?.first?["aggregation"] == "p99")
+            #expect(values["series"]?.arrayValue?.first?["group"] == ["topic": "g", "x": "g"])
+            #expect(values["groups_left_out"] == 70_403)
+            #expect(try await http.send(.GET, "/api/v1/metrics/query").status == 400)
+            #expect(try await http.send(.GET, "/api/v1/metrics/query?name=a&aggregation=mean").status == 400)
             #expect(try await get("/engine")["damage"]?.arrayValue?.count == 1)
             #expect(try await get("/triggers").objectValue != nil)
             #expect(try await http.send(.GET, "/readyz").status == 200)

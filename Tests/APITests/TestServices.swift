@@ -262,6 +262,53 @@ struct TestTelemetry: TelemetryServices {
     }
 }
 
+extension TestTelemetry {
+    func metricNames(_ query: MetricNameQuery) async throws -> [MetricName] {
+        [
+            MetricName(
+                name: query.search ?? "m",
+                type: query.type ?? "Counter",
+                unit: "",
+                description: "",
+                series: 1,
+                lastSeen: nil
+            )
+        ]
+    }
+
+    func metrics(_ query: MetricQuery) async throws -> MetricAnswer {
+        let start = query.since ?? Date(timeIntervalSince1970: 1_775_000_000)
+        let series = query.names.map { name in
+            MetricAnswer.Series(
+                name: name,
+                type: "Counter",
+                unit: "",
+                aggregation: query.aggregation?.rawValue ?? "sum",
+                group: Dictionary(query.groupBy.map { ($0, "g") }) { first, _ in first },
+                total: nil,
+                count: 0,
+                points: [.init(time: start, value: nil, count: 0), .init(time: start, value: 2.5, count: 1)]
+            )
+        }
+        return MetricAnswer(
+            since: start,
+            end: query.end ?? start.addingTimeInterval(60),
+            stepSeconds: 60,
+            groupBy: query.groupBy,
+            series: series,
+            missing: [],
+            groupsLeftOut: (query.topK ?? 0) + (query.bottomK ?? 0) * 100 + query.maxPoints * 10_000
+        )
+    }
+
+    func exposition(_ form: MetricExposition) async throws -> [UInt8] {
+        switch form {
+        case .prometheus: Array("# TYPE a gauge\na 1\n".utf8)
+        case .openMetrics: Array("# TYPE a gauge\na 1\n# EOF\n".utf8)
+        }
+    }
+}
+
 struct TestEngine: EngineServices {
     var obstaclesNow: [String] = []
 

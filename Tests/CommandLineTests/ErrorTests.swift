@@ -243,7 +243,8 @@ import Testing
     @Test(
         arguments: [
             (["views", "get", "x", "--server", "ftp://x"], "is not the address of an engine"),
-            (["views", "list", "-o", "csv"], "only sql prints CSV"), (["views", "create", "x"], "--path is missing"),
+            (["views", "list", "-o", "csv"], "only sql and metrics get print CSV"),
+            (["views", "create", "x"], "--path is missing"),
             (["views", "create", "x", "--path", ""], "--path is empty"),
             (["views", "update", "x"], "nothing to change"), (["pipelines", "create"], "no manifest was given"),
             (["topics", "create", "t", "--retention", "soon"], "no span of time"),

@@ -48,6 +48,11 @@ import Testing
         "logs tail p --interval 5s -f fn --scope runtime",
         "traces list p -s 1m -e 1s -i id -t type --status ERROR -l 20 --order-by asc",
         "traces list --since 1m --end 1s --event-id id --event-type t --limit 3", "traces get abc",
+        "logs tail p -s 10m -e 0s -l 10 --order-by asc --severity CRITICAL --trace-id t --span-id s",
+        "metrics names -f f -p p -s latency -t Counter", "metrics names --metric-type Histogram --search x",
+        "metrics get -m a,b -a p95 -g function_name -k 3 -b 2 -p p -f f -w 1h -n 50",
+        "metrics get --metric-names a --metric-names b --aggregation rate --group-by topic --top-k 1 --bottom-k 1 --since 1h --end 5m",
+        "metrics get -m a -s 2026-01-01T00:00:00Z -e 2026-01-02T00:00:00Z --svg x.svg --watch -i 1s --height 20",
         "doc --output-dir ./docs", "completion bash", "completion zsh", "completion fish", "version",
         "-o json functions list", "--dry-run -v 3 -o yaml functions list", "functions list -v 9 --silent",
         "functions list -v",
@@ -67,6 +72,11 @@ import Testing
             "functions list -o xml", "nothing", "functions localrun -p 99999", "functions localrun -l LOUD",
             "topics publish t", "elements tag v k", "pipelines replay x", "pipelines deploy x --wait-timeout 0",
             "functions list --limit 0", "logs tail p -i never",
+            "logs tail p -l 0", "logs tail p --order-by up", "metrics get", "metrics get -m a -a mean",
+            "metrics get -m a -k 3",
+            "metrics get -m a -w 1h -s 2h", "metrics get -m a -n 101", "metrics get -m a -w never",
+            "metrics get -m 1,2,3,4,5,6,7,8,9,10,11",
+            "metrics get -m a --height 2",
         ]
     )
     func refusesAsUsage(_ line: String) async throws {

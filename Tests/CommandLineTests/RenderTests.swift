@@ -101,12 +101,35 @@ import Testing
             tree.text(width: 80, style: Self.plain) == """
                 element trigger frames    +0 µs  ████████████████████   10 ms  OK
                 ├─ topic events         +500 µs   █                    500 µs
-                └─ handler exr            +2 ms      ████████████████    8 ms  ERROR
+                └─ ✗ handler exr          +2 ms      ████████████████    8 ms  ERROR  ◀ slowest
                    │ ! ValueError: bad magic
                    └─ rows files          +6 ms              ███       1.5 ms  OK
 
                 """
         )
+    }
+
+    @Test func spanTreeNamesTheSlowestAndTheFailedHop() {
+        let spans = [
+            Self.span("a", nil, "trigger", 0, 1000), Self.span("b", "a", "dispatch", 1000, 2000, status: "UNSET"),
+            Self.span("c", "b", "function f", 3000, 6000, status: "ERROR", message: "KeyError: 'x'"),
+            Self.span("d", "c", "rows", 3500, 500),
+        ]
+        func log(_ span: String, _ text: String) -> JSONValue {
+            [
+                "span_id": .string(span), "severity": "INFO", "scope": "user", "time": "2026-01-01T00:00:00.000000Z",
+                "message": .string(text),
+            ]
+        }
+        let tree = SpanTree(spans: spans, logs: (1...5).map { log("c", "line \($0)\nmore") } + [log("d", "unseen")])
+        #expect(tree.slowestText == "function f, 5.5 ms of its own (61 %)")
+        #expect(tree.failureText == "function f: KeyError: 'x'")
+        let lines = tree.text(width: nil, style: Self.plain).split(separator: "\n").map(String.init)
+        #expect(lines.count == 8)
+        #expect(lines[2].contains("✗ function f") && lines[2].hasSuffix("ERROR  ◀ slowest"))
+        #expect(lines[3].hasSuffix("! KeyError: 'x'"))
+        #expect(lines[4...6].map { String($0.suffix(8)) } == ["line 3 …", "line 4 …", "line 5 …"])
+        #expect(SpanTree(spans: [spans[0]]).slowestText == nil)
     }
 
     @Test func spanTreeWithoutUnicodeUsesASCII() {

@@ -150,11 +150,11 @@ import Testing
         Case(
             "logs get my-pipeline --since 5m --severity ERROR --scope runtime",
             [
-                "GET /api/v1/logs?pipeline=my-pipeline&severity=ERROR&scope=runtime&since=5m&limit=100&order_by=asc",
+                "GET /api/v1/logs?pipeline=my-pipeline&severity=ERROR&scope=runtime&since=5m&limit=100&order_by=desc",
                 "GET /api/v1/pipelines/my-pipeline",
             ]
         ),
-        Case("logs get --trace-id abc", ["GET /api/v1/logs?trace_id=abc&limit=100&order_by=asc"]),
+        Case("logs get --trace-id abc", ["GET /api/v1/logs?trace_id=abc&limit=100&order_by=desc"]),
         Case(
             "traces list p --status error -i 7 -t a.b:C",
             [
@@ -163,6 +163,16 @@ import Testing
             ]
         ),
         Case("traces get abc", ["GET /api/v1/traces/abc"]),
+        Case(
+            "metrics names -p p -f fn -s lat -t Counter",
+            ["GET /api/v1/metrics/names?pipeline=p&function=fn&search=lat&metric_type=Counter"]
+        ),
+        Case(
+            "metrics get -m a.b,c -a P95 -g function_name,topic -k 3 -p p -s 2h -e 1h",
+            [
+                "GET /api/v1/metrics/query?name=a.b&name=c&aggregation=p95&group_by=function_name&group_by=topic&top_k=3&pipeline=p&since=2h&end=1h&max_points=60"
+            ]
+        ),
         Case("engine status", ["GET /api/v1/engine"]),
     ]
 

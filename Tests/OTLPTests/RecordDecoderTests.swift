@@ -365,7 +365,7 @@ private func decode(_ metric: Metric) -> RecordDecoder {
         #expect(first.timeMicros == 7000)
         #expect((first.name, first.unit, first.value, first.count) == ("m", "ms", -3, 1))
         #expect((first.pipeline, first.function) == ("shop", "checkout"))
-        #expect(first.attributes == added.merging(["a": "b", "otel.aggregation_temporality": "delta"]) { $1 })
+        #expect(first.attributes == added.merging(["a": "b"]) { $1 })
         #expect(first.buckets == nil)
         #expect(counter.map(\.value) == [-3, 0.5])
         let sum = decode(
@@ -375,7 +375,6 @@ private func decode(_ metric: Metric) -> RecordDecoder {
             }
         )
         #expect(sum.records.metrics.map(\.type) == ["UpDownCounter", "UpDownCounter"])
-        #expect(sum.records.metrics.first?.attributes["otel.aggregation_temporality"] == nil)
         #expect(decode(Self.metric { $0.gauge.dataPoints = points }).records.metrics.map(\.type) == ["Gauge", "Gauge"])
     }
 

@@ -469,5 +469,30 @@ enum OpenAPISchemas {
             "logs":{"type":"array","items":{"$ref":"#/components/schemas/LogRecord"}}}}
             """#
         ),
+        (
+            "MetricName",
+            #"""
+            {"type":"object","required":["name","type","unit","description","series"],"properties":{"name":{"type":"string"},
+            "type":{"type":"string","enum":["Counter","UpDownCounter","Gauge","Histogram"]},"unit":{"type":"string"},"description":{"type":"string"},
+            "series":{"type":"integer","description":"Sets of attributes that have points."},"last_seen":{"type":"string","format":"date-time"}}}
+            """#
+        ),
+        page("MetricNameList", of: "MetricName"),
+        (
+            "MetricAnswer",
+            #"""
+            {"type":"object","required":["since","end","step_seconds","group_by","series","missing","groups_left_out"],"properties":{
+            "since":{"type":"string","format":"date-time"},"end":{"type":"string","format":"date-time"},"step_seconds":{"type":"integer","minimum":1},
+            "group_by":{"type":"array","items":{"type":"string"}},
+            "series":{"type":"array","items":{"type":"object","required":["name","type","unit","aggregation","group","count","points"],"properties":{
+            "name":{"type":"string"},"type":{"type":"string"},"unit":{"type":"string"},"aggregation":{"type":"string"},
+            "group":{"type":"object","additionalProperties":{"type":"string"}},
+            "total":{"type":"number","description":"The aggregation over the whole time; absent without points."},"count":{"type":"integer"},
+            "points":{"type":"array","items":{"type":"object","required":["time","count"],"properties":{"time":{"type":"string","format":"date-time"},
+            "value":{"type":"number","description":"Absent where nothing was measured."},"count":{"type":"integer"}}}}}}},
+            "missing":{"type":"array","items":{"type":"string"},"description":"Names without points."},
+            "groups_left_out":{"type":"integer","minimum":0}}}
+            """#
+        ),
     ]
 }

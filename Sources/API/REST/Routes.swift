@@ -11,7 +11,7 @@ extension Route {
         views(services.views) + triggers(services.triggers) + functions(services.functions)
             + pipelines(services.pipelines) + topics(services.topics) + deadLetters(services.deadLetters)
             + secrets(services.secrets) + tables(services.tables) + tableOperations(services.tables)
-            + statements(services.statements) + telemetry(services.telemetry)
+            + statements(services.statements) + telemetry(services.telemetry) + metrics(services.telemetry)
             + engine(services.engine) + (services.otlp.map(otlp) ?? [])
     }
 

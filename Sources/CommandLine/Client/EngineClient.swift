@@ -29,7 +29,7 @@ struct EngineClient: Sendable {
             environment: session.environment
         )
         guard allowsCSV || settings.format != .csv else {
-            throw CommandFailure.usage("only sql prints CSV", fix: "use -o human, json or yaml")
+            throw CommandFailure.usage("only sql and metrics get print CSV", fix: "use -o human, json or yaml")
         }
         let snapshot = GlobalOptionsSnapshot(dryRun: options.dryRun, verbose: options.verbose, silent: options.silent)
         try await Transport.with(server: settings.server, token: settings.token, seconds: settings.timeout) {

@@ -25,12 +25,15 @@ struct LogFilter: ParsableArguments {
     var function: String?
     @Option(
         name: [.customLong("severity"), .customLong("level")],
-        help: "Lowest severity: DEBUG, INFO, WARNING, ERROR, CRITICAL.",
-        completion: .list(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
+        help: "Lowest severity: TRACE, DEBUG, INFO, WARNING (WARN), ERROR, CRITICAL (FATAL).",
+        completion: .list(["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
     )
     var severity: String?
-    @Option(name: .long, help: "user, runtime or engine.", completion: .list(["user", "runtime", "engine"])) var scope:
-        String?
+    @Option(
+        name: .long,
+        help: "user, runtime (vast-runtime) or engine.",
+        completion: .list(["user", "runtime", "engine"])
+    ) var scope: String?
     @Option(name: .long, help: "Only of this trace.") var traceID: String?
     @Option(name: .long, help: "Only of this span.") var spanID: String?
     @Option(name: [.customLong("contains"), .customLong("grep")], help: "Only messages with this text.") var contains:
@@ -48,8 +51,10 @@ struct LogFilter: ParsableArguments {
 struct GetLogs: ClientCommand {
     static let configuration = CommandConfiguration.client(
         "get",
-        "Show log records: the newest --limit of the time asked for, oldest of them first.",
-        discussion: "Times are RFC 3339 or a time ago such as 5m.",
+        "Show log records, newest first.",
+        discussion: """
+            Times are RFC 3339 or a time ago such as 5m. Where there are more records than --limit, the newest are shown, in either order.
+            """,
         examples: [
             "martlet logs get inspect-frames --since 1h --severity ERROR",
             "martlet logs get inspect-frames --since 5m --scope runtime -f exr-inspector",
@@ -62,7 +67,7 @@ struct GetLogs: ClientCommand {
     @Option(name: [.short, .long], help: "From this time on (default 5m; with --trace-id, all).") var since: String?
     @Option(name: [.short, .long], help: "Up to this time.") var end: String?
     @Option(name: [.short, .long], help: "Most records, 1 to 10000.") var limit = 100
-    @Option(name: .long, help: "asc or desc by time.", completion: .list(["asc", "desc"])) var orderBy = "asc"
+    @Option(name: .long, help: "asc or desc by time.", completion: .list(["asc", "desc"])) var orderBy = "desc"
     @OptionGroup(title: "Global Options") var global: GlobalOptions
 
     func validate() throws {
@@ -116,12 +121,28 @@ struct TailLogs: ClientCommand {
         String?
     @OptionGroup var filter: LogFilter
     @Option(name: [.short, .long], help: "From this time on (default: now).") var since = "0s"
+    @Option(name: [.short, .long], help: "Up to this time, and then end.") var end: String?
+    @Option(name: [.short, .long], help: "Most records of the time before now, 1 to 1000.") var limit = 1000
+    @Option(
+        name: .long,
+        help: "asc or desc by time, of the records that come together.",
+        completion: .list(["asc", "desc"])
+    ) var orderBy = "asc"
     @Option(name: [.short, .long], help: "Time between questions to the engine.") var interval = "1s"
     @OptionGroup(title: "Global Options") var global: GlobalOptions
+
+    /// How late a record may reach the engine after its time.
+    private static let lateMicros: Int64 = 1_000_000
 
     func validate() throws {
         guard let micros = TimeSpan.microseconds(interval), micros >= 10_000 else {
             throw ValidationError("--interval '\(interval)' is no span of time of at least 10ms.")
+        }
+        guard (1...1000).contains(limit) else {
+            throw ValidationError("--limit must be between 1 and 1000, not \(limit).")
+        }
+        guard ["asc", "desc"].contains(orderBy) else {
+            throw ValidationError("--order-by must be asc or desc, not '\(orderBy)'.")
         }
     }
 
@@ -129,14 +150,20 @@ struct TailLogs: ClientCommand {
         let pause = Duration.microseconds(TimeSpan.microseconds(interval) ?? 1_000_000)
         var filter = filter
         if filter.scope == nil, filter.function == nil, pipeline != nil { filter.scope = "user" }
-        var since = try Self.start(since, nowMicros: Timestamp.nowMicroseconds())
+        let now = Timestamp.nowMicroseconds()
+        var since = try Self.start(since, nowMicros: now, option: "--since")
+        let end = try end.map { try Self.start($0, nowMicros: now, option: "--end") }
         var cursor: String?
         var firstFailure: ContinuousClock.Instant?
         var isFirst = true
         let clock = ContinuousClock()
         while true {
             let place: (String, String?) = cursor.map { ("cursor", $0) } ?? ("since", since)
-            let query = filter.query(pipeline: pipeline) + [place, ("limit", "1000"), ("order_by", "asc")]
+            let query =
+                filter.query(pipeline: pipeline) + [
+                    place, ("end", end), ("limit", cursor == nil ? "\(limit)" : "1000"), ("order_by", orderBy),
+                ]
+            let asked = Timestamp.nowMicroseconds()
             do {
                 let answer = try await client.get(["logs"], query: query)
                 if firstFailure != nil { try client.note("connected again") }
@@ -146,12 +173,14 @@ struct TailLogs: ClientCommand {
                 if isFirst, records.isEmpty { _ = try await client.noteMissing(pipeline: pipeline) }
                 isFirst = false
                 cursor = (answer["pagination"]?["next_cursor"]?.stringValue).nonEmpty ?? cursor
-                if cursor == nil, let last = records.last.flatMap({ $0["time"]?.stringValue }),
+                if cursor == nil,
+                    let last = (orderBy == "asc" ? records.last : records.first).flatMap({ $0["time"]?.stringValue }),
                     let micros = Timestamp.parseMicroseconds(last)
                 {
                     since = Timestamp.format(microseconds: micros + 1)
                 }
                 if records.count >= 1000, cursor != nil { continue }
+                if let end, let micros = Timestamp.parseMicroseconds(end), asked > micros + Self.lateMicros { return }
             } catch let failure as CommandFailure where failure.status == .unreachable {
                 if firstFailure == nil { try client.note("\(failure.message); trying again") }
                 let start = firstFailure ?? clock.now
@@ -163,10 +192,13 @@ struct TailLogs: ClientCommand {
     }
 
     /// A time ago becomes a fixed time, so that asking again does not skip what came in between.
-    static func start(_ text: String, nowMicros: Int64) throws -> String {
+    static func start(_ text: String, nowMicros: Int64, option: String) throws -> String {
         if Timestamp.parseMicroseconds(text) != nil { return text }
         guard let ago = TimeSpan.microseconds(text) else {
-            throw CommandFailure.usage("--since: '\(text)' is no time", fix: "use RFC 3339, or a time ago such as 10m")
+            throw CommandFailure.usage(
+                "\(option): '\(text)' is no time",
+                fix: "use RFC 3339, or a time ago such as 10m"
+            )
         }
         return Timestamp.format(microseconds: nowMicros - ago)
     }

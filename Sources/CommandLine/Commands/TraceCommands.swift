@@ -87,7 +87,7 @@ struct ListTraces: ClientCommand {
 struct GetTrace: ClientCommand {
     static let configuration = CommandConfiguration.client(
         "get",
-        "Draw a trace as a tree of spans with times, bars and errors.",
+        "Draw a trace as a tree of spans with times, bars and errors; the slowest hop is marked.",
         examples: [
             "martlet traces get 4bf92f3577b34da6a3ce929d0e0e4736",
             "martlet traces get 4bf92f3577b34da6a3ce929d0e0e4736 --logs",
@@ -106,8 +106,8 @@ struct GetTrace: ClientCommand {
     /// Heading, tree and log lines.
     static func text(_ answer: JSONValue, id: String, logs: Bool, width: Int?, style: Style) -> String {
         let spans = answer["spans"]?.arrayValue ?? []
-        let tree = SpanTree(spans: spans)
         let records = answer["logs"]?.arrayValue ?? []
+        let tree = SpanTree(spans: spans, logs: logs ? records : [])
         let errors = spans.count { $0["status"]?.stringValue == "ERROR" }
         var list = FieldList()
         list.add("Trace", spans.first?["trace_id"]?.stringValue ?? id)
@@ -120,6 +120,8 @@ struct GetTrace: ClientCommand {
         if !spans.isEmpty { list.add("Start", Timestamp.format(microseconds: tree.startMicros)) }
         list.add("Duration", Quantity.duration(microseconds: tree.durationMicros))
         list.add("Spans", "\(spans.count)" + (errors > 0 ? ", \(errors) with errors" : ""))
+        list.add("Slowest", tree.slowestText)
+        list.add("Failed", tree.failureText)
         var text = list.text(style: style) + "\n" + tree.text(width: width, style: style)
         if logs, !records.isEmpty {
             text += "\n" + records.map { LogLine.text($0, style: style) + "\n" }.joined()

@@ -32,6 +32,12 @@ package struct Style: Sendable, Equatable {
     /// Text for names of sources.
     package func cyan(_ text: String) -> String { wrap(text, "36") }
 
+    /// The colour of a chart's line, the same as in its legend.
+    package func series(_ text: String, _ number: Int) -> String {
+        let codes = ["36", "33", "35", "32", "34", "31", "96", "93", "95", "92"]
+        return wrap(text, codes[number % codes.count])
+    }
+
     /// The colour a status or severity is known by; `text` may be padded.
     package func status(_ text: String) -> String {
         guard isEnabled else { return text }

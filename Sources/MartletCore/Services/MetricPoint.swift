@@ -18,6 +18,9 @@ package struct MetricPoint: Sendable, Equatable {
     package var attributes: [String: String]
     /// Upper bounds and counts of a histogram's buckets as JSON, or nil.
     package var buckets: String?
+    /// Where value, count and buckets are totals, what the sender calls their start; nil where they are what was gained since the point
+    /// before, as all that is stored is.
+    package var totalSince: String?
 
     package init(
         timeMicros: Int64,
@@ -29,7 +32,8 @@ package struct MetricPoint: Sendable, Equatable {
         value: Double,
         count: Int64 = 1,
         attributes: [String: String] = [:],
-        buckets: String? = nil
+        buckets: String? = nil,
+        totalSince: String? = nil
     ) {
         self.timeMicros = timeMicros
         self.name = name
@@ -41,5 +45,6 @@ package struct MetricPoint: Sendable, Equatable {
         self.count = count
         self.attributes = attributes
         self.buckets = buckets
+        self.totalSince = totalSince
     }
 }

@@ -199,7 +199,7 @@ package protocol TelemetrySink: Sendable {
 }
 
 /// Questions about what happened.
-package protocol TelemetryServices: Sendable {
+package protocol TelemetryServices: MetricServices {
     func logs(_ query: LogQuery) async throws -> Page<LogRecord>
     func traces(_ query: TraceQuery) async throws -> [TraceSummary]
     /// All spans of a trace in start order, with the log records inside it.

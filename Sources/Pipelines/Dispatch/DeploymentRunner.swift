@@ -56,11 +56,14 @@ package final class DeploymentRunner: Sendable {
     private let start = Mutex(Start.waiting([]))
     private let published = Mutex<DeploymentStatus>(DeploymentStatus(name: "", function: "", revision: 0))
     private let fetchEnds = Mutex<[TopicPartition: Int64]>([:])
+    private let metrics: DeploymentMetrics
+    private let queued = Atomic<Int>(0)
 
     /// Makes a runner; nothing starts before it is run.
     package init(plan: DeploymentPlan, services: DispatchServices) {
         self.plan = plan
         self.services = services
+        metrics = DeploymentMetrics(plan: plan, registry: services.metrics)
         var logger = services.logger
         logger[metadataKey: "pipeline"] = "\(plan.pipelineName)"
         logger[metadataKey: "deployment"] = "\(plan.name)"
@@ -102,6 +105,17 @@ package final class DeploymentRunner: Sendable {
 
     /// Why the deployment does not do its work, where it does not.
     package var reason: String? { published.withLock { $0.reason } }
+
+    /// Gauges of the deployment, as of the last tick.
+    var readings: [MetricReading] {
+        let status = published.withLock { $0 }
+        let labels = metrics.labels
+        return [
+            MetricReading(EngineMetrics.queueDepth, labels, Double(queued.load(ordering: .relaxed))),
+            MetricReading(EngineMetrics.inFlight, labels, Double(status.inFlight)),
+            MetricReading(EngineMetrics.workers, labels, Double(status.workers)),
+        ]
+    }
 
     /// How the deployment does, as of the last tick.
     package func status() async -> DeploymentStatus {
@@ -159,6 +173,8 @@ package final class DeploymentRunner: Sendable {
                 await open(&intake, &core, in: &support)
             }
             perform(core.takeEffects(), in: &work)
+            metrics.received(core.takeArrivals())
+            queued.store(core.queued, ordering: .relaxed)
             published.withLock { $0 = core.currentStatus }
             if core.isDrained { break }
             if let due = core.nextDueMicros, due > now, armed <= now || due < armed {
@@ -385,6 +401,7 @@ package final class DeploymentRunner: Sendable {
         }
         do {
             _ = try await services.producer.send(records, topic: services.deadLetterTopic)
+            metrics.gaveUp(ids.count)
             mailbox.send(Message(input: .deadLettered(ids, error: nil)))
         } catch let error as EventLogError where error.code == .messageTooLarge && !isBare {
             for letter in letters { await deadLetter([letter], isBare: letters.count == 1) }
@@ -413,6 +430,7 @@ package final class DeploymentRunner: Sendable {
     // MARK: Telemetry
 
     private func report(_ attempts: [FinishedAttempt]) {
+        metrics.finished(attempts)
         let writer = SpanWriter(plan: plan)
         var spans = [SpanRecord]()
         var logs = [LogRecord]()

@@ -77,6 +77,8 @@ package struct DispatchCore {
     var rate = CompletionRate()
     var spans = SpanIDGenerator()
     var isDraining = false
+    /// From the time of each event that came in to its arrival, in microseconds; the runner records them.
+    private var arrivals: [Int64] = []
     /// Events whose results or dead letters the log refused; tried again at the next tick.
     var refusedOutputs: [Int] = []
     var refusedLetters: [Int] = []
@@ -154,6 +156,15 @@ package struct DispatchCore {
         return effects
     }
 
+    /// Delays of the events that came in since the last call, in microseconds.
+    package mutating func takeArrivals() -> [Int64] {
+        defer { arrivals = [] }
+        return arrivals
+    }
+
+    /// Events held that no worker has.
+    var queued: Int { events.count - workers.values.reduce(0) { $0 + $1.inFlight } }
+
     /// Whether a draining deployment has nothing left in workers or on its way to a topic.
     ///
     /// What the log keeps refusing is left: those events are not done, so they are delivered again by whoever reads on.
@@ -228,6 +239,7 @@ package struct DispatchCore {
             ) : nil
         var event = PendingEvent(input: key.input, partition: key.partition, record: record, lane: lane)
         nextID += 1
+        arrivals.append(max(0, nowMicros - EventTime.micros(record, isRedriven: input.isRedrive)))
         bufferedBytes += record.value?.count ?? 0
         if let retry = partitions[key]?.carried.removeValue(forKey: record.offset) {
             event.failures = retry.attempts
@@ -332,6 +344,11 @@ package struct DispatchCore {
 
 extension DeploymentPlan.Input {
     private static let sourceHeader = "ce_source"
+
+    var isRedrive: Bool {
+        if case .redrive = filter { return true }
+        return false
+    }
 
     /// Whether a record of the topic is meant for this input.
     func accepts(_ record: RecordView) -> Bool {

@@ -24,6 +24,7 @@ package struct DispatchServices: Sendable {
     package var broker: String
     package var deadLetterTopic: String
     package var logger: Logger
+    package var metrics: MetricRegistry
 
     package init(
         log: any EventLog,
@@ -37,7 +38,8 @@ package struct DispatchServices: Sendable {
         authority: String,
         broker: String,
         deadLetterTopic: String,
-        logger: Logger
+        logger: Logger,
+        metrics: MetricRegistry = MetricRegistry()
     ) {
         self.log = log
         self.producer = producer
@@ -51,5 +53,6 @@ package struct DispatchServices: Sendable {
         self.broker = broker
         self.deadLetterTopic = deadLetterTopic
         self.logger = logger
+        self.metrics = metrics
     }
 }
