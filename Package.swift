@@ -70,7 +70,10 @@ let package = Package(
                 "Catalog", "Documents", "DuckDB", "EventLog", "KafkaCodec", "Lake", "MartletCore", collections, logging,
             ]
         ),
-        .target(name: "Telemetry", dependencies: ["DuckDB", "MartletCore", logging]),
+        .target(
+            name: "Telemetry",
+            dependencies: ["DuckDB", "EventLog", "KafkaCodec", "Lake", "MartletCore", "Tables", logging]
+        ),
         .target(name: "OTLP", dependencies: ["CZlib", "MartletCore", grpc, grpcProtobuf, protobuf]),
         .target(
             name: "TelemetryExport",
@@ -186,7 +189,10 @@ let package = Package(
             name: "TablesTests",
             dependencies: ["Catalog", "Documents", "DuckDB", "KafkaCodec", "MartletCore", "Tables"]
         ),
-        .testTarget(name: "TelemetryTests", dependencies: ["DuckDB", "MartletCore", "Telemetry", logging]),
+        .testTarget(
+            name: "TelemetryTests",
+            dependencies: ["Catalog", "DuckDB", "EventLog", "Lake", "MartletCore", "Tables", "Telemetry", logging]
+        ),
         .testTarget(name: "OTLPTests", dependencies: ["MartletCore", "OTLP", protobuf]),
         .testTarget(name: "TelemetryExportTests", dependencies: ["MartletCore", "TelemetryExport"]),
         .testTarget(

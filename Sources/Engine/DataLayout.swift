@@ -16,7 +16,6 @@ struct DataLayout: Sendable {
     var inventory: String { root + "/inventory.sqlite" }
     var secretKey: String { root + "/secret.key" }
     var tables: String { root + "/tables" }
-    var telemetry: String { root + "/telemetry" }
     var functions: String { root + "/functions" }
     var temporary: String { root + "/tmp" }
     var gatewaySocket: String { sockets + "/gateway.sock" }
@@ -46,7 +45,7 @@ struct DataLayout: Sendable {
             for byte in root.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
             sockets = "/tmp/martlet-\(getuid())-\(String(hash, radix: 16))"
         }
-        for directory in [sockets, tables, telemetry, functions, temporary] {
+        for directory in [sockets, tables, functions, temporary] {
             try Self.make(directory, mode: 0o700)
         }
         guard DirectoryStatus.isOwnDirectory(sockets) else {

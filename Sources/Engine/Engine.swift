@@ -63,6 +63,8 @@ package struct Engine: Sendable {
                 defaultTopic: configuration.defaultTopic,
                 deadLetterTopic: configuration.deadLetterTopic
             )
+            let retention = Duration.seconds(configuration.telemetryRetentionDays * 86_400)
+            try await parts.tables.prepare(internal: SystemTable.allCases.map { $0.definition(retention: retention) })
             try await parts.tables.prepare()
             try await serve(parts, onReady: onReady)
             await parts.telemetry.collector.collect()

@@ -79,6 +79,7 @@ struct EngineParts: Sendable {
             telemetry: sink,
             logger: logger
         )
+        stores.telemetry.read(from: tables, in: stores.lake)
         statements = Self.statements(stores.lake, tables, configuration, logger)
         secrets = SecretService(catalog: catalog, store: stores.secrets)
         var settings = TriggerSettings()

@@ -38,13 +38,7 @@ struct EngineStores: Sendable {
             logger: logger
         )
         library = try await opening
-        telemetry = try await TelemetryStore.open(
-            library: library,
-            path: layout.telemetry + "/telemetry.duckdb",
-            temporaryDirectory: layout.temporary,
-            retention: .seconds(configuration.telemetryRetentionDays * 86_400),
-            logger: logger
-        )
+        telemetry = TelemetryStore(log: log, logger: logger)
         var settings = LakeConfiguration(
             directory: layout.tables,
             libraryPath: configuration.duckDBLibrary,
@@ -68,7 +62,7 @@ struct EngineStores: Sendable {
 
     /// Flushes and closes, in the reverse order of use.
     func close() async {
-        await telemetry.close()
+        await telemetry.flush()
         await lake.close()
         await log.close()
         try? inventory.close()  // Everything committed is durable; there is nobody left to tell.

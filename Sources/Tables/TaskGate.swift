@@ -5,7 +5,7 @@ import DequeModule
 import Synchronization
 
 /// Lets one task at a time through, in the order of asking.
-final class TaskGate: Sendable {
+package final class TaskGate: Sendable {
     private struct State {
         var isTaken = false
         var waiting: Deque<CheckedContinuation<Void, Never>> = []
@@ -13,8 +13,10 @@ final class TaskGate: Sendable {
 
     private let state = Mutex(State())
 
+    package init() {}
+
     /// Runs `body` while no other runs.
-    func pass<R>(_ body: () async throws -> R) async rethrows -> R {
+    package func pass<R>(_ body: () async throws -> R) async rethrows -> R {
         await withCheckedContinuation { continuation in
             let mayGo = state.withLock { state in
                 if state.isTaken {

@@ -4,16 +4,17 @@
 import DuckDB
 import Foundation
 package import MartletCore
+import Tables
 
 extension TelemetryStore {
     package func logs(_ query: LogQuery) async throws -> Page<LogRecord> {
         var conditions = Conditions()
         conditions.add("pipeline = ?", query.pipeline)
         conditions.add("function = ?", query.function)
-        conditions.add("time >= ?", query.since)
-        conditions.add("time <= ?", query.end)
-        conditions.add("trace_id = ?", query.traceID)
-        conditions.add("span_id = ?", query.spanID)
+        conditions.add("time", .greaterOrEqual, query.since)
+        conditions.add("time", .lessOrEqual, query.end)
+        conditions.add("trace_id", equals: query.traceID)
+        conditions.add("span_id", equals: query.spanID)
         conditions.add("contains(message, ?)", query.contains)
         if let name = query.severity {
             guard let severity = Severity(name: name) else {
@@ -23,7 +24,7 @@ extension TelemetryStore {
                     fix: "write TRACE, DEBUG, INFO, WARN, ERROR or FATAL"
                 )
             }
-            conditions.add("severity >= ?", .int(severity.rawValue))
+            conditions.add("severity_number >= ?", .int(severity.rawValue))
         }
         if let scope = query.scope { conditions.add("scope = ?", .string(try Self.scope(scope))) }
         if let cursor = query.cursor {
@@ -34,17 +35,19 @@ extension TelemetryStore {
                     fix: "leave it out to start over"
                 )
             }
-            conditions.add("number > ?", .int(number))
+            conditions.add("_offset", .greaterOrEqual, number)
         }
         // The newest are wanted, except by a tail that goes on where it stopped.
         let newestFirst = query.cursor == nil
-        let order = newestFirst ? "time DESC, number DESC" : "number"
+        let order = newestFirst ? "time DESC, _offset DESC" : "_offset"
         let rows = try await self.query(
             """
-            SELECT time, severity, scope, pipeline, function, message, trace_id, span_id, attributes, number FROM logs
-            \(conditions.sql) ORDER BY \(order) LIMIT ?
+            SELECT epoch_us(time), severity_number, scope, pipeline, function, message, trace_id, span_id, attributes, _offset + 1
+            FROM system.logs \(conditions.sql) ORDER BY \(order) LIMIT ?
             """,
-            conditions.parameters + [.int(Int64(query.limit))]
+            conditions.parameters + [.int(Int64(query.limit))],
+            of: [.logs],
+            predicates: conditions.predicates(.logs)
         )
         let number = rows.compactMap { $0[9].int }.max().map(String.init) ?? query.cursor
         var records = rows.map(Self.log)
@@ -54,8 +57,8 @@ extension TelemetryStore {
 
     package func traces(_ query: TraceQuery) async throws -> [TraceSummary] {
         var conditions = Conditions()
-        conditions.add("start >= ?", query.since)
-        conditions.add("start <= ?", query.end)
+        conditions.add("start", .greaterOrEqual, query.since)
+        conditions.add("start", .lessOrEqual, query.end)
         var having = Conditions()
         having.add("max(CASE WHEN pipeline = ? THEN 1 ELSE 0 END) = 1", query.pipeline)
         having.add("max(CASE WHEN event_id = ? THEN 1 ELSE 0 END) = 1", query.eventID)
@@ -72,13 +75,15 @@ extension TelemetryStore {
         }
         let rows = try await self.query(
             """
-            SELECT trace_id, min(start), max(start + duration) - min(start), \(Self.traceStatus), min(pipeline),
+            SELECT trace_id, min(epoch_us(start)), max(epoch_us(start) + duration_us) - min(epoch_us(start)), \(Self.traceStatus), min(pipeline),
                 list(DISTINCT function ORDER BY function) FILTER (function IS NOT NULL), min(event_id), min(event_type), count(*),
                 to_json(list({'s': span_id, 'p': parent_span_id}))
-            FROM spans \(conditions.sql) GROUP BY trace_id \(having.sql.replacingOccurrences(of: "WHERE", with: "HAVING"))
+            FROM system.spans \(conditions.sql) GROUP BY trace_id \(having.sql.replacingOccurrences(of: "WHERE", with: "HAVING"))
             ORDER BY 2 DESC, 1 LIMIT ?
             """,
-            conditions.parameters + having.parameters + [.int(Int64(query.limit))]
+            conditions.parameters + having.parameters + [.int(Int64(query.limit))],
+            of: [.spans],
+            predicates: conditions.predicates(.spans)
         )
         // The newest are wanted in either order.
         return (query.ascending ? rows.reversed() : rows).map { row in
@@ -98,13 +103,16 @@ extension TelemetryStore {
     }
 
     package func trace(_ traceID: String) async throws -> (spans: [SpanRecord], logs: [LogRecord]) {
+        var conditions = Conditions()
+        conditions.add("trace_id", equals: traceID.lowercased())
         let rows = try await query(
             """
-            SELECT trace_id, span_id, parent_span_id, name, kind, start, duration, status, status_message, pipeline, function,
-                event_id, event_type, attributes, events
-            FROM spans WHERE trace_id = ? ORDER BY start, duration DESC
+            SELECT trace_id, span_id, parent_span_id, name, kind, epoch_us(start), duration_us, status, status_message, pipeline,
+                function, event_id, event_type, attributes, events
+            FROM system.spans \(conditions.sql) ORDER BY start, duration_us DESC
             """,
-            [.string(traceID.lowercased())]
+            of: [.spans, .logs],
+            predicates: conditions.predicates(.spans)
         )
         guard !rows.isEmpty else {
             throw ServiceError(
@@ -115,7 +123,13 @@ extension TelemetryStore {
         }
         var logs = LogQuery(limit: 10_000, ascending: true)
         logs.traceID = traceID.lowercased()
-        return (rows.map(Self.span), try await self.logs(logs).items)
+        let spans = rows.map(Self.span)
+        // A trace's log records are about as old as its spans: what else there is need not be read.
+        let start = spans.map(\.startMicros).min() ?? 0
+        let end = spans.map { $0.startMicros + $0.durationMicros }.max() ?? start
+        logs.since = Date(timeIntervalSince1970: Double(start) / 1_000_000 - Self.logMargin)
+        logs.end = Date(timeIntervalSince1970: Double(end) / 1_000_000 + Self.logMargin)
+        return (spans, try await self.logs(logs).items)
     }
 
     package func metricNames(_ query: MetricNameQuery) async throws -> [MetricName] {
@@ -127,10 +141,19 @@ extension TelemetryStore {
     }
 
     private var metricReader: MetricReader {
-        MetricReader(table: "metrics", definitions: EngineMetrics.all) { try await self.query($0, $1) }
+        MetricReader(
+            table: """
+                (SELECT epoch_us(time) AS time, name, type, unit, pipeline, function, value, count, attributes::VARCHAR AS attributes,
+                    buckets::VARCHAR AS buckets FROM system.metrics)
+                """,
+            definitions: EngineMetrics.all
+        ) { try await self.query($0, $1, of: [.metrics]) }
     }
 
     // MARK: Parts
+
+    /// Seconds around a trace in which log records of it are looked for.
+    private static let logMargin = 3600.0
 
     private static let traceStatus = """
         CASE WHEN count(*) FILTER (status = 'ERROR') > 0 THEN 'ERROR' WHEN count(*) FILTER (status = 'OK') > 0 THEN 'OK' ELSE 'UNSET' END
@@ -233,6 +256,7 @@ extension TelemetryStore {
 /// Conditions of a WHERE clause with their parameters.
 private struct Conditions {
     private var terms: [String] = []
+    private var comparisons: [QueryPredicates.Comparison] = []
     private(set) var parameters: [DuckDBValue] = []
 
     mutating func add(_ term: String, _ value: DuckDBValue) {
@@ -244,9 +268,36 @@ private struct Conditions {
         if let value { add(term, .string(value)) }
     }
 
-    mutating func add(_ term: String, _ value: Date?) {
-        if let value { add(term, .int(Timestamp.microseconds(value))) }
+    /// A condition that also says which files can matter; written out, because DuckDB looks at statistics before it knows parameters.
+    mutating func add(_ column: String, equals value: String?) {
+        guard let value else { return }
+        terms.append("\(column) = \(SQLText.literal(value))")
+        comparisons.append(.init(column, .equal, .text(value)))
     }
+
+    mutating func add(_ column: String, _ comparison: QueryPredicates.Comparison.Operator, _ value: Date?) {
+        guard let value else { return }
+        let micros = Timestamp.microseconds(value)
+        terms.append("\(column) \(Self.sign(comparison)) make_timestamp(\(micros)::BIGINT)")
+        comparisons.append(.init(column, comparison, .timestamp(micros)))
+    }
+
+    mutating func add(_ column: String, _ comparison: QueryPredicates.Comparison.Operator, _ value: Int64) {
+        terms.append("\(column) \(Self.sign(comparison)) \(value)")
+        comparisons.append(.init(column, comparison, .integer(value)))
+    }
+
+    private static func sign(_ comparison: QueryPredicates.Comparison.Operator) -> String {
+        switch comparison {
+        case .equal: "="
+        case .less: "<"
+        case .lessOrEqual: "<="
+        case .greater: ">"
+        case .greaterOrEqual: ">="
+        }
+    }
+
+    func predicates(_ table: SystemTable) -> QueryPredicates { QueryPredicates([table.name: comparisons]) }
 
     var sql: String { terms.isEmpty ? "" : "WHERE " + terms.joined(separator: " AND ") }
 }

@@ -1,76 +1,47 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
-package import DuckDB
+import DuckDB
+package import EventLog
 import Foundation
+import KafkaCodec
+package import Lake
 package import Logging
 package import MartletCore
+import Synchronization
+package import Tables
 
-/// Logs, spans and metric points, kept in a DuckDB file of their own and queried with SQL.
+/// Logs, spans and metric points: records of internal topics, kept in the tables of the schema `system`, queried with SQL.
 ///
-/// Records are durable within ``flushInterval`` of being recorded; a query sees everything recorded before it. Under a flood records are
-/// dropped and counted, which a log record of scope `engine` then says.
-package final class TelemetryStore: TelemetryIntake, Sendable {
+/// Records are in their topic within ``flushInterval`` of being recorded; a query sees everything recorded before it. Nobody who records ever
+/// waits: under a flood records are dropped by rule (``TelemetryQueue``) and counted, which a log record of scope `engine` then says.
+package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
     package static let flushInterval = Duration.milliseconds(250)
     private static let queuedMax = 200_000
-    private static let retentionInterval = Duration.seconds(600)
+    private static let batchBytesMax = 900 << 10
+    /// How long a query waits for the sinks to take what was recorded before it.
+    private static let catchUpMax = Duration.seconds(2)
 
-    private let queue = TelemetryQueue(countMax: TelemetryStore.queuedMax)
-    private let writerThread: DatabaseThread
-    private let readerThread: DatabaseThread
-    private let writer: ThreadBound<TelemetryWriter>
-    private let reader: ThreadBound<Connection>
-    private let retention: Duration
-    private let logger: Logger
-
-    /// Opens or creates the database.
-    ///
-    /// - Throws: `DuckDBError` where the file is damaged or locked.
-    package static func open(
-        library: DuckDBLibrary,
-        path: String,
-        temporaryDirectory: String,
-        retention: Duration,
-        logger: Logger
-    ) async throws -> TelemetryStore {
-        let writerThread = DatabaseThread(name: "telemetry-write")
-        let readerThread = DatabaseThread(name: "telemetry-read")
-        let configuration = DatabaseConfiguration(
-            memoryBytesMax: 128 << 20,
-            threads: 1,
-            temporaryDirectory: temporaryDirectory
-        )
-        let (writer, database) = try await writerThread.run {
-            let database = try Database(library: library, path: path, configuration: configuration)
-            let connection = try database.connect()
-            try connection.execute(TelemetrySchema.statements)
-            return (ThreadBound(TelemetryWriter(connection)), database)
-        }
-        let reader = try await readerThread.run { ThreadBound(try database.connect()) }
-        return TelemetryStore(
-            writerThread: writerThread,
-            readerThread: readerThread,
-            writer: writer,
-            reader: reader,
-            retention: retention,
-            logger: logger
-        )
+    private struct Reader: Sendable {
+        let lake: Lake
+        let tables: TableRuntime
     }
 
-    private init(
-        writerThread: DatabaseThread,
-        readerThread: DatabaseThread,
-        writer: ThreadBound<TelemetryWriter>,
-        reader: ThreadBound<Connection>,
-        retention: Duration,
-        logger: Logger
-    ) {
-        self.writerThread = writerThread
-        self.readerThread = readerThread
-        self.writer = writer
-        self.reader = reader
-        self.retention = retention
+    private let log: any EventLog
+    private let queue = TelemetryQueue(countMax: TelemetryStore.queuedMax)
+    private let reader = Mutex<Reader?>(nil)
+    private let flushes = TaskGate()
+    private let logger: Logger
+
+    /// Makes a store over the log; queries are answered once ``read(from:in:)`` was called.
+    package init(log: any EventLog, logger: Logger) {
+        self.log = log
         self.logger = logger
+    }
+
+    /// Names the tables to answer from, which have to be prepared with ``SystemTable``'s definitions.
+    package func read(from tables: TableRuntime, in lake: Lake) {
+        reader.withLock { $0 = Reader(lake: lake, tables: tables) }
     }
 
     package func record(spans: [SpanRecord]) { queue.add(spans: spans) }
@@ -83,38 +54,57 @@ package final class TelemetryStore: TelemetryIntake, Sendable {
         queue.offer(logs: records.logs, spans: records.spans, metrics: records.metrics)
     }
 
-    /// Writes what is queued and removes what is past its retention, until cancelled.
+    /// Writes what is queued, until cancelled.
     package func run() async {
-        var nextRetention = ContinuousClock.now
         while !Task.isCancelled {
             try? await Task.sleep(for: Self.flushInterval)
             await flush()
-            guard ContinuousClock.now >= nextRetention else { continue }
-            nextRetention = .now + Self.retentionInterval
-            await removeOld()
         }
         await flush()
     }
 
-    /// Writes what was recorded so far; durable on return unless the disk refuses, which is logged and counted as dropped.
+    /// Appends what was recorded so far to the topics, unless the disk refuses, which is logged and counted as dropped.
     package func flush() async {
-        do {
-            // Taken on the writer's thread, so that whoever flushes after another also waits for what that one took.
-            try await writerThread.run { [queue, writer, logger] in
-                var batch = queue.take()
-                guard !batch.isEmpty else { return }
-                if batch.dropped > 0 { batch.logs.append(Self.lossRecord(batch.dropped)) }
-                do { try writer.value.write(batch) } catch {
-                    queue.addDropped(batch.count, again: batch.dropped)
-                    logger.error(
-                        "telemetry cannot be written",
-                        metadata: ["error": "\(error)", "records": "\(batch.count)"]
-                    )
-                }
+        // Whoever flushes after another also waits for what that one took.
+        await flushes.pass {
+            var batch = queue.take()
+            guard !batch.isEmpty else { return }
+            if batch.dropped > 0 { batch.logs.append(Self.lossRecord(batch.dropped)) }
+            do {
+                try await append(batch.logs, .logs, TelemetryText.bytes)
+                try await append(batch.spans, .spans, TelemetryText.bytes)
+                try await append(batch.metrics, .metrics, TelemetryText.bytes)
+            } catch {
+                queue.addDropped(batch.count, again: batch.dropped)
+                logger.error(
+                    "telemetry cannot be written",
+                    metadata: ["error": "\(error)", "records": "\(batch.count)"]
+                )
             }
-        } catch {
-            logger.error("telemetry cannot be written", metadata: ["error": "\(error)"])
         }
+    }
+
+    private func append<Item: Sendable>(
+        _ items: [Item],
+        _ table: SystemTable,
+        _ text: (Item) -> [UInt8]
+    ) async throws {
+        let partition = TopicPartition(topic: table.topic, partition: 0)
+        let now = Timestamp.nowMicroseconds() / 1000
+        var records: [Record] = []
+        var bytes = RecordBatchHeader.byteCount
+        for item in items {
+            let record = Record(timestamp: now, value: text(item))
+            let size = record.encodedBytesMax
+            if !records.isEmpty, bytes + size > Self.batchBytesMax {
+                _ = try await log.append(RecordBatchEncoder.encode(records), to: partition)
+                records.removeAll(keepingCapacity: true)
+                bytes = RecordBatchHeader.byteCount
+            }
+            records.append(record)
+            bytes += size
+        }
+        if !records.isEmpty { _ = try await log.append(RecordBatchEncoder.encode(records), to: partition) }
     }
 
     private static func lossRecord(_ count: Int) -> LogRecord {
@@ -131,35 +121,19 @@ package final class TelemetryStore: TelemetryIntake, Sendable {
     /// Records dropped since the store was opened.
     package var dropped: Int { queue.dropped }
 
-    /// Ends the threads; the store is of no use afterwards.
-    package func close() async {
-        await flush()
-        writerThread.stop()
-        readerThread.stop()
-    }
-
-    /// Runs a query over what is recorded so far.
-    func query(_ sql: String, _ parameters: [DuckDBValue]) async throws -> [[DuckDBValue]] {
-        await flush()
-        return try await readerThread.run { [reader] in try reader.value.query(sql, parameters).rows() }
-    }
-
-    private func removeOld() async {
-        let before = Timestamp.nowMicroseconds() - Int64(retention.components.seconds) * 1_000_000
-        do {
-            try await writerThread.run { [writer] in try writer.value.remove(before: before) }
-        } catch {
-            logger.error("old telemetry cannot be removed", metadata: ["error": "\(error)"])
+    /// Runs a query over what is recorded so far; `predicates` say which files of the system tables can matter.
+    func query(
+        _ sql: String,
+        _ parameters: [DuckDBValue] = [],
+        of tables: [SystemTable],
+        predicates: QueryPredicates = QueryPredicates()
+    ) async throws -> [[DuckDBValue]] {
+        guard let reader = reader.withLock({ $0 }) else {
+            throw ServiceError(.unavailable, "telemetry cannot be read yet", fix: "try again in a moment")
         }
-    }
-}
-
-/// Something only one thread uses, carried past the compiler's checks.
-// SAFETY: `value` is made and used on the one DatabaseThread its owner runs everything on; the owner never hands it elsewhere.
-struct ThreadBound<Value>: @unchecked Sendable {
-    let value: Value
-
-    init(_ value: Value) {
-        self.value = value
+        await flush()
+        for table in tables { _ = try await reader.tables.isCaughtUp(table.name, within: Self.catchUpMax) }
+        let names = try await reader.tables.names(in: sql, options: QueryOptions(), predicates: predicates)
+        return try await reader.lake.query(sql, parameters: parameters, names: names).rows()
     }
 }

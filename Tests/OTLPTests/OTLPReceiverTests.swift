@@ -108,7 +108,8 @@ private final class Intake: TelemetryIntake {
                     value: 3,
                     count: 2,
                     attributes: ["k": "7"],
-                    buckets: #"{"bounds":[2],"counts":[1,1]}"#
+                    buckets: #"{"bounds":[2],"counts":[1,1]}"#,
+                    totalSince: "0"
                 )
             ]
         )

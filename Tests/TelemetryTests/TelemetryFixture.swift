@@ -1,29 +1,53 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
+import Catalog
 import DuckDB
+import EventLog
 import Foundation
+import Lake
 import Logging
+import MartletCore
+import Tables
 import Telemetry
 
-/// A store in a folder of its own.
+/// A store over a log, a catalog and tables in a folder of its own, with its sinks running.
 func withTelemetryStore(_ body: (TelemetryStore) async throws -> Void) async throws {
     let folder = FileManager.default.temporaryDirectory.appending(path: "martlet-telemetry-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(at: folder) }
     let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent()
-    let library = try DuckDBLibrary.load(
-        explicit: ProcessInfo.processInfo.environment["MARTLET_DUCKDB_LIBRARY"],
-        candidates: [root.appending(path: ".venv").path]
+    let logger = Logger(label: "test")
+    let catalog = try Catalog.open(path: folder.appending(path: "catalog.sqlite").path)
+    let log = try await LocalLog.open(directory: folder.path, logger: logger)
+    let lake = Lake(
+        configuration: LakeConfiguration(
+            directory: folder.appending(path: "tables").path,
+            libraryPath: ProcessInfo.processInfo.environment["MARTLET_DUCKDB_LIBRARY"],
+            libraryCandidates: [root.appending(path: ".venv").path]
+        ),
+        logger: logger
     )
-    let store = try await TelemetryStore.open(
-        library: library,
-        path: folder.appending(path: "telemetry.duckdb").path,
-        temporaryDirectory: folder.path,
-        retention: .seconds(86_400 * 36_500),
-        logger: Logger(label: "test")
+    try await lake.open()
+    let store = TelemetryStore(log: log, logger: logger)
+    let tables = TableRuntime(catalog: catalog, log: log, lake: lake, telemetry: store, logger: logger)
+    try await tables.prepare(
+        internal: SystemTable.allCases.map { $0.definition(retention: .seconds(86_400 * 36_500)) }
     )
-    try await body(store)
-    await store.close()
+    try await tables.prepare()
+    store.read(from: tables, in: lake)
+    let sinks = Task { await tables.run() }
+    do {
+        try await body(store)
+    } catch {
+        sinks.cancel()
+        throw error
+    }
+    sinks.cancel()
+    await sinks.value
+    tables.close()
+    await lake.close()
+    await log.close()
+    try catalog.close()
 }

@@ -86,7 +86,9 @@ struct PredicateReader {
             add(column, .lessOrEqual, constant(condition["upper"]), sources)
         case "COMPARE_IN":
             let children = condition["children"]?.arrayValue ?? []
-            guard let column = children.first, let range = Self.range(children.dropFirst().map(constant)) else { return }
+            guard let column = children.first, let range = Self.range(children.dropFirst().map(constant)) else {
+                return
+            }
             add(column, .greaterOrEqual, range.low, sources)
             add(column, .lessOrEqual, range.high, sources)
         case let name?:
@@ -190,7 +192,8 @@ struct PredicateReader {
         _ kind: Comparison.Operator
     ) -> QueryPredicates.Constant? {
         guard kind == .greater || kind == .greaterOrEqual, Self.isTime(right),
-            let start = condition["query_location"]?.intValue, let length = condition["query_location_length"]?.intValue,
+            let start = condition["query_location"]?.intValue,
+            let length = condition["query_location_length"]?.intValue,
             let column = left["query_location"]?.intValue, let columnLength = left["query_location_length"]?.intValue,
             start == column, length > columnLength, start >= 0, start + length <= Int64(sql.count)
         else { return nil }

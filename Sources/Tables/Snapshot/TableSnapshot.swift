@@ -61,7 +61,8 @@ final class TableSnapshot: Sendable {
 
     /// The types of the columns that each version has as they are now.
     private func commonTypes() -> [Int: [String: String]] {
-        let system = layout.systemColumns.map { ($0.name, $0.type) } + layout.timePartitions.map { ($0.column, "VARCHAR") }
+        let system =
+            layout.systemColumns.map { ($0.name, $0.type) } + layout.timePartitions.map { ($0.column, "VARCHAR") }
         let now = Dictionary(columns.map { ($0.name, $0.type) }) { first, _ in first }
         return schemas.mapValues { version in
             let same = version.filter { now[$0.name] == $0.type }.map { ($0.name, $0.type) }
