@@ -82,16 +82,13 @@ struct EngineParts: Sendable {
         stores.telemetry.read(from: tables, in: stores.lake)
         statements = Self.statements(stores.lake, tables, configuration, logger)
         secrets = SecretService(catalog: catalog, store: stores.secrets)
-        var settings = TriggerSettings()
-        settings.authority = configuration.authority
-        settings.broker = configuration.broker
         let triggers = TriggerRuntime(
             catalog: catalog,
             inventory: stores.inventory,
             log: stores.log,
             producer: producer,
             telemetry: sink,
-            settings: settings,
+            settings: Self.triggerSettings(configuration),
             logger: logger,
             metrics: stores.metrics
         )
@@ -115,6 +112,13 @@ struct EngineParts: Sendable {
             board: triggers.board,
             onChange: { await triggers.reload() }
         )
+    }
+
+    private static func triggerSettings(_ configuration: EngineConfiguration) -> TriggerSettings {
+        var settings = TriggerSettings()
+        settings.authority = configuration.authority
+        settings.broker = configuration.broker
+        return settings
     }
 
     private static func statements(

@@ -23,6 +23,7 @@ final class TelemetryQueue: Sendable {
     private let countMax: Int
     private let bytesMax: Int
     private let batch = Mutex(Batch())
+    private let budget = Mutex(SpanBudget())
     private let droppedEver = Atomic<Int>(0)
 
     /// Records that wait.
@@ -36,6 +37,9 @@ final class TelemetryQueue: Sendable {
     }
 
     func add(logs: [LogRecord] = [], spans: [SpanRecord] = [], metrics: [MetricPoint] = []) {
+        let all = spans
+        let spans = all.isEmpty ? all : budget.withLock { $0.kept(all) }
+        if spans.count < all.count { addDropped(all.count - spans.count, again: 0) }
         if !offer(logs: logs, spans: spans, metrics: metrics) {
             addDropped(logs.count + spans.count + metrics.count, again: 0)
         }

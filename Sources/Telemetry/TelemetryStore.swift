@@ -18,6 +18,7 @@ package import Tables
 package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
     package static let flushInterval = Duration.milliseconds(250)
     private static let queuedMax = 200_000
+    private static let lossInterval = Duration.seconds(10)
     private static let batchBytesMax = 900 << 10
     /// How long a query waits for the sinks to take what was recorded before it.
     private static let catchUpMax = Duration.seconds(2)
@@ -31,6 +32,7 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
     private let queue = TelemetryQueue(countMax: TelemetryStore.queuedMax)
     private let reader = Mutex<Reader?>(nil)
     private let flushes = TaskGate()
+    private let lossReported = Mutex<ContinuousClock.Instant?>(nil)
     private let logger: Logger
 
     /// Makes a store over the log; queries are answered once ``read(from:in:)`` was called.
@@ -69,7 +71,7 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
         await flushes.pass {
             var batch = queue.take()
             guard !batch.isEmpty else { return }
-            if batch.dropped > 0 { batch.logs.append(Self.lossRecord(batch.dropped)) }
+            reportLoss(&batch)
             do {
                 try await append(batch.logs, .logs, TelemetryText.bytes)
                 try await append(batch.spans, .spans, TelemetryText.bytes)
@@ -105,6 +107,22 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
             bytes += size
         }
         if !records.isEmpty { _ = try await log.append(RecordBatchEncoder.encode(records), to: partition) }
+    }
+
+    /// Says how many records were dropped, but not in every flush of a long flood.
+    private func reportLoss(_ batch: inout TelemetryQueue.Batch) {
+        guard batch.dropped > 0 else { return }
+        let isDue = lossReported.withLock { last in
+            if let last, ContinuousClock.now - last < Self.lossInterval { return false }
+            last = .now
+            return true
+        }
+        if isDue {
+            batch.logs.append(Self.lossRecord(batch.dropped))
+        } else {
+            queue.addDropped(0, again: batch.dropped)
+            batch.dropped = 0
+        }
     }
 
     private static func lossRecord(_ count: Int) -> LogRecord {

@@ -52,7 +52,8 @@ enum TelemetryText {
         // JSON has no NaN and no infinity; a point without a value is still a point.
         if point.value.isFinite { object.add("value", point.value) }
         object.add("count", point.count)
-        object.add("attributes", point.attributes)
+        // In one order, because a series is known by the text of its attributes.
+        object.add("attributes", point.attributes.sorted { $0.key < $1.key })
         if let buckets = point.buckets { object.add("buckets", raw: Array(buckets.utf8)) }
         return object.finish()
     }
@@ -106,7 +107,7 @@ private struct ObjectText {
         JSONWriter.append(value, to: &bytes)
     }
 
-    mutating func add(_ name: StaticString, _ attributes: [String: String]) {
+    mutating func add(_ name: StaticString, _ attributes: some Collection<(key: String, value: String)>) {
         guard !attributes.isEmpty else { return }
         self.name(name)
         var separator = UInt8(ascii: "{")

@@ -261,7 +261,7 @@ class Demo:
         seconds = time.monotonic() - start
         self.timed(f"{len(rest)} files → rows in all tables, {len(rest) / seconds:.0f} files/s", seconds)
 
-    def show(self) -> None:
+    def show(self, events: int) -> None:
         self.heading("Tables")
         self.command("tables", "list", whole=True)
         self.heading("Queries")
@@ -280,12 +280,29 @@ class Demo:
         if not traces:
             raise DemoError("no trace was recorded")
         self.command("traces", "get", max(traces, key=lambda trace: trace["spans"])["trace_id"], whole=True)
+        self.show_topic(events)
         self.heading("Dead letters")
         self.command("dead-letters", "list", whole=True)
         self.heading("How long it took")
         width = max(len(what) for what, _ in self.times)
         for what, text in self.times:
             print(f"{what:{width}}  {text:>8}")
+
+    def show_topic(self, events: int) -> None:
+        """The topic the events came through as a table of its own, and a metric of the function as a chart."""
+        self.heading("The topic as a table")
+        self.command("tables", "create", "uploads", "--topic", "events", "--commit-every", "1s")
+        deadline = time.monotonic() + STALL_SECONDS
+        while self.engine.table_rows()["uploads"] < events:
+            self.engine.check_alive()
+            if time.monotonic() > deadline:
+                raise DemoError(f"the table has fewer rows than the {events} events of its topic")
+            time.sleep(0.05)
+        self.command("tables", "commit", "uploads")
+        self.command("sql", "select _type, count(*) as events, min(_timestamp) as first from uploads group by all order by 1", whole=True)
+        self.command("tables", "history", "uploads", whole=True)
+        self.heading("How busy the function was")
+        self.command("metrics", "get", "-m", "dataengine.function.invocations", "-g", "function_name", "-w", "5m", whole=True)
 
     def run(self, count: int, seed: int, given: Path | None) -> None:
         print(f"DEMO={self.directory}")
@@ -295,7 +312,7 @@ class Demo:
         self.register()
         keys = self.make_files(count, seed, given)
         self.run_files(keys)
-        self.show()
+        self.show(len(keys))
         print(f"\nAll {len(keys)} files are in the tables.")
 
 

@@ -19,7 +19,8 @@ struct CallerCheck: Sendable {
             }
             // Both are compared whatever the first comparison says, so that the time tells nothing.
             let hasAll = SecretText.areEqual(Array(given.utf8), Array(token.utf8))
-            let mayRead = configuration.readToken.map { SecretText.areEqual(Array(given.utf8), Array($0.utf8)) } ?? false
+            let mayRead =
+                configuration.readToken.map { SecretText.areEqual(Array(given.utf8), Array($0.utf8)) } ?? false
             if hasAll { return Caller(name: configuration.tokenCaller) }
             guard mayRead else { throw unauthenticated("the bearer token is wrong") }
             return Caller(name: configuration.readCaller, mayWrite: false)

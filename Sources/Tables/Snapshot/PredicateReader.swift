@@ -13,7 +13,9 @@ struct PredicateReader {
     private var occurrences: [String: Int] = [:]
     private var found: [String: [Comparison]] = [:]
 
-    /// What a statement asks of its tables; nothing where it is no query or DuckDB cannot give its syntax tree. Blocks.
+    /// What a statement asks of its tables; nothing where it is no query or DuckDB cannot give its syntax tree.
+    ///
+    /// Blocks.
     static func read(_ sql: String, on connection: Connection) -> QueryPredicates {
         var reader = PredicateReader(sql: Array(sql.utf8), connection: connection)
         guard let rows = try? connection.query("SELECT json_serialize_sql(?)", [.string(sql)]).rows(),
