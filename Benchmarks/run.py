@@ -84,18 +84,18 @@ def table(results: list[Result]) -> str:
     return "\n".join([text[0], "  ".join("-" * width for width in widths), *text[1:]])
 
 
-def options() -> argparse.Namespace:
+def options(names: tuple[str, ...]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the engine and print a table.")
     parser.add_argument("--martlet", type=Path, default=ROOT / ".build/release/martlet", help="the program")
-    parser.add_argument("--only", action="append", choices=sorted(ROWS), help="measure only these; may be given more than once")
+    parser.add_argument("--only", action="append", choices=sorted(names), help="measure only these; may be given more than once")
     parser.add_argument("--json", type=Path, help="also write everything that was measured to this file")
     parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()), help="where to put data; its disk is measured")
     parser.add_argument("--keep", action="store_true", help="keep what was written")
     return parser.parse_args()
 
 
-def main() -> int:
-    chosen = options()
+def main(names: tuple[str, ...] = ROWS) -> int:
+    chosen = options(names)
     program = chosen.martlet.resolve()
     if not os.access(program, os.X_OK):
         print(f"bench: there is no program {program}; build it with: make build", file=sys.stderr)
@@ -115,7 +115,7 @@ def main() -> int:
     loads = {}
     start = time.monotonic()
     try:
-        for name in chosen.only or ROWS:
+        for name in chosen.only or names:
             loads[name] = os.getloadavg()[0]
             print(f"… {name}, load average {loads[name]:.2f}", file=sys.stderr, flush=True)
             try:

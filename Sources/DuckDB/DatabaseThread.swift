@@ -86,7 +86,9 @@ package func startThread(name: String, _ body: @escaping @Sendable () -> Void) {
 // SAFETY: every member below is read and written with `condition` locked.
 private final class WorkQueue: @unchecked Sendable {
     private let condition = ThreadCondition()
-    private var work: [@Sendable () -> Void] = []
+    /// What was handed out is nil: what it holds is let go of by the thread that ran it, never under the lock, where something that
+    /// submits work when it goes would wait for itself.
+    private var work: [(@Sendable () -> Void)?] = []
     private var head = 0
     private var isClosed = false
     private let capacity: Int
@@ -115,12 +117,12 @@ private final class WorkQueue: @unchecked Sendable {
                 head = 0
                 condition.wait()
             }
-            defer { head += 1 }
             if head > 256 {
                 work.removeFirst(head)
                 head = 0
             }
-            return work[head]
+            defer { head += 1 }
+            return work[head].take()
         }
     }
 

@@ -362,8 +362,10 @@ extension PartitionLog {
             local = min(local + size, window.count)
         }
         guard let range else { return nil }
+        // Cutting off the end leaves the bytes where they are.
+        window.removeLast(window.count - range.upperBound)
         return ReadResult(
-            bytes: range == 0..<window.count ? window : Array(window[range]),
+            bytes: range.lowerBound == 0 ? window : Array(window[range]),
             highWatermark: plan.highWatermark,
             logStartOffset: plan.logStart,
             nextOffset: expected

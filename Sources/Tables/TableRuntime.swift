@@ -166,7 +166,9 @@ package final class TableRuntime: Sendable {
         }
         let space = services.space
         _ = try await space.database()
-        let predicates = try await space.planning.run { PredicateReader.read(sql, on: try space.connect()) }
+        let predicates = try await space.planning.run {
+            try space.withConnection { PredicateReader.read(sql, on: $0) }
+        }
         return try await names(in: sql, options: options, predicates: predicates)
     }
 

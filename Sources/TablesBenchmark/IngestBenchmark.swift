@@ -72,7 +72,11 @@ struct IngestBenchmark {
     }
 
     /// Makes the table on a filled topic and waits until everything is in files.
-    static func run(_ directory: String, settle: Duration = .seconds(1)) async throws -> Report {
+    static func run(
+        _ directory: String,
+        spec: TableSpec = TableSpec(topic: BenchmarkStand.topic),
+        settle: Duration = .seconds(1)
+    ) async throws -> Report {
         let stand = try await BenchmarkStand.open(directory)
         let partitions = stand.log.topic(BenchmarkStand.topic)?.partitions ?? 0
         let ends = try (0..<partitions).map {
@@ -84,7 +88,7 @@ struct IngestBenchmark {
         let idle = ProcessFigures.residentBytes()
         let processor = ProcessFigures.processorSeconds()
         let started = ContinuousClock.now
-        try await stand.createTable()
+        try await stand.createTable(spec)
         let table = try await stand.running {
             try await stand.caughtUp()
             _ = try await stand.service.commit(BenchmarkStand.table)

@@ -38,6 +38,7 @@ struct VisibleBenchmark {
             let idle = try await share { try await Task.sleep(for: .seconds(3)) }
             let with = try await benchmark.trickle(seconds: 3)
             let (seen, queries) = try await benchmark.probe(probes, background: background)
+            try await stand.caughtUp()
             return Report(
                 probes: probes,
                 backgroundPerSecond: background,
@@ -71,9 +72,9 @@ struct VisibleBenchmark {
                 let acknowledged = ContinuousClock.now
                 while true {
                     let asked = ContinuousClock.now
-                    let sql =
-                        "SELECT count(*) FROM \(BenchmarkStand.table)" + (number == 0 ? "" : " WHERE probe = \(number)")
-                    let found = try await stand.integer(sql)
+                    let found = try await stand.integer(
+                        "SELECT count(*) FROM \(BenchmarkStand.table) WHERE probe = \(number)"
+                    )
                     queries.append((ContinuousClock.now - asked) / .milliseconds(1))
                     if found > 0 { break }
                     guard ContinuousClock.now - acknowledged < .seconds(30) else {
@@ -98,7 +99,7 @@ struct VisibleBenchmark {
         while !Task.isCancelled, duration.map({ ContinuousClock.now - started < $0 }) ?? true {
             let due = started + .seconds(1) * (Double(sent) / Double(perSecond))
             if due > .now { try? await Task.sleep(until: due, clock: .continuous) }  // Cancelled: the loop ends.
-            try await append(#"{"user":"user-\#(sent % 100)","price":\#(sent).25,"action":"view"}"#)
+            try await append(#"{"probe":-1,"user":"user-\#(sent % 100)","price":\#(sent).25}"#)
             sent += 1
         }
     }

@@ -3,10 +3,11 @@
 
 import CLinux
 import Foundation
+import MartletCore
 
 let usage = """
     usage: tables-benchmark fill DIRECTORY FILE PARTITIONS
-           tables-benchmark ingest DIRECTORY
+           tables-benchmark ingest DIRECTORY [COMMIT_MEGABYTES]
            tables-benchmark visible DIRECTORY PROBES RECORDS_PER_SECOND
            tables-benchmark commits DIRECTORY COMMITS ROWS REPEATS
            tables-benchmark point DIRECTORY HOURS ROWS REPEATS
@@ -34,6 +35,9 @@ do {
         )
         try print(["records": records])
     case ("ingest", 2): try print(try await IngestBenchmark.run(arguments[1]))
+    case ("ingest", 3):
+        let spec = TableSpec(topic: BenchmarkStand.topic, commitBytes: Int64(max(1, numbers[0])) << 20)
+        try print(try await IngestBenchmark.run(arguments[1], spec: spec))
     case ("visible", 4):
         try print(try await VisibleBenchmark.run(arguments[1], probes: numbers[0], background: numbers[1]))
     case ("commits", 5):

@@ -51,7 +51,8 @@ struct TableFolder: Sendable {
         for path in paths {
             try Self.synchronize(path)
             var folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
-            while folder.utf8.count >= root.utf8.count {
+            // The root itself has nothing new: ``make()`` made the folders in it durable.
+            while folder.utf8.count > root.utf8.count {
                 folders.insert(folder)
                 folder = URL(fileURLWithPath: folder).deletingLastPathComponent().path
             }

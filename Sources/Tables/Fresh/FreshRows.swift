@@ -54,15 +54,17 @@ final class FreshRows: Sendable {
     var isEmpty: Bool { state.withLock { $0.rows == 0 && $0.rejects == 0 && $0.bytes == 0 } }
 
     /// Adds rows and rejects in the connection's transaction.
-    func append(_ batch: RowBatch, on connection: Connection) throws {
-        if batch.rowCount > 0 {
+    func append(_ batches: [RowBatch], on connection: Connection) throws {
+        if batches.contains(where: { $0.rowCount > 0 }) {
             let appender = try VectorAppender(connection: connection, catalog: Lake.freshDatabase, table: rowsName)
-            try batch.write(to: appender)
+            for batch in batches where batch.rowCount > 0 { try batch.write(to: appender) }
             try appender.flush()
         }
-        if batch.rejectCount > 0 {
+        if batches.contains(where: { $0.rejectCount > 0 }) {
             let appender = try VectorAppender(connection: connection, catalog: Lake.freshDatabase, table: rejectsName)
-            try batch.writeRejects(to: appender, rejectedAt: Timestamp.nowMicroseconds())
+            for batch in batches where batch.rejectCount > 0 {
+                try batch.writeRejects(to: appender, rejectedAt: Timestamp.nowMicroseconds())
+            }
             try appender.flush()
         }
     }
@@ -94,12 +96,14 @@ final class FreshSpace: Sendable {
     let planning: DatabaseThread
     /// Merges files; apart, so that no commit waits for it.
     let maintenance: DatabaseThread
+    private let connections: ConnectionPool
     private let nextNumber = Atomic<Int>(1)
     private let logger: Logger
 
     init(lake: Lake, logger: Logger) {
         self.lake = lake
         self.logger = logger
+        connections = ConnectionPool(lake: lake)
         threads = DatabaseThread(name: "tables-rows", threads: 2, queueMax: 65_536)
         files = DatabaseThread(name: "tables-files", threads: 1, queueMax: 65_536)
         planning = DatabaseThread(name: "tables-plan", threads: 2, queueMax: 1024)
@@ -110,28 +114,28 @@ final class FreshSpace: Sendable {
         threads.stop()
         files.stop()
         maintenance.stop()
+        connections.close()
         planning.stop()
     }
 
     /// The open database; opened at the first use.
     func database() async throws -> Database { try await lake.database() }
 
-    /// A connection for the calling thread.
-    func connect() throws -> Connection {
-        guard let database = lake.openedDatabase else { throw DuckDBError(.closed, "The tables are closed.") }
-        return try database.connect()
-    }
+    /// Runs `body` with a connection that is kept for later.
+    func withConnection<R>(_ body: (Connection) throws -> R) throws -> R { try connections.with(body) }
 
     func nextGeneration() -> Int { nextNumber.add(1, ordering: .relaxed).oldValue }
 
     func drop(_ tables: [String]) {
-        let lake = lake
+        let connections = connections
         let logger = logger
         _ = files.submit {
-            guard let database = lake.openedDatabase else { return }
             do {
-                let connection = try database.connect()
-                for table in tables { try connection.execute("DROP TABLE IF EXISTS \(table)") }
+                try connections.with { connection in
+                    for table in tables { try connection.execute("DROP TABLE IF EXISTS \(table)") }
+                }
+            } catch let error as DuckDBError where error.code == .closed {
+                return  // Memory goes with the database.
             } catch {
                 logger.warning("rows that are in files cannot be freed", metadata: ["error": "\(error)"])
             }

@@ -33,7 +33,7 @@ struct TableReplayer: Sendable {
                 let batch = try Self.read(source, before, table.batchSettings, connection)
                 rows.set(columns: batch.columns)
                 try RecordIntake.create(rows, table.layout, on: connection)
-                try connection.transaction { try rows.append(batch, on: connection) }
+                try connection.transaction { try rows.append([batch], on: connection) }
                 rows.added(rows: batch.rowCount, rejects: batch.rejectCount, bytes: 1)
                 let result = (rows: batch.rowCount, rejects: batch.rejectCount)
                 return (result, try write(rows, batch.columns == before ? version : version + 1, connection))

@@ -5,6 +5,8 @@ import EventLog
 import Logging
 
 /// Reads one partition of a topic for a sink, one fetch ahead of it.
+///
+/// While the sink takes one fetch the next waits for it, so that a round finds something of every partition that has records.
 struct PartitionFeed: Sendable {
     let log: any EventLog
     let partition: TopicPartition
@@ -17,6 +19,7 @@ struct PartitionFeed: Sendable {
     /// Reads from `offset` until cancelled.
     func run(from offset: Int64) async {
         var next = offset
+        var waiting: [OneTimeGate] = []
         while !Task.isCancelled {
             do {
                 let result = try await log.read(partition, from: next, bytesMax: bytesMax, wait: .seconds(30))
@@ -27,10 +30,13 @@ struct PartitionFeed: Sendable {
                     from: next,
                     next: result.nextOffset
                 )
-                await withCheckedContinuation { taken in
-                    if !mailbox.post(.fetched(fetched, taken)) { taken.resume() }
-                }
+                let taken = OneTimeGate()
+                guard mailbox.post(.fetched(fetched, taken)) else { return }
                 next = result.nextOffset
+                waiting.append(taken)
+                // A reader that keeps pace gathers what comes meanwhile instead.
+                let isBehind = fetched.bytes.count > bytesMax / 2
+                while waiting.count > (isBehind ? 1 : 0) { await waiting.removeFirst().pass() }
             } catch is CancellationError {
                 return
             } catch {

@@ -9,19 +9,20 @@ import MartletCore
 struct RecordIntake: Sendable {
     /// More threads than one only help where there are several partitions and processors to spare.
     private static let threads = 2
+    /// From so many bytes on a round gets tables of its own: DuckDB takes over what is appended to an empty table as it is, and
+    /// copies it once more where there are rows already and fewer than 122,880 come.
+    private static let largeRoundBytes = 2 << 20
 
     let table: AppendTable
     let space: FreshSpace
 
-    private enum Outcome: Sendable {
-        case written
-        /// The records need other columns than those there are, and were not written.
-        case other
-    }
-
     /// Takes records, and notes in `progress` how far each partition was taken, also where it throws.
     func take(_ fetched: [Fetched], _ progress: inout SinkProgress) async throws {
-        let rows = try await openRows(&progress)
+        var rows = try await openRows(&progress)
+        if fetched.reduce(0, { $0 + $1.bytes.count }) >= Self.largeRoundBytes, !rows.isEmpty {
+            rows = try await addRows(rows.columns, &progress)
+        }
+        let target = rows
         var shares: [[Fetched]] = []
         for (_, items) in Dictionary(grouping: fetched, by: \.partition).sorted(by: { $0.key < $1.key }) {
             if shares.count < Self.threads {
@@ -33,14 +34,12 @@ struct RecordIntake: Sendable {
         let columns = rows.columns
         var left: [[Fetched]] = []
         var failure: (any Error)?
-        await withTaskGroup(of: (Int, Result<Outcome, any Error>).self) { group in
+        var ready: [(batch: RowBatch, share: [Fetched])] = []
+        await withTaskGroup(of: (Int, Result<RowBatch, any Error>).self) { group in
             for (index, share) in shares.enumerated() {
                 group.addTask {
                     do {
-                        let outcome = try await space.threads.run {
-                            try Self.fill(share, rows, columns, table, space)
-                        }
-                        return (index, .success(outcome))
+                        return (index, .success(try await space.threads.run { try Self.read(share, columns, table) }))
                     } catch {
                         return (index, .failure(error))
                     }
@@ -48,11 +47,17 @@ struct RecordIntake: Sendable {
             }
             for await (index, result) in group {
                 switch result {
-                case .success(.written): Self.note(shares[index], &progress)
-                case .success(.other): left.append(shares[index])
+                case .success(let batch) where batch.columns == columns: ready.append((batch, shares[index]))
+                case .success: left.append(shares[index])
                 case .failure(let error): failure = error
                 }
             }
+        }
+        if !ready.isEmpty {
+            // One transaction: what DuckDB gets at once it need not copy again.
+            let work = ready
+            try await space.threads.run { try Self.write(work, to: target, space) }
+            for (_, share) in work { Self.note(share, &progress) }
         }
         // Columns are changed by one share after the other, so that both see what the other brought.
         for share in left.sorted(by: { $0[0].partition < $1[0].partition }) {
@@ -79,9 +84,10 @@ struct RecordIntake: Sendable {
     ) async throws -> FreshRows {
         let rows = FreshRows(number: space.nextGeneration(), columns: columns, space: space)
         let layout = table.layout
-        let database = try await space.database()
+        _ = try await space.database()
+        let space = space
         try await space.threads.run {
-            try Self.create(rows, layout, on: database.connect())
+            try space.withConnection { try Self.create(rows, layout, on: $0) }
         }
         progress.current.append(rows)
         table.with { $0.fresh.append(rows) }
@@ -95,40 +101,38 @@ struct RecordIntake: Sendable {
         try connection.execute("CREATE TABLE \(rows.rejectsTable) \(SystemColumns.sql(SystemColumns.rejects))")
     }
 
-    /// Reads records and writes them where the columns fit; blocks.
-    private static func fill(
-        _ share: [Fetched],
-        _ rows: FreshRows,
-        _ columns: [AppendTableSchemaVersion.Column],
-        _ table: AppendTable,
-        _ space: FreshSpace
-    ) throws -> Outcome {
-        let batch = try read(share, columns, table)
-        guard batch.columns == columns else { return .other }
-        try write(batch, share, to: rows, space)
-        return .written
-    }
-
+    /// Reads records into columns; blocks.
     private static func read(
         _ share: [Fetched],
         _ columns: [AppendTableSchemaVersion.Column],
         _ table: AppendTable
     ) throws -> RowBatch {
         let batch = try RowBatch(columns: columns, settings: table.batchSettings)
-        for item in share { try batch.append(item.bytes, from: item.from, partition: item.partition) }
+        for item in share {
+            // The log compares the checksums of what it reads.
+            try batch.append(item.bytes, from: item.from, partition: item.partition, verifiesChecksums: false)
+        }
         return batch
     }
 
-    private static func write(_ batch: RowBatch, _ share: [Fetched], to rows: FreshRows, _ space: FreshSpace) throws {
-        if batch.rowCount + batch.rejectCount > 0 {
-            let connection = try space.connect()
-            try connection.transaction { try rows.append(batch, on: connection) }
+    private static func write(
+        _ work: [(batch: RowBatch, share: [Fetched])],
+        to rows: FreshRows,
+        _ space: FreshSpace
+    ) throws {
+        let batches = work.map(\.batch)
+        if batches.contains(where: { $0.rowCount + $0.rejectCount > 0 }) {
+            try space.withConnection { connection in
+                try connection.transaction { try rows.append(batches, on: connection) }
+            }
         }
-        rows.added(
-            rows: batch.rowCount,
-            rejects: batch.rejectCount,
-            bytes: share.reduce(0) { $0 + $1.bytes.count }
-        )
+        for (batch, share) in work {
+            rows.added(
+                rows: batch.rowCount,
+                rejects: batch.rejectCount,
+                bytes: share.reduce(0) { $0 + $1.bytes.count }
+            )
+        }
     }
 
     /// Takes records that change the columns.
@@ -147,7 +151,7 @@ struct RecordIntake: Sendable {
             if !isWider { try Self.addColumns(from: before, to: after, target, space) }
             target.set(columns: after)
             let batch = try Self.read(share, after, table)
-            try Self.write(batch, share, to: target, space)
+            try Self.write([(batch, share)], to: target, space)
         }
     }
 
@@ -157,12 +161,13 @@ struct RecordIntake: Sendable {
         _ rows: FreshRows,
         _ space: FreshSpace
     ) throws {
-        let connection = try space.connect()
         let known = Set(before.map(\.name))
-        for column in after where !known.contains(column.name) {
-            try connection.execute(
-                "ALTER TABLE \(rows.rowsTable) ADD COLUMN IF NOT EXISTS \(SQLText.identifier(column.name)) \(column.type)"
-            )
+        try space.withConnection { connection in
+            for column in after where !known.contains(column.name) {
+                try connection.execute(
+                    "ALTER TABLE \(rows.rowsTable) ADD COLUMN IF NOT EXISTS \(SQLText.identifier(column.name)) \(column.type)"
+                )
+            }
         }
     }
 

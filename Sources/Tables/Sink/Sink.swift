@@ -22,10 +22,15 @@ struct SinkServices: Sendable {
 /// Rows can be seen as soon as they were read, and are committed to files by size or age. What a crash takes from memory is read
 /// from the topic again: the catalog says from where, in the same transaction that names the files.
 final class Sink: Sendable {
-    /// Bytes of records that may have been fetched and not yet taken, over all partitions.
-    private static let fetchBytesMax = 16 << 20
-    /// Between two rounds, so that a slow trickle of records is taken in batches; what a reader of fresh rows waits for.
-    private static let roundInterval = Duration.milliseconds(10)
+    /// Bytes of records that one round takes, over all partitions; as much again may have been fetched for the next.
+    ///
+    /// Larger rounds cost less for each row, and hold more memory.
+    private static let roundBytesMax = 8 << 20
+    /// Rounds of less than this are put off, so that a slow trickle of records is taken in batches.
+    private static let smallRoundBytes = 256 << 10
+    /// A round is put off by so many times what the last one cost, up to a limit: a trickle takes a fifth of a processor at most.
+    private static let pauseFactor = 5
+    private static let pauseMax = Duration.milliseconds(15)
 
     let table: AppendTable
     private let services: SinkServices
@@ -151,7 +156,7 @@ final class Sink: Sendable {
     private func feedNewPartitions(_ progress: inout SinkProgress, _ group: inout DiscardingTaskGroup) async {
         let topic = table.spec.topic
         guard let description = try? await services.log.topic(topic) else { return }
-        let share = max(64 << 10, min(4 << 20, Self.fetchBytesMax / Int(max(1, description.partitions))))
+        let share = max(64 << 10, Self.roundBytesMax / Int(max(1, description.partitions)))
         for number in 0..<description.partitions where !progress.fed.contains(number) {
             let partition = TopicPartition(topic: topic, partition: number)
             guard let bounds = try? services.log.bounds(partition) else { continue }
@@ -184,14 +189,20 @@ final class Sink: Sendable {
 
     private func ingest(_ progress: inout SinkProgress, _ group: inout DiscardingTaskGroup) async {
         let limit = Int(table.spec.commitBytes)
-        // One commit may be under way and one be filled: what comes then waits in the topic.
-        guard !progress.backlog.isEmpty, progress.currentBytes < limit || !progress.isCommitting else { return }
-        if let last = progress.lastRound, ContinuousClock.now - last < Self.roundInterval,
-            progress.backlogBytes < 256 << 10
+        // While one commit is under way the next is filled by half: what comes then waits in the topic, also when no commit succeeds.
+        let room = progress.isCommitting ? limit / 2 : limit
+        guard !progress.backlog.isEmpty, progress.currentBytes < room else { return }
+        let pause = min(Self.pauseMax, progress.roundCost * Self.pauseFactor)
+        if let last = progress.lastRound, ContinuousClock.now - last < pause, progress.asked.isEmpty,
+            progress.backlogBytes < Self.smallRoundBytes
         {
-            try? await Task.sleep(until: last + Self.roundInterval, clock: .continuous)
+            try? await Task.sleep(until: last + pause, clock: .continuous)  // Cancelled: the loop ends.
         }
-        progress.lastRound = .now
+        let started = ContinuousClock.now
+        defer {
+            progress.lastRound = .now
+            progress.roundCost = .now - started
+        }
         let work = progress.takeBacklog()
         let intake = RecordIntake(table: table, space: services.space)
         do {
@@ -201,7 +212,7 @@ final class Sink: Sendable {
                 progress.hasTimer = true
                 wake(after: .seconds(table.spec.commitSeconds), &group)
             }
-            for (_, taken) in work { taken.resume() }
+            for (_, taken) in work { taken.open() }
         } catch {
             logger.error("records cannot be turned into rows", metadata: ["error": "\(error)"])
             table.with { state in
@@ -210,7 +221,7 @@ final class Sink: Sendable {
             }
             for (fetched, taken) in work {
                 if fetched.next <= progress.taken[fetched.partition] ?? 0 {
-                    taken.resume()
+                    taken.open()
                 } else {
                     progress.backlog.append((fetched, taken))
                 }

@@ -17,7 +17,8 @@ struct Fetched: Sendable {
 
 /// Something a sink reacts to.
 enum SinkMessage: Sendable {
-    case fetched(Fetched, CheckedContinuation<Void, Never>)
+    /// The gate is opened once the records were taken.
+    case fetched(Fetched, OneTimeGate)
     /// The oldest row that is in no file has waited long enough.
     case due
     case committed(Result<TableCommit?, any Error>)
@@ -26,7 +27,7 @@ enum SinkMessage: Sendable {
     case look
 }
 
-/// What waits for a sink; bounded, because every reader waits until what it fetched was taken.
+/// What waits for a sink; bounded, because every reader waits when two fetches of its were not taken.
 final class SinkMailbox: Sendable {
     private struct State {
         var messages: [SinkMessage] = []
@@ -91,7 +92,7 @@ extension SinkMessage {
     /// Lets go of whoever waits for an answer.
     func refuse() {
         switch self {
-        case .fetched(_, let taken): taken.resume()
+        case .fetched(_, let taken): taken.open()
         case .commit(let answer): answer.resume(throwing: ServiceError(.unavailable, "the table's sink is stopping"))
         case .due, .committed, .look: break
         }

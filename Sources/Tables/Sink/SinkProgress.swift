@@ -12,7 +12,7 @@ struct SinkProgress: ~Copyable {
     /// Partitions that are read.
     var fed: Set<Int32> = []
     /// Fetched and not taken yet.
-    var backlog: [(Fetched, CheckedContinuation<Void, Never>)] = []
+    var backlog: [(Fetched, OneTimeGate)] = []
     /// Rows that no commit has begun to write; the last is being filled.
     var current: [FreshRows] = []
     /// Rows of the commit under way.
@@ -25,6 +25,8 @@ struct SinkProgress: ~Copyable {
     var failures = 0
     var mayCommitAt = ContinuousClock.now
     var lastRound: ContinuousClock.Instant?
+    /// How long the last round took.
+    var roundCost = Duration.zero
     /// Who wants a commit, and who waits for the one under way.
     var asked: [CheckedContinuation<TableCommit?, any Error>] = []
     var answering: [CheckedContinuation<TableCommit?, any Error>] = []
@@ -41,7 +43,7 @@ struct SinkProgress: ~Copyable {
     var hasFresh: Bool { taken.contains { $0.value > committed[$0.key] ?? 0 } }
 
     /// Hands out what was fetched, in the order it came.
-    mutating func takeBacklog() -> [(Fetched, CheckedContinuation<Void, Never>)] {
+    mutating func takeBacklog() -> [(Fetched, OneTimeGate)] {
         defer { backlog = [] }
         return backlog
     }
@@ -65,7 +67,7 @@ struct SinkProgress: ~Copyable {
 
     /// Lets go of everybody who waits.
     mutating func refuseAll() {
-        for (_, taken) in backlog { taken.resume() }
+        for (_, taken) in backlog { taken.open() }
         backlog = []
         for answer in asked + answering {
             answer.resume(throwing: ServiceError(.unavailable, "the table's sink is stopping"))

@@ -57,18 +57,25 @@ struct TableCommitter: Sendable {
             fresh: rows,
             commit: 0
         )
-        let writer = ParquetWriter(layout: table.layout)
-        let database = try await services.space.database()
-        return try await services.space.files.run {
-            let connection = try database.connect()
-            var files: [AppendTableFile] = []
-            if rows.contains(where: { $0.rowCount > 0 }) {
-                files += try writer.write(snapshot.query(.rows), .rows, schemaVersion: version, on: connection)
+        let writer = ParquetWriter(layout: table.layout, keepsOrder: false)
+        let space = services.space
+        _ = try await space.database()
+        return try await space.files.run {
+            try space.withConnection { connection in
+                var files: [AppendTableFile] = []
+                if rows.contains(where: { $0.rowCount > 0 }) {
+                    files += try writer.write(snapshot.query(.rows), .rows, schemaVersion: version, on: connection)
+                }
+                if rows.contains(where: { $0.rejectCount > 0 }) {
+                    files += try writer.write(
+                        snapshot.query(.rejects),
+                        .rejects,
+                        schemaVersion: version,
+                        on: connection
+                    )
+                }
+                return files
             }
-            if rows.contains(where: { $0.rejectCount > 0 }) {
-                files += try writer.write(snapshot.query(.rejects), .rejects, schemaVersion: version, on: connection)
-            }
-            return files
         }
     }
 
