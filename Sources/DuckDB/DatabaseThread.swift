@@ -86,7 +86,8 @@ package func startThread(name: String, _ body: @escaping @Sendable () -> Void) {
 // SAFETY: every member below is read and written with `condition` locked.
 private final class WorkQueue: @unchecked Sendable {
     private let condition = ThreadCondition()
-    private var work: [@Sendable () -> Void] = []
+    /// Bodies from `head` on wait; those before are nil.
+    private var work: [(@Sendable () -> Void)?] = []
     private var head = 0
     private var isClosed = false
     private let capacity: Int
@@ -120,7 +121,10 @@ private final class WorkQueue: @unchecked Sendable {
                 work.removeFirst(head)
                 head = 0
             }
-            return work[head]
+            // Taken out, so that what it holds is freed when it has run, and never under the lock: that may submit work in turn.
+            var body: (@Sendable () -> Void)?
+            swap(&body, &work[head])
+            return body
         }
     }
 
