@@ -36,7 +36,8 @@ struct TableReplayer: Sendable {
                 try connection.transaction { try rows.append([batch], on: connection) }
                 rows.added(rows: batch.rowCount, rejects: batch.rejectCount, bytes: 1)
                 let result = (rows: batch.rowCount, rejects: batch.rejectCount)
-                return (result, try write(rows, batch.columns == before ? version : version + 1, connection))
+                let isKnown = batch.columns == table.read { $0.schemas[version] }
+                return (result, try write(rows, isKnown ? version : version + 1, connection))
             }
             guard batch.rows > 0 else {
                 table.layout.folder.remove(added.map(\.path))

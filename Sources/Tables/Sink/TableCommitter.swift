@@ -99,7 +99,12 @@ struct TableCommitter: Sendable {
             return commit
         } catch {
             // A failing disk can report an error for what it has stored all the same.
-            guard let commit = try await findCommit(ranges, files, schema, rows) else { throw error }
+            guard let commit = try await findCommit(ranges, files, schema, rows) else {
+                // The next attempt writes them anew, perhaps for lack of the very room they take.
+                let known = try await services.catalog.appendTables.paths(table.guid)
+                table.layout.folder.remove(files.map(\.path).filter { !known.contains($0) })
+                throw error
+            }
             return commit
         }
     }
