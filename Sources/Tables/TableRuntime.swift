@@ -24,7 +24,9 @@ package final class TableRuntime: Sendable {
     private let changes: AsyncStream<Change>
     private let changed: AsyncStream<Change>.Continuation
 
-    /// Joins it to the engine's stores; nothing runs yet. Files are merged and removed every `maintenanceInterval`.
+    /// Joins it to the engine's stores; nothing runs yet.
+    ///
+    /// Files are merged and removed every `maintenanceInterval`.
     package init(
         catalog: Catalog,
         log: any EventLog,
