@@ -16,7 +16,7 @@ let usage = """
 // As the engine does.
 martlet_limit_allocator(2, 16 << 20)
 
-func print(_ report: some Encodable) throws {
+func write(_ report: some Encodable) throws {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys]
     encoder.keyEncodingStrategy = .convertToSnakeCase
@@ -33,19 +33,19 @@ do {
             file: arguments[2],
             partitions: Int32(clamping: max(1, numbers[1]))
         )
-        try print(["records": records])
-    case ("ingest", 2): try print(try await IngestBenchmark.run(arguments[1]))
+        try write(["records": records])
+    case ("ingest", 2): try write(try await IngestBenchmark.run(arguments[1]))
     case ("ingest", 3):
         let spec = TableSpec(topic: BenchmarkStand.topic, commitBytes: Int64(max(1, numbers[0])) << 20)
-        try print(try await IngestBenchmark.run(arguments[1], spec: spec))
+        try write(try await IngestBenchmark.run(arguments[1], spec: spec))
     case ("visible", 4):
-        try print(try await VisibleBenchmark.run(arguments[1], probes: numbers[0], background: numbers[1]))
+        try write(try await VisibleBenchmark.run(arguments[1], probes: numbers[0], background: numbers[1]))
     case ("commits", 5):
-        try print(
+        try write(
             try await QueryBenchmark.commits(arguments[1], count: numbers[0], rows: numbers[1], repeats: numbers[2])
         )
     case ("point", 5):
-        try print(
+        try write(
             try await QueryBenchmark.point(arguments[1], hours: numbers[0], rows: numbers[1], repeats: numbers[2])
         )
     default:

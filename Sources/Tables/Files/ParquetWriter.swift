@@ -11,8 +11,9 @@ struct ParquetWriter: Sendable {
     let layout: TableLayout
     /// Columns the rows are ordered by in each file; empty keeps the order they have.
     var sortColumns: [String] = []
-    /// Whether rows stand in the files in the order the query gives them. Keeping it, DuckDB holds what is finished until what stands
-    /// before it is; without, groups of rows are written as they are full.
+    /// Whether rows stand in the files in the order the query gives them.
+    ///
+    /// Keeping it, DuckDB holds what is finished until what stands before it is; without, groups of rows are written as they are full.
     var keepsOrder = true
 
     /// Writes what a query gives, whose columns are those of a schema version; blocks.
