@@ -22,8 +22,6 @@ struct SinkServices: Sendable {
 /// Rows can be seen as soon as they were read, and are committed to files by size or age. What a crash takes from memory is read
 /// from the topic again: the catalog says from where, in the same transaction that names the files.
 final class Sink: Sendable {
-    /// Bytes of records that may have been fetched and not yet taken, over all partitions.
-    private static let fetchBytesMax = 16 << 20
     /// Between two rounds, so that a slow trickle of records is taken in batches; what a reader of fresh rows waits for.
     private static let roundInterval = Duration.milliseconds(10)
 
@@ -151,7 +149,6 @@ final class Sink: Sendable {
     private func feedNewPartitions(_ progress: inout SinkProgress, _ group: inout DiscardingTaskGroup) async {
         let topic = table.spec.topic
         guard let description = try? await services.log.topic(topic) else { return }
-        let share = max(64 << 10, min(4 << 20, Self.fetchBytesMax / Int(max(1, description.partitions))))
         for number in 0..<description.partitions where !progress.fed.contains(number) {
             let partition = TopicPartition(topic: topic, partition: number)
             guard let bounds = try? services.log.bounds(partition) else { continue }
@@ -161,22 +158,12 @@ final class Sink: Sendable {
             progress.committed[number] = progress.committed[number] ?? start
             progress.fed.insert(number)
             board.withLock { $0[number] = start }
-            let name = table.name
-            let logger = logger
             let feed = PartitionFeed(
-                log: services.log,
+                services,
+                table: table.name,
                 partition: partition,
-                bytesMax: share,
-                mailbox: mailbox,
-                logger: logger,
-                onGap: { from, to, why in
-                    logger.error(
-                        "records could not be read and are missing from a table",
-                        metadata: [
-                            "table": "\(name)", "partition": "\(number)", "offsets": "\(from)..<\(to)", "why": "\(why)",
-                        ]
-                    )
-                }
+                of: description.partitions,
+                mailbox: mailbox
             )
             group.addTask { await feed.run(from: start) }
         }
