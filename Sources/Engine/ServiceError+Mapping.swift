@@ -28,6 +28,7 @@ extension LakeError {
             .invalid
         case .tooLarge: .tooLarge
         case .readOnly, .notAllowed: .invalid
+        case .followsTopic: .failedPrecondition
         case .outOfMemory: .storageFull
         case .unknownTable: .notFound
         case .timeout: .timeout

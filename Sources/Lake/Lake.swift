@@ -18,7 +18,7 @@ package final class Lake: Service {
     }
 
     /// Name of the database in memory where rows wait that are not in a file yet.
-    package static let freshDatabase = "fresh"
+    package static let freshDatabase = "__fresh"
 
     /// The settings it was made with.
     package let configuration: LakeConfiguration
@@ -29,6 +29,7 @@ package final class Lake: Service {
     private let writer: TableWriter
     private let watchdog = QueryWatchdog()
     private let threadNames = ThreadNames()
+    private let followers = Mutex<Set<String>>([])
     private let state = Mutex<State>(.unopened)
 
     private enum State {
@@ -209,7 +210,41 @@ package final class Lake: Service {
     /// - Throws: ``LakeError`` naming the operation, table, column and row at fault; nothing of the transaction is applied.
     package func commit(_ transaction: TableTransaction) async throws -> TableCommitResult {
         _ = try await database()
+        try followers.withLock { followers in
+            guard !followers.isEmpty else { return }
+            for (index, operation) in transaction.operations.enumerated()
+            where followers.contains(operation.table.lowercased()) {
+                throw LakeError(
+                    .followsTopic,
+                    "The table follows a topic, which alone says what its rows are. Emit a record to the topic instead.",
+                    operation: index,
+                    table: operation.table
+                )
+            }
+        }
         return try await writer.commit(transaction)
+    }
+
+    /// Names the tables that follow topics, with what belongs to them: ``commit(_:)``, ``dropTable(_:)`` and ``tables()`` leave
+    /// them alone.
+    package func setFollowers(_ names: some Sequence<String>) {
+        let folded = Set(names.map { $0.lowercased() })
+        followers.withLock { $0 = folded }
+    }
+
+    /// Runs `body` in one DuckDB transaction on the only connection that commits; on return it is durable.
+    ///
+    /// `body` blocks the commits of all tables. Where it makes, changes or drops tables, `changesTables` must be true.
+    /// - Throws: ``LakeError``, or what `body` throws; nothing is applied then, unless the disk failed while committing.
+    package func transact<R: Sendable>(
+        changesTables: Bool = false,
+        _ body: @escaping @Sendable (Connection) throws -> R
+    ) async throws -> R {
+        _ = try await database()
+        return try await writer.exclusive { [writer] state in
+            defer { if changesTables { writer.reload(&state) } }
+            return try state.connection.transaction { try body(state.connection) }
+        }
     }
 
     // MARK: Queries
@@ -274,12 +309,13 @@ package final class Lake: Service {
         package let rowCount: Int64
     }
 
-    /// All tables by name.
+    /// All tables by name, but for those that follow topics.
     package func tables() async throws -> [TableDescription] {
         _ = try await database()
         let schemas = try await writer.exclusive { state in Array(state.catalog.tables.values) }
         var descriptions: [TableDescription] = []
-        for schema in schemas.sorted(by: { $0.name < $1.name }) {
+        let followers = followers.withLock { $0 }
+        for schema in schemas.sorted(by: { $0.name < $1.name }) where !followers.contains(schema.name.lowercased()) {
             guard let description = try await describe(schema) else { continue }
             descriptions.append(description)
         }
@@ -307,6 +343,13 @@ package final class Lake: Service {
     /// - Throws: ``LakeError`` `unknownTable`.
     package func dropTable(_ name: String) async throws {
         _ = try await database()
+        guard !followers.withLock({ $0.contains(name.lowercased()) }) else {
+            throw LakeError(
+                .followsTopic,
+                "The table belongs to one that follows a topic, and goes when that one is deleted.",
+                table: name
+            )
+        }
         try await writer.exclusive { state in
             guard let schema = state.catalog[name] else { throw Self.unknown(name) }
             try state.connection.execute("DROP TABLE \(schema.quotedName)")

@@ -22,6 +22,8 @@ package struct LakeError: Error, Sendable, CustomStringConvertible {
         case readOnly
         /// A kind of statement nobody may run here.
         case notAllowed
+        /// Only its topic says what the table's rows are.
+        case followsTopic
         /// The SQL text is wrong: syntax, unknown names, types.
         case invalidSQL
         /// A query needs more memory and space on disk than it may have.

@@ -127,6 +127,12 @@ struct QueryJob: Sendable {
     }
 
     private func checkChange(_ kind: StatementKind) throws {
+        if control != nil, allowWrites, sql.lowercased().contains(Lake.freshDatabase) {
+            throw LakeError(
+                .notAllowed,
+                "\(Lake.freshDatabase) holds rows of append tables on their way to files; only the engine changes it. Name the table itself."
+            )
+        }
         guard control != nil, allowWrites, !Self.changingKinds.contains(kind) else { return }
         throw LakeError(
             .notAllowed,

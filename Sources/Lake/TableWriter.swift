@@ -118,7 +118,8 @@ final class TableWriter: Sendable {
         }
     }
 
-    private func reload(_ state: inout WriterState) {
+    /// Reads the tables there are again.
+    func reload(_ state: inout WriterState) {
         state.deletes.removeAll()
         do {
             var catalog = try TableCatalog.load(state.connection)

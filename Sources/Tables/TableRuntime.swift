@@ -14,10 +14,13 @@ import Synchronization
 package final class TableRuntime: Sendable {
     private enum Change: Sendable {
         case start(Sink)
+        case startKeyed(KeyedSink)
     }
 
     let registry = TableRegistry()
     let services: SinkServices
+    /// The tables with a key, which are none of ``registry``.
+    let keyed: KeyedTables
     private let directory: String
     private let maintenanceInterval: Duration
     private let sinks = Mutex<[String: Sink]>([:])
@@ -36,7 +39,7 @@ package final class TableRuntime: Sendable {
         maintenanceInterval: Duration = .seconds(10)
     ) {
         self.maintenanceInterval = maintenanceInterval
-        services = SinkServices(
+        let services = SinkServices(
             log: log,
             catalog: catalog,
             space: FreshSpace(lake: lake, logger: logger),
@@ -44,13 +47,16 @@ package final class TableRuntime: Sendable {
             logger: logger
         )
         directory = lake.configuration.appendDirectory
-        (changes, changed) = AsyncStream.makeStream()
+        let (changes, changed) = AsyncStream<Change>.makeStream()
+        (self.changes, self.changed) = (changes, changed)
+        self.services = services
+        keyed = KeyedTables(services: services) { changed.yield(.startKeyed($0)) }
     }
 
     /// Loads all tables and sweeps what a crash left in their folders; before ``run()``.
     package func prepare() async throws {
-        for resource in try await services.catalog.tables.all() where resource.spec.key.isEmpty {
-            try await open(resource)
+        for resource in try await services.catalog.tables.all() {
+            if resource.spec.key.isEmpty { try await open(resource) } else { keyed.open(resource) }
         }
         sweepFolders()
     }
@@ -62,9 +68,11 @@ package final class TableRuntime: Sendable {
             for await change in changes {
                 switch change {
                 case .start(let sink): group.addTask { await sink.run() }
+                case .startKeyed(let sink): group.addTask { await sink.run() }
                 }
             }
             for sink in sinks.withLock({ Array($0.values) }) { sink.stop() }
+            keyed.stop()
             group.cancelAll()
         }
     }
@@ -182,10 +190,12 @@ package final class TableRuntime: Sendable {
     ) async throws -> any QueryNames {
         var pinned: [String: [String: TableSnapshot]] = [:]
         for (name, version) in options.asOf {
+            if let table = keyed.find(name) { throw Self.noHistory(table.name) }
             let table = try find(name)
             pinned[TableRegistry.key(name), default: [:]][""] = try await state(of: table, asOf: version)
         }
         for (name, version) in Self.versions(in: sql) {
+            if let table = keyed.find(name) { throw Self.noHistory(table.name) }
             guard let table = registry.find(name) else { continue }
             pinned[TableRegistry.key(name), default: [:]][version] = try await state(of: table, asOf: version)
         }
@@ -200,6 +210,16 @@ package final class TableRuntime: Sendable {
     func find(_ name: String) throws -> AppendTable {
         guard let table = registry.find(name) else { throw ServiceError.notFound(.tables, name) }
         return table
+    }
+
+    /// Refuses what needs commits that can be read again.
+    static func noHistory(_ name: String) -> ServiceError {
+        ServiceError(
+            .failedPrecondition,
+            "table '\(name)' has a key: it keeps the newest row of each key, and no history",
+            fix:
+                "an append table of the same topic has one (martlet tables create NAME --topic TOPIC), with AS OF each commit"
+        )
     }
 
     private func state(of table: AppendTable, asOf version: String) async throws -> TableSnapshot {

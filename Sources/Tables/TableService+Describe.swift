@@ -49,13 +49,19 @@ extension TableService {
         return described
     }
 
-    private static func columns(
+    static func columns(
         _ spec: TableSpec,
         _ columns: [AppendTableSchemaVersion.Column]
     ) -> [TableDescription.Column] {
+        guard spec.key.isEmpty else {
+            let key = Set(spec.key.map { KeyedTable.folded($0) })
+            return columns.map {
+                TableDescription.Column(name: $0.name, type: $0.type, isKey: key.contains(KeyedTable.folded($0.name)))
+            }
+        }
         let system = spec.format == .json ? SystemColumns.json : SystemColumns.raw
         var all = system.map { TableDescription.Column(name: $0.name, type: $0.type, isKey: false, isSystem: true) }
-        all += columns.map { TableDescription.Column(name: $0.name, type: $0.type, isKey: spec.key.contains($0.name)) }
+        all += columns.map { TableDescription.Column(name: $0.name, type: $0.type, isKey: false) }
         for key in spec.partitionBy where key == "day" || key == "hour" {
             all.append(.init(name: "record_\(key)", type: "VARCHAR", isKey: false, isSystem: true))
         }
@@ -63,7 +69,7 @@ extension TableService {
     }
 
     /// How many records a table has not taken, and how old the oldest of them is.
-    private func lag(_ topic: String, _ taken: [Int32: Int64]) async throws -> (records: Int64, seconds: Double) {
+    func lag(_ topic: String, _ taken: [Int32: Int64]) async throws -> (records: Int64, seconds: Double) {
         let log = runtime.services.log
         guard let description = try await log.topic(topic) else { return (0, 0) }
         var records: Int64 = 0

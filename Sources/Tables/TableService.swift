@@ -19,24 +19,23 @@ package struct TableService: AppendTableServices {
         self.temporaryDirectory = temporaryDirectory
     }
 
-    private var catalog: Catalog { runtime.services.catalog }
+    var catalog: Catalog { runtime.services.catalog }
 
     package func all() async throws -> [TableDescription] {
         var all: [TableDescription] = []
         for table in runtime.registry.all() { all.append(try await describe(table)) }
+        for table in runtime.keyed.all() { all.append(try await describe(table)) }
         return all
     }
 
     package func find(_ name: String) async throws -> TableDescription? {
+        if let table = runtime.keyed.find(name) { return try await describe(table) }
         guard let table = runtime.registry.find(name) else { return nil }
         return try await describe(table)
     }
 
     package func create(_ document: Document, by caller: Caller, dryRun: Bool) async throws -> TableDescription {
-        let taken = TableDocument.TakenNames(
-            keyed: try await runtime.services.space.lake.tableNames(),
-            following: runtime.registry.all().map(\.name)
-        )
+        let taken = try await takenNames()
         let draft = try TableDocument(document, taken: taken)
         let owner = ResourceMetadata.Owner(name: caller.name)
         let resource = try await catalog.transaction(dryRun: dryRun) { transaction in
@@ -50,6 +49,9 @@ package struct TableService: AppendTableServices {
         }
         if dryRun { return describe(resource) }
         do {
+            guard resource.spec.key.isEmpty else {
+                return try await describe(try await runtime.keyed.create(resource))
+            }
             try await begin(resource)
             return try await describe(try await runtime.open(resource))
         } catch {
@@ -88,6 +90,7 @@ package struct TableService: AppendTableServices {
         by caller: Caller,
         dryRun: Bool
     ) async throws -> TableDescription {
+        if let table = runtime.keyed.find(name) { return try await update(table, document, dryRun: dryRun) }
         let table = try runtime.find(name)
         let inferred = table.read { $0.columns }
         let resource = try await catalog.transaction(dryRun: dryRun) { transaction in
@@ -120,6 +123,7 @@ package struct TableService: AppendTableServices {
     }
 
     package func delete(_ name: String, by caller: Caller) async throws {
+        if let table = runtime.keyed.find(name) { return try await delete(table) }
         let table = try runtime.find(name)
         guard !table.spec.isInternal else {
             throw ServiceError(
@@ -133,10 +137,12 @@ package struct TableService: AppendTableServices {
     }
 
     package func history(_ name: String, limit: Int, cursor: String?) async throws -> Page<TableCommit> {
-        try await catalog.appendTables.history(try runtime.find(name).guid, limit: limit, cursor: cursor)
+        if let table = runtime.keyed.find(name) { throw TableRuntime.noHistory(table.name) }
+        return try await catalog.appendTables.history(try runtime.find(name).guid, limit: limit, cursor: cursor)
     }
 
     package func commit(_ name: String) async throws -> TableCommit? {
+        if let table = runtime.keyed.find(name) { return try await commit(table) }
         let table = try runtime.find(name)
         guard let sink = runtime.sink(of: table) else {
             throw ServiceError(.unavailable, "the table '\(table.name)' is being changed", fix: "try again in a moment")
@@ -145,14 +151,17 @@ package struct TableService: AppendTableServices {
     }
 
     package func compact(_ name: String) async throws -> TableCompaction {
-        try await TableMaintenance(table: try runtime.find(name), services: runtime.services).compact()
+        if let table = runtime.keyed.find(name) { throw Self.noFiles(table, "to compact") }
+        return try await TableMaintenance(table: try runtime.find(name), services: runtime.services).compact()
     }
 
     package func repair(_ name: String, dryRun: Bool) async throws -> [TableFinding] {
-        try await TableRepair(table: try runtime.find(name), services: runtime.services).run(dryRun: dryRun)
+        if let table = runtime.keyed.find(name) { throw Self.noFiles(table, "to compare with a list") }
+        return try await TableRepair(table: try runtime.find(name), services: runtime.services).run(dryRun: dryRun)
     }
 
     package func replay(_ name: String) async throws -> TableReplay {
+        if let table = runtime.keyed.find(name) { throw Self.noReplay(table) }
         let table = try runtime.find(name)
         return try await runtime.exclusively(table) {
             try await TableReplayer(table: table, services: runtime.services).run()
@@ -160,10 +169,11 @@ package struct TableService: AppendTableServices {
     }
 
     package func export(_ name: String, format: TableFormat) async throws -> String {
-        let table = try runtime.find(name)
-        let snapshot = table.snapshot()
         let path =
             "\(temporaryDirectory)/export-\(String(UInt64.random(in: .min ... .max), radix: 36)).\(format.rawValue)"
+        if let table = runtime.keyed.find(name) { return try await export(table, format: format, to: path) }
+        let table = try runtime.find(name)
+        let snapshot = table.snapshot()
         // The snapshot keeps its files until the export is written.
         defer { withExtendedLifetime(snapshot) {} }
         _ = try await runtime.services.space.lake.export(

@@ -155,7 +155,8 @@ def test_metric_points_are_in_the_store(make_engine):
     service.work()
     service.close()
     columns = ("name", "type", "unit", "value", "count", "function", "attributes", "buckets")
-    found = json.loads(engine.run("sql", f"SELECT {', '.join(columns)} FROM system.metrics", "-o", "json").stdout)
+    engine.environment["MARTLET_TOKEN"] = TOKEN
+    found = engine.ask("sql", f"SELECT {', '.join(columns)} FROM system.metrics")
     rows = [tuple(row[column] for column in columns) for row in found]
     points = {row[0]: row for row in rows if row[0] in ("orders", "latency", "open")}
     assert points["orders"][1:6] == ("Counter", "1", 3.0, 1, "meter")
@@ -356,7 +357,7 @@ def test_a_flood_is_pushed_back_and_not_lost(make_engine):
     print(f"{refused} requests were refused")
 
     def count(query: str) -> int:
-        return json.loads(engine.run("sql", query, "-o", "json").stdout)[0]["n"]
+        return engine.ask("sql", query)[0]["n"]
 
     while count("SELECT count(*) AS n FROM system.spans WHERE name = 'flood'") < 8 * 50_000:
         assert time.monotonic() < until_end

@@ -30,6 +30,13 @@ LISTS = (
 )
 
 
+def listings(engine) -> dict:
+    """What there is of each kind; the engine's own tables grow by themselves and are left out."""
+    found = {path: engine.get(f"{path}?limit=1000" if "/" not in path else path) for path in LISTS}
+    found["tables"]["data"] = [table for table in found["tables"]["data"] if not table["name"].startswith("system.")]
+    return found
+
+
 def test_a_restart_keeps_everything(make_engine):
     engine = make_engine()
     engine.start()
@@ -48,7 +55,7 @@ def test_a_restart_keeps_everything(make_engine):
     (view / "file").write_text("x")
     until(lambda: engine.items("views/v/elements"), "the element")
     until(lambda: len(engine.items("logs?pipeline=take&scope=user&limit=1000")) == 100, "the log records")
-    before = {path: engine.get(f"{path}?limit=1000" if "/" not in path else path) for path in LISTS}
+    before = listings(engine)
     logs = engine.items("logs?pipeline=take&scope=user&limit=1000")
     traces = {trace["trace_id"] for trace in engine.items("traces?pipeline=take&limit=1000")}
     rows = sorted(engine.column("taken", "id"))
@@ -56,7 +63,7 @@ def test_a_restart_keeps_everything(make_engine):
         assert engine.stop() == 0, engine.log_tail()
         assert engine.processes() == []
         assert engine.start() < 3
-        after = {path: engine.get(f"{path}?limit=1000" if "/" not in path else path) for path in LISTS}
+        after = listings(engine)
         assert after == before
         assert sorted(engine.column("taken", "id")) == rows
         assert engine.items("logs?pipeline=take&scope=user&limit=1000") == logs

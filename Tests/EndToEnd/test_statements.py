@@ -264,13 +264,14 @@ def test_statements_write_only_when_they_say_so(engine):
         "export database '/tmp/martlet-x'", "import database '/tmp/martlet-x'", "call enable_logging()", "use main", "vacuum",
         "create table x as from read_csv('/etc/passwd')", "insert into t select 1, content from read_text('/etc/passwd')",
         "set enable_progress_bar = false", "prepare p as select 1", "create secret (type s3)", "detach memory",
-        "with x as (insert into t values (7, 'q') returning a) from x",
+        "with x as (insert into t values (7, 'q') returning a) from x", "create table __fresh.main.x as select 1 as a",
+        "drop table __fresh.main.rows1",
     ):  # fmt: skip
         answer = whole_page(engine, start(engine, sql, write=True))
         assert answer.status in (422, 404), (sql, answer.status, answer.body)
     assert engine.http("POST", "/api/v1/sql", {"sql": "insert into t values (100, '')"}).status == 422
     assert run(engine, "drop table t", write=True) == []
-    assert engine.tables() == set()
+    assert {name for name in engine.tables() if not name.startswith("system.")} == set()
 
 
 def test_the_read_token_only_reads(make_engine):
@@ -281,7 +282,7 @@ def test_the_read_token_only_reads(make_engine):
     engine.token = READER
     assert run(engine, "select * from t") == [[1]]
     assert engine.sql("from t") == [[1]]
-    assert engine.items("tables")[0]["name"] == "t"
+    assert "t" in {table["name"] for table in engine.items("tables")}
     for path in ("views", "logs", "traces", "engine", "pipelines", "secrets", "topics"):
         engine.get(path)
     refused = [

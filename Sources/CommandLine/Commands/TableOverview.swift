@@ -143,7 +143,8 @@ struct TableOverview {
     private func addSettings(to list: inout FieldList) {
         guard let settings = item["settings"] else { return }
         let isKeyed = item["kind"]?.stringValue == "keyed"
-        if let seconds = settings["commit_seconds"]?.intValue, let bytes = settings["commit_bytes"]?.intValue {
+        if !isKeyed, let seconds = settings["commit_seconds"]?.intValue, let bytes = settings["commit_bytes"]?.intValue
+        {
             let time = Quantity.duration(microseconds: seconds.multipliedReportingOverflow(by: 1_000_000).partialValue)
             list.add("Commits", "every \(time), or at \(Quantity.size(bytes: bytes))")
         }

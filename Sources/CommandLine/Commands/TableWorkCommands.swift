@@ -76,7 +76,7 @@ struct TableHistory: ClientCommand {
     private static func row(_ commit: JSONValue) -> [String] {
         let ranges = (commit["ranges"]?.arrayValue ?? []).compactMap { range -> String? in
             guard let partition = range["partition"]?.intValue, let from = range["from"]?.intValue,
-                let end = range["to"]?.intValue
+                let end = range["to"]?.intValue, end > from
             else { return nil }
             return "\(partition): \(from)-\(end &- 1)"
         }

@@ -135,10 +135,7 @@ package final class RowBatch: @unchecked Sendable {
     /// Writes the rows to a table that has the columns of ``SystemColumns/all(format:columns:)``.
     package func write(to appender: VectorAppender) throws(DuckDBError) {
         try exclusively { (filler) throws(DuckDBError) in
-            var places = [Int](repeating: 0, count: filler.columns.count)
-            for index in 0..<filler.stateCount where filler.states[index].place >= 0 {
-                places[filler.states[index].place] = index
-            }
+            let places = Self.places(filler)
             let system = filler.rows
             let states = UnsafePointer(filler.states)
             let isRaw = filler.settings.format == .raw
@@ -165,6 +162,33 @@ package final class RowBatch: @unchecked Sendable {
                 for place in places { writer.put(states[place].memory) }
             }
         }
+    }
+
+    /// Writes the rows of a keyed table to one with a BOOLEAN that is true where a row deletes its key, then ``columns``.
+    package func writeKeyed(to appender: VectorAppender) throws(DuckDBError) {
+        try exclusively { (filler) throws(DuckDBError) in
+            let places = Self.places(filler)
+            precondition(
+                appender.columnCount == 1 + places.count,
+                "RowBatch: the table has other columns than the rows"
+            )
+            let system = filler.rows
+            let states = UnsafePointer(filler.states)
+            try appender.append(rowCount: system.count) { (vectors, rows) throws(DuckDBError) in
+                var writer = ChunkWriter(vectors, rows)
+                writer.put(system.deletes)
+                for place in places { writer.put(states[place].memory) }
+            }
+        }
+    }
+
+    /// Where each of the columns stands among the filler's states.
+    private static func places(_ filler: borrowing RowFiller) -> [Int] {
+        var places = [Int](repeating: 0, count: filler.columns.count)
+        for index in 0..<filler.stateCount where filler.states[index].place >= 0 {
+            places[filler.states[index].place] = index
+        }
+        return places
     }
 
     /// Writes the rejects to a table that has the columns of ``SystemColumns/rejects``.

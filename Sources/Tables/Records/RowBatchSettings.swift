@@ -15,19 +15,23 @@ package struct RowBatchSettings: Sendable, Equatable {
     package var unknownFields: TableSpec.UnknownFields
     /// The most columns a table may have, system columns not counted.
     package var columnsMax: Int
+    /// Names of the key columns, all of them among the columns the batch begins with; empty for an append table.
+    package var key: [String]
 
     package init(
         table: String,
         topic: String,
         format: TableSpec.Format = .json,
         unknownFields: TableSpec.UnknownFields = .add,
-        columnsMax: Int = 1000
+        columnsMax: Int = 1000,
+        key: [String] = []
     ) {
         self.table = table
         self.topic = topic
         self.format = format
         self.unknownFields = unknownFields
         self.columnsMax = columnsMax
+        self.key = key
     }
 }
 

@@ -28,11 +28,22 @@ struct RowFiller {
     var nextOffset: Int64?
     var maxTimestamp: Int64?
     var partition: Int32 = 0
+    /// Where the key's columns stand among ``states``; they are given at the start, and stay in their places.
+    let keyPlaces: [Int]
+    let isKeyed: Bool
 
     init(columns: [AppendTableSchemaVersion.Column], settings: RowBatchSettings) throws(RowBatchError) {
         self.settings = settings
         self.columns = columns
+        let key = settings.key.map { Self.folded(Array($0.utf8)) }
+        let folded = columns.map { Self.folded(Array($0.name.utf8)) }
+        keyPlaces = key.compactMap { folded.firstIndex(of: $0) }
+        isKeyed = !key.isEmpty
         states = UnsafeMutablePointer.allocate(capacity: stateCapacity)
+        guard keyPlaces.count == key.count else {
+            free()
+            throw RowBatchError(message: "the key columns \(settings.key.joined(separator: ", ")) are not all there")
+        }
         for (place, column) in columns.enumerated() {
             guard let state = ColumnState(column, place: place) else {
                 free()
@@ -77,6 +88,10 @@ struct RowFiller {
     /// Adds a record as a row or as a reject.
     @inline(__always)
     mutating func add(_ record: RawRecord) {
+        if isKeyed {
+            addKeyed(record)
+            return
+        }
         if record.headerCount == 0, settings.format == .json, let value = record.value, record.valueCount > 0 {
             if fill(value, value + record.valueCount) {
                 commitRow(record)
@@ -117,7 +132,7 @@ struct RowFiller {
     }
 
     @inline(never)
-    private mutating func eraseRow() {
+    mutating func eraseRow() {
         for index in 0..<stateCount where states[index].stamp == stamp && states[index].place >= 0 {
             states[index].memory.erase(rows.count)
         }

@@ -19,6 +19,8 @@ struct SystemMemory {
     var subject = ColumnMemory(stride: 16)
     var traceID = ColumnMemory(stride: 16)
     var reason = ColumnMemory(stride: 16)
+    /// Set where a row of a keyed table deletes its key.
+    var deletes = ColumnMemory(stride: 1)
     /// Rows filled in.
     var count = 0
 
@@ -26,7 +28,7 @@ struct SystemMemory {
     static var all: [WritableKeyPath<SystemMemory, ColumnMemory>] {
         [
             \.partition, \.offset, \.timestamp, \.key, \.value, \.headers, \.headerNames, \.headerValues, \.id, \.type,
-            \.source, \.subject, \.traceID, \.reason,
+            \.source, \.subject, \.traceID, \.reason, \.deletes,
         ]
     }
 

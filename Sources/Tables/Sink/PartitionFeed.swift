@@ -16,6 +16,30 @@ struct PartitionFeed: Sendable {
     /// Told of records that could not be read and are in neither table nor rejects.
     let onGap: @Sendable (_ from: Int64, _ to: Int64, _ why: String) -> Void
 
+    /// Bytes of records that one round takes, over all partitions of a table's topic; as much again may have been fetched for the next.
+    ///
+    /// Larger rounds cost less for each row, and hold more memory.
+    private static let roundBytesMax = 8 << 20
+
+    /// Reads one of `count` partitions for a table.
+    init(_ services: SinkServices, table: String, partition: TopicPartition, of count: Int32, mailbox: SinkMailbox) {
+        let logger = services.logger
+        log = services.log
+        self.partition = partition
+        bytesMax = max(64 << 10, Self.roundBytesMax / Int(max(1, count)))
+        self.mailbox = mailbox
+        self.logger = logger
+        onGap = { from, to, why in
+            logger.error(
+                "records could not be read and are missing from a table",
+                metadata: [
+                    "table": "\(table)", "partition": "\(partition.partition)", "offsets": "\(from)..<\(to)",
+                    "why": "\(why)",
+                ]
+            )
+        }
+    }
+
     /// Reads from `offset` until cancelled.
     func run(from offset: Int64) async {
         var next = offset

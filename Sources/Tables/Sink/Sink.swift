@@ -22,10 +22,6 @@ struct SinkServices: Sendable {
 /// Rows can be seen as soon as they were read, and are committed to files by size or age. What a crash takes from memory is read
 /// from the topic again: the catalog says from where, in the same transaction that names the files.
 final class Sink: Sendable {
-    /// Bytes of records that one round takes, over all partitions; as much again may have been fetched for the next.
-    ///
-    /// Larger rounds cost less for each row, and hold more memory.
-    private static let roundBytesMax = 8 << 20
     /// Rounds of less than this are put off, so that a slow trickle of records is taken in batches.
     private static let smallRoundBytes = 256 << 10
     /// A round is put off by so many times what the last one cost, up to a limit: a trickle takes a fifth of a processor at most.
@@ -156,7 +152,6 @@ final class Sink: Sendable {
     private func feedNewPartitions(_ progress: inout SinkProgress, _ group: inout DiscardingTaskGroup) async {
         let topic = table.spec.topic
         guard let description = try? await services.log.topic(topic) else { return }
-        let share = max(64 << 10, Self.roundBytesMax / Int(max(1, description.partitions)))
         for number in 0..<description.partitions where !progress.fed.contains(number) {
             let partition = TopicPartition(topic: topic, partition: number)
             guard let bounds = try? services.log.bounds(partition) else { continue }
@@ -166,22 +161,12 @@ final class Sink: Sendable {
             progress.committed[number] = progress.committed[number] ?? start
             progress.fed.insert(number)
             board.withLock { $0[number] = start }
-            let name = table.name
-            let logger = logger
             let feed = PartitionFeed(
-                log: services.log,
+                services,
+                table: table.name,
                 partition: partition,
-                bytesMax: share,
-                mailbox: mailbox,
-                logger: logger,
-                onGap: { from, to, why in
-                    logger.error(
-                        "records could not be read and are missing from a table",
-                        metadata: [
-                            "table": "\(name)", "partition": "\(number)", "offsets": "\(from)..<\(to)", "why": "\(why)",
-                        ]
-                    )
-                }
+                of: description.partitions,
+                mailbox: mailbox
             )
             group.addTask { await feed.run(from: start) }
         }

@@ -1,0 +1,114 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import Catalog
+import EventLog
+import Lake
+import Logging
+import MartletCore
+import Synchronization
+
+/// The keyed tables of this engine that follow topics, and their sinks.
+final class KeyedTables: Sendable {
+    private struct State {
+        var tables: [String: KeyedTable] = [:]
+        var sinks: [String: KeyedSink] = [:]
+    }
+
+    private let services: SinkServices
+    private let onStart: @Sendable (KeyedSink) -> Void
+    private let state = Mutex(State())
+
+    /// `onStart` is handed every sink that is to run.
+    init(services: SinkServices, onStart: @escaping @Sendable (KeyedSink) -> Void) {
+        self.services = services
+        self.onStart = onStart
+    }
+
+    func all() -> [KeyedTable] { state.withLock { $0.tables.values.sorted { $0.name < $1.name } } }
+    func find(_ name: String) -> KeyedTable? { state.withLock { $0.tables[name.lowercased()] } }
+    func sink(of table: KeyedTable) -> KeyedSink? { state.withLock { $0.sinks[table.guid] } }
+    func store(of table: KeyedTable) -> KeyedStore { KeyedStore(table: table, lake: services.space.lake) }
+
+    /// Takes up a table that the catalog has; DuckDB is opened by its sink.
+    @discardableResult
+    func open(_ resource: Resource<TableSpec>) -> KeyedTable {
+        let table = KeyedTable(resource)
+        state.withLock { $0.tables[table.name.lowercased()] = table }
+        claim()
+        start(table)
+        return table
+    }
+
+    /// Makes a new table in DuckDB, and takes it up.
+    ///
+    /// - Throws: where DuckDB cannot make it; nothing is left then.
+    func create(_ resource: Resource<TableSpec>) async throws -> KeyedTable {
+        try await sweep()
+        let table = KeyedTable(resource)
+        try await store(of: table).open(starts: try await Self.starts(resource.spec, services.log))
+        state.withLock { $0.tables[table.name.lowercased()] = table }
+        claim()
+        start(table)
+        return table
+    }
+
+    /// Runs `body` while the table's sink stands still, then starts a new one.
+    func exclusively<R: Sendable>(_ table: KeyedTable, _ body: () async throws -> R) async throws -> R {
+        if let sink = state.withLock({ $0.sinks.removeValue(forKey: table.guid) }) { await sink.stopped() }
+        defer { start(table) }
+        return try await body()
+    }
+
+    /// Lets go of a table that the catalog no longer has, and removes what DuckDB has of it.
+    func close(_ table: KeyedTable) async throws {
+        let sink = state.withLock { state in
+            state.tables[table.name.lowercased()] = nil
+            return state.sinks.removeValue(forKey: table.guid)
+        }
+        await sink?.stopped()
+        try await store(of: table).drop()
+        claim()
+        do {
+            try await services.log.deleteGroup(TableCommitter.group(of: table.name))
+        } catch {
+            services.logger.debug("a table's consumer group was not deleted", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// Ends all sinks.
+    func stop() {
+        for sink in state.withLock({ Array($0.sinks.values) }) { sink.stop() }
+    }
+
+    /// Removes what DuckDB has of tables that were deleted.
+    func sweep() async throws {
+        let known = try await services.catalog.tables.all().map(\.guid)
+        try await KeyedStore.sweep(services.space.lake, keeping: Set(known))
+    }
+
+    /// Keeps functions from writing where only the topic may.
+    private func claim() {
+        let names = all().flatMap(\.storedNames)
+        services.space.lake.setFollowers(names + [KeyedStore.offsetsTable])
+    }
+
+    private func start(_ table: KeyedTable) {
+        let sink = KeyedSink(table: table, services: services)
+        state.withLock { $0.sinks[table.guid] = sink }
+        onStart(sink)
+    }
+
+    /// The offsets a new table begins at.
+    static func starts(_ spec: TableSpec, _ log: any EventLog) async throws -> [Int32: Int64] {
+        guard let description = try await log.topic(spec.topic) else {
+            throw ServiceError.notFound(.topics, spec.topic)
+        }
+        var starts: [Int32: Int64] = [:]
+        for partition in 0..<description.partitions {
+            let bounds = try log.bounds(TopicPartition(topic: spec.topic, partition: partition))
+            starts[partition] = spec.start == .earliest ? bounds.start : bounds.end
+        }
+        return starts
+    }
+}
