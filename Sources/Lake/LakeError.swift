@@ -82,9 +82,12 @@ package struct LakeError: Error, Sendable, CustomStringConvertible {
             case .other: .internal
             }
         let advice =
-            error.code == .fatal
-            ? " The tables cannot be used until the engine is restarted; what was acknowledged is kept. Look for a full or failing disk."
-            : ""
+            switch error.code {
+            case .fatal:
+                " The tables cannot be used until the engine is restarted; what was acknowledged is kept. Look for a full or failing disk."
+            case .io: ". If that is a file of an append table, run: martlet tables repair NAME --dry-run"
+            default: ""
+            }
         self.init(code, error.message + advice)
     }
 

@@ -76,16 +76,18 @@ struct TableFolder: Sendable {
 
     /// Makes the links those of exactly these files.
     func republish(_ paths: [String]) {
-        let wanted = Set(paths.map { relative(linkPath($0)) })
+        let wanted = Set(paths.map(publishedPath))
         let present = Set(files().keys.filter { $0.hasPrefix("rows/") || $0.hasPrefix("rejects/") })
         for path in present.subtracting(wanted) { unlinkAndPrune(absolute(path)) }
-        publish(added: paths.filter { !present.contains(relative(linkPath($0))) }, removed: [])
+        publish(added: paths.filter { !present.contains(publishedPath($0)) }, removed: [])
     }
 
-    /// `files/rows/…` as `rows/…`.
-    private func linkPath(_ path: String) -> String {
-        absolute(path.hasPrefix("files/") ? String(path.dropFirst("files/".utf8.count)) : path)
+    /// Where programs outside find a file, `files/rows/…` as `rows/…`.
+    func publishedPath(_ path: String) -> String {
+        path.hasPrefix("files/") ? String(path.dropFirst("files/".utf8.count)) : path
     }
+
+    private func linkPath(_ path: String) -> String { absolute(publishedPath(path)) }
 
     /// The folder of a partition goes with its last file; rmdir refuses any other.
     private func unlinkAndPrune(_ path: String) {

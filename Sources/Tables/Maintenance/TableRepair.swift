@@ -35,6 +35,7 @@ struct TableRepair: Sendable {
             }
             for finding in findings where finding.kind == .damagedFile { try setAside(finding.path) }
             table.layout.folder.remove(findings.filter { $0.kind == .orphanFile }.map(\.path))
+            table.layout.folder.publish(added: found.unpublished, removed: [])
             for index in findings.indices where findings[index].kind != .offset { findings[index].isDone = true }
             return findings
         }
@@ -43,6 +44,8 @@ struct TableRepair: Sendable {
     private struct Found: Sendable {
         var findings: [TableFinding] = []
         var lost: [AppendTableFile] = []
+        /// Files that programs outside do not see.
+        var unpublished: [String] = []
     }
 
     private static func inspect(
@@ -57,7 +60,21 @@ struct TableRepair: Sendable {
             let problem: String
             var kind = TableFinding.Kind.damagedFile
             if let size = present[file.path] {
-                guard let reason = damage(file, size, folder, connection) else { continue }
+                guard let reason = damage(file, size, folder, connection) else {
+                    let link = folder.publishedPath(file.path)
+                    guard present[link] == nil else { continue }
+                    found.unpublished.append(file.path)
+                    found.findings.append(
+                        TableFinding(
+                            kind: .missingFile,
+                            path: link,
+                            problem: "programs outside do not see the \(file.rows) rows of \(file.path)",
+                            action: "link it again",
+                            isDone: false
+                        )
+                    )
+                    continue
+                }
                 problem = reason
             } else {
                 kind = .missingFile
@@ -76,8 +93,13 @@ struct TableRepair: Sendable {
                 )
             )
         }
-        for (path, size) in present.sorted(by: { $0.key < $1.key }) where !known.contains(path) {
-            guard path.hasPrefix("files/"), isOld(folder.absolute(path)) else { continue }
+        let published = Set(listed.map { folder.publishedPath($0.path) })
+        for (path, size) in present.sorted(by: { $0.key < $1.key }) {
+            let isStrange =
+                path.hasPrefix("files/")
+                ? !known.contains(path)
+                : (path.hasPrefix("rows/") || path.hasPrefix("rejects/")) && !published.contains(path)
+            guard isStrange, isOld(folder.absolute(path)) else { continue }
             found.findings.append(
                 TableFinding(
                     kind: .orphanFile,
