@@ -23,6 +23,8 @@ final class KeyedTables: Sendable {
     init(services: SinkServices, onStart: @escaping @Sendable (KeyedSink) -> Void) {
         self.services = services
         self.onStart = onStart
+        // The table of offsets stays behind when the last keyed table is deleted.
+        claim()
     }
 
     func all() -> [KeyedTable] { state.withLock { $0.tables.values.sorted { $0.name < $1.name } } }

@@ -31,7 +31,26 @@ struct TableCommitter: Sendable {
             ]
         )
         await note(commit)
+        await trace(commit, rows)
         return commit
+    }
+
+    /// Tells the traces of the rows where they ended; the engine's own tables would trace themselves.
+    private func trace(_ commit: TableCommit, _ rows: [FreshRows]) async {
+        let filled = rows.filter { $0.rowCount > 0 }
+        guard !table.spec.isInternal, !filled.isEmpty else { return }
+        let end = Timestamp.nowMicroseconds()
+        do {
+            let spans = try await services.space.files.run { [table, services] in
+                try CommitSpans(table: table, commit: commit).read(filled, endMicros: end, on: services.space.connect())
+            }
+            if !spans.isEmpty { services.telemetry.record(spans: spans) }
+        } catch {
+            services.logger.warning(
+                "the traces of a commit cannot be told",
+                metadata: ["table": "\(table.name)", "error": "\(error)"]
+            )
+        }
     }
 
     /// The columns of these rows as a new version, where they differ from those of the last commit.
