@@ -90,6 +90,17 @@ struct MetricCollectorTests {
         #expect(sink.take().reduce(0) { $0 + $1.value } == 50)
     }
 
+    @Test func timesOfAnyCenturyDoNotOverflow() {
+        let registry = MetricRegistry()
+        let histogram = registry.histogram(EngineMetrics.receptionLatency, [:])
+        for _ in 0..<1000 {
+            histogram.record(.max)
+            histogram.record(1_700_000_000_000_000)
+            histogram.record(.min)
+        }
+        #expect(histogram.snapshot().counts.reduce(0, +) == 3000)
+    }
+
     @Test func totalsOfSendersBecomeGains() {
         let deltas = CumulativeDeltas()
         func gains(_ value: Double, start: String = "1", counts: String? = nil, count: Int64 = 1) -> [MetricPoint] {

@@ -10,7 +10,7 @@ package final class MetricCounter: Sendable {
     init() {}
 
     /// Adds an amount of 0 or more, in units of the definition's scale.
-    package func add(_ amount: Int64 = 1) { value.add(amount, ordering: .relaxed) }
+    package func add(_ amount: Int64 = 1) { value.wrappingAdd(amount, ordering: .relaxed) }
 
     /// All that was added.
     package var total: Int64 { value.load(ordering: .relaxed) }
@@ -26,7 +26,7 @@ package final class MetricGauge: Sendable {
     package func set(_ new: Int64) { value.store(new, ordering: .relaxed) }
 
     /// Moves the value.
-    package func add(_ amount: Int64) { value.add(amount, ordering: .relaxed) }
+    package func add(_ amount: Int64) { value.wrappingAdd(amount, ordering: .relaxed) }
 
     /// The value as it is.
     package var current: Int64 { value.load(ordering: .relaxed) }
@@ -62,12 +62,17 @@ package final class MetricHistogram: @unchecked Sendable {
         cells.deallocate()
     }
 
+    /// Values are cut to this; twelve days of microseconds, and a million times that fits a sum.
+    private static let magnitudeMax: Int64 = 1_000_000_000_000
+
     /// Counts a value, in units of the definition's scale.
     package func record(_ value: Int64) {
+        // An event can bear a time of any century: neither it nor the sum of many may overflow.
+        let value = min(max(value, -Self.magnitudeMax), Self.magnitudeMax)
         var index = 0
         while index < boundCount, bounds[index] < value { index += 1 }
-        cells[index].add(1, ordering: .relaxed)
-        cells[sum].add(value, ordering: .relaxed)
+        cells[index].wrappingAdd(1, ordering: .relaxed)
+        cells[sum].wrappingAdd(value, ordering: .relaxed)
         if value < cells[smallest].load(ordering: .relaxed) { cells[smallest].min(value, ordering: .relaxed) }
         if value > cells[largest].load(ordering: .relaxed) { cells[largest].max(value, ordering: .relaxed) }
     }

@@ -42,7 +42,9 @@ struct TableCommitter: Sendable {
         let end = Timestamp.nowMicroseconds()
         do {
             let spans = try await services.space.files.run { [table, services] in
-                try CommitSpans(table: table, commit: commit).read(filled, endMicros: end, on: services.space.connect())
+                try services.space.withConnection { connection in
+                    try CommitSpans(table: table, commit: commit).read(filled, endMicros: end, on: connection)
+                }
             }
             if !spans.isEmpty { services.telemetry.record(spans: spans) }
         } catch {
