@@ -94,7 +94,7 @@ import Testing
         for line in [
             "Kind:           keyed, one row a key of topic t, read as json", "Lag:            none",
             "Last Commit:    none yet", "Rows:           2", "Rejected:       none",
-            "Commits:        every 1 min 0 s, or at 64 KiB", "Key:            id",
+            "Key:            id",
             "Deletes When:   op = gone, or without a value", "Started At:     latest",
         ] {
             #expect(run.output.contains(line + "\n"), "\(line)\n\(run.output)")
