@@ -35,6 +35,7 @@ extension DispatchCore {
         var finished = [FinishedAttempt]()
         var outputs = [(id: Int, event: PendingEvent, outputs: [InvocationResult.Output])]()
         var timedOut = false
+        var failed = [Int]()
         for result in results {
             let id = open.ids[result.index]
             guard id >= 0, let event = events[id] else { continue }
@@ -54,9 +55,11 @@ extension DispatchCore {
                     complete(id)
                 }
             case .error:
+                failed.append(id)
                 let failure = result.failure ?? .init(type: "Error", message: "the handler failed without saying why")
                 finished.append(FinishedAttempt(event: event, result: result, isLastAttempt: fail(id, failure)))
             case .timeout:
+                failed.append(id)
                 timedOut = true
                 let seconds = plan.resources.timeoutSeconds
                 let failure = InvocationResult.Failure(
@@ -68,6 +71,7 @@ extension DispatchCore {
                 finished.append(FinishedAttempt(event: event, result: shown, isLastAttempt: fail(id, failure)))
             }
         }
+        alignRetries(failed)
         state.requests[request] = open.unfinished == 0 ? nil : open
         state.lastActiveMicros = nowMicros
         if state.inFlight == 0 { state.isExclusive = false }

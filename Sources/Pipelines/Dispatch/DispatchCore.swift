@@ -312,10 +312,40 @@ package struct DispatchCore {
         retries.insert(RetryEntry(dueMicros: dueMicros, id: id))
     }
 
+    /// Lets what failed together in an ordered lane be tried again together, at the latest of its times.
+    ///
+    /// Their counts of failures, and so their times, differ where one of them failed before the last restart: one by one, a later event
+    /// would overtake an earlier one.
+    mutating func alignRetries(_ ids: [Int]) {
+        let due = ids.filter { id in
+            guard let event = events[id], event.lane != nil else { return false }
+            return batchers[event.input] != nil && retryDue[id] != nil
+        }
+        guard due.count > 1, let latest = due.compactMap({ retryDue[$0] }).max() else { return }
+        for id in due where retryDue[id] != latest { schedule(id, dueMicros: latest) }
+    }
+
+    /// Whether an earlier event of an ordered lane waits for its result or dead letter to be written.
+    private func isBehindUnsettled(_ id: Int, _ event: PendingEvent) -> Bool {
+        guard let lane = event.lane, batchers[event.input] != nil else { return false }
+        func isEarlier(_ other: Int) -> Bool { other < id && events[other]?.lane == lane }
+        return unpublished.keys.contains(where: isEarlier) || undelivered.keys.contains(where: isEarlier)
+    }
+
+    /// Until what stands before a retry in its lane is looked at again.
+    private static let settleMicros: Int64 = 100_000
+
     private mutating func releaseRetries() {
         while let entry = retries.min, entry.dueMicros <= nowMicros {
             retries.removeMin()
-            guard retryDue.removeValue(forKey: entry.id) != nil, let event = events[entry.id] else { continue }
+            // An entry of another time is one that was put off since.
+            guard retryDue[entry.id] == entry.dueMicros else { continue }
+            retryDue[entry.id] = nil
+            guard let event = events[entry.id] else { continue }
+            if isBehindUnsettled(entry.id, event) {
+                schedule(entry.id, dueMicros: nowMicros + Self.settleMicros)
+                continue
+            }
             if event.isIsolated { isolated.append(entry.id) } else { makeReady(entry.id, input: event.input) }
         }
     }
