@@ -140,7 +140,9 @@ struct TableMaintenance: Sendable {
                 )
                 return commit
             } catch {
-                table.layout.folder.remove(change.filesAdded.map(\.path))
+                // A failing disk can report an error for what it has stored all the same: what the catalog lists stays.
+                let known = try await services.catalog.appendTables.paths(table.guid)
+                table.layout.folder.remove(change.filesAdded.map(\.path).filter { !known.contains($0) })
                 throw error
             }
         }
