@@ -28,7 +28,7 @@ struct ParquetWriter: Sendable {
     ) throws -> [AppendTableFile] {
         let name = String(UInt64.random(in: .min ... .max), radix: 36)
         var target = layout.folder.folder(part)
-        var options = "FORMAT parquet, COMPRESSION zstd, PRESERVE_ORDER \(keepsOrder), RETURN_STATS"
+        var options = "FORMAT parquet, COMPRESSION zstd, RETURN_STATS"
         if part == .rows, !layout.partitionColumns.isEmpty {
             if let folder = try onlyPartition(of: query, on: connection) {
                 target += "/" + folder
@@ -42,6 +42,8 @@ struct ParquetWriter: Sendable {
             target += "/\(name).parquet"
         }
         let isOneFile = target.hasSuffix(".parquet")
+        // DuckDB does not take this together with PARTITION_BY.
+        if isOneFile { options += ", PRESERVE_ORDER \(keepsOrder)" }
         let leftOut =
             isOneFile && part == .rows && !layout.partitionColumns.isEmpty
             ? " EXCLUDE (\(layout.partitionColumns.map(SQLText.identifier).joined(separator: ", ")))" : ""
