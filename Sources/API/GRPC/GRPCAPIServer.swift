@@ -76,7 +76,11 @@ package struct GRPCAPIServer: Service {
                 try await group.waitForAll()
             }
         } onGracefulShutdown: {
-            server.beginGracefulShutdown()
+            // A server told to stop before it listens never says that it does not, and whoever waits for its address waits for ever.
+            Task {
+                _ = try? await transport.listeningAddress
+                server.beginGracefulShutdown()
+            }
         }
     }
 
