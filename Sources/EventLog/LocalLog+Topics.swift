@@ -132,6 +132,7 @@ extension LocalLog {
         groupStore.groupNames()
     }
 
+    /// Forgets a group's offsets and its state in one step; no error when there is nothing.
     package func deleteGroup(_ group: String) async throws {
         try Self.validate(group: group)
         try await groupStore.store(.deleteGroup(group))
@@ -290,7 +291,7 @@ extension LocalLog {
         }
     }
 
-    private static func validate(group: String) throws(EventLogError) {
+    static func validate(group: String) throws(EventLogError) {
         guard (1...1024).contains(group.utf8.count) else {
             throw EventLogError(.invalidSettings, "a group name has 1 to 1024 bytes, not \(group.utf8.count)")
         }

@@ -27,7 +27,7 @@ package final class LocalLog: EventLog {
     let directory: String
     let environment: LogEnvironment
     let lanes: [CommitLane]
-    let groupStore: GroupOffsetStore
+    let groupStore: CoordinatorStore
     /// Runs what creates, changes and deletes topics, one at a time.
     let administrator: WorkerThreads<@Sendable () -> Void>
     let registry = Mutex(Registry())
@@ -62,7 +62,7 @@ package final class LocalLog: EventLog {
     private init(root: String, settings: LocalLogSettings, logger: Logger) throws(EventLogError) {
         directory = root
         try Disk.makeDirectories(root + "/topics")
-        groupStore = try GroupOffsetStore.open(directory: root + "/groups", settings: settings, logger: logger)
+        groupStore = try CoordinatorStore.open(directory: root + "/groups", settings: settings, logger: logger)
         environment = LogEnvironment(
             settings: settings,
             logger: logger,

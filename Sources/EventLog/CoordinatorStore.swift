@@ -7,21 +7,21 @@ import KafkaCodec
 import Logging
 import Synchronization
 
-/// The offsets consumer groups have committed: a file that is appended to, and all of it in memory.
+/// What consumer groups and transactions have made durable: a file that is appended to, and all of it in memory.
 ///
-/// Commits that wait together share one `fdatasync`. The file is rewritten when most of it is outdated.
-final class GroupOffsetStore: Sendable {
+/// Entries that wait together share one `fdatasync`. The file is rewritten when most of it is outdated.
+final class CoordinatorStore: Sendable {
     private struct Request: Sendable {
-        let entry: GroupOffsetEntry
+        let entry: CoordinatorEntry
         let continuation: CheckedContinuation<Void, any Error>
     }
 
     private struct State {
-        var groups: [String: [TopicPartition: StoredOffset]] = [:]
+        var content = CoordinatorContent()
         var file: DiskFile
         var fileBytes: Int64 = 0
         /// The size that, once reached, makes a rewrite worthwhile.
-        var rewriteAtBytes: Int64 = GroupOffsetStore.rewriteBytesMin
+        var rewriteAtBytes: Int64 = CoordinatorStore.rewriteBytesMin
         var stopped: EventLogError?
         var damage: [DamageReport] = []
     }
@@ -43,7 +43,7 @@ final class GroupOffsetStore: Sendable {
         directory: String,
         settings: LocalLogSettings,
         logger: Logger
-    ) throws(EventLogError) -> GroupOffsetStore {
+    ) throws(EventLogError) -> CoordinatorStore {
         try Disk.makeDirectories(directory)
         let path = "\(directory)/\(fileName)"
         let isNew = !Disk.exists(path)
@@ -53,8 +53,8 @@ final class GroupOffsetStore: Sendable {
         let bytes = try file.read(at: 0, count: Int(try file.size()))
         var position = 0
         while position < bytes.count {
-            if let (entry, end) = GroupOffsetEntry.decode(bytes, at: position) {
-                apply(entry, to: &state.groups)
+            if let (entry, end) = CoordinatorEntry.decode(bytes, at: position) {
+                state.content.apply(entry)
                 position = end
                 continue
             }
@@ -69,16 +69,17 @@ final class GroupOffsetStore: Sendable {
                 offsets: 0..<0,
                 file: path,
                 bytes: Int64(position)..<Int64(next),
-                reason: "committed offsets cannot be read: some groups may start from an earlier commit"
+                reason: "committed offsets or states of groups, producers or transactions cannot be read: "
+                    + "some may continue from an earlier state"
             )
-            logger.error("stored group offsets are damaged", metadata: ["damage": "\(report)"])
+            logger.error("stored group offsets and states are damaged", metadata: ["damage": "\(report)"])
             state.damage.append(report)
             position = next
         }
         // What a killed process wrote may be in the page cache only.
         if position > 0 { try file.synchronize() }
         state.fileBytes = Int64(position)
-        return GroupOffsetStore(directory: directory, settings: settings, logger: logger, state: state)
+        return CoordinatorStore(directory: directory, settings: settings, logger: logger, state: state)
     }
 
     private init(directory: String, settings: LocalLogSettings, logger: Logger, state: sending State) {
@@ -92,7 +93,7 @@ final class GroupOffsetStore: Sendable {
     }
 
     /// Stores an entry; durable on return.
-    func store(_ entry: GroupOffsetEntry) async throws {
+    func store(_ entry: CoordinatorEntry) async throws {
         try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
             switch threads.submit(Request(entry: entry, continuation: continuation)) {
             case true: break
@@ -104,11 +105,16 @@ final class GroupOffsetStore: Sendable {
     }
 
     func offsets(of group: String) -> [TopicPartition: StoredOffset] {
-        state.withLock { $0.groups[group] ?? [:] }
+        state.withLock { $0.content.groups[group] ?? [:] }
     }
 
     func groupNames() -> [String] {
-        state.withLock { $0.groups.keys.sorted() }
+        state.withLock { $0.content.groups.keys.sorted() }
+    }
+
+    /// Returns everything stored at this moment.
+    func content() -> CoordinatorContent {
+        state.withLock { $0.content }
     }
 
     func damage() -> [DamageReport] {
@@ -124,23 +130,11 @@ final class GroupOffsetStore: Sendable {
 
     private static func nextEntry(in bytes: [UInt8], after position: Int) -> Int? {
         var candidate = position + 1
-        while bytes.count - candidate >= GroupOffsetEntry.frameBytes {
-            if bytes[candidate] == 0x4D, GroupOffsetEntry.decode(bytes, at: candidate) != nil { return candidate }
+        while bytes.count - candidate >= CoordinatorEntry.frameBytes {
+            if bytes[candidate] == 0x4D, CoordinatorEntry.decode(bytes, at: candidate) != nil { return candidate }
             candidate += 1
         }
         return nil
-    }
-
-    private static func apply(_ entry: GroupOffsetEntry, to groups: inout [String: [TopicPartition: StoredOffset]]) {
-        switch entry {
-        case .commit(let group, let offsets): groups[group, default: [:]].merge(offsets) { $1 }
-        case .deleteGroup(let group): groups[group] = nil
-        case .deleteTopic(let id):
-            for (group, offsets) in groups {
-                let kept = offsets.filter { $0.value.topicID != id }
-                groups[group] = kept.isEmpty ? nil : kept
-            }
-        }
     }
 
     // MARK: On the thread
@@ -159,7 +153,7 @@ final class GroupOffsetStore: Sendable {
         let number = settings.synchronize(file.descriptor)
         guard number == 0 else { return fail(requests, stop(Disk.error(number, "cannot flush", file.path))) }
         let isRewriteDue = state.withLock { state in
-            for request in requests { Self.apply(request.entry, to: &state.groups) }
+            for request in requests { state.content.apply(request.entry) }
             state.fileBytes += Int64(bytes.count)
             return state.fileBytes >= state.rewriteAtBytes
         }
@@ -168,14 +162,10 @@ final class GroupOffsetStore: Sendable {
     }
 
     private func rewrite() {
-        let groups = state.withLock { $0.groups }
+        let content = state.withLock { $0.content }
         let hasDamage = state.withLock { !$0.damage.isEmpty }
         var bytes: [UInt8] = []
-        for (group, offsets) in groups {
-            for (partition, stored) in offsets {
-                GroupOffsetEntry.commit(group: group, offsets: [partition: stored]).encode(to: &bytes)
-            }
-        }
+        for entry in content.entries() { entry.encode(to: &bytes) }
         let path = "\(directory)/\(Self.fileName)"
         do {
             if hasDamage {

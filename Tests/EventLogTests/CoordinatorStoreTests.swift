@@ -6,7 +6,7 @@ import KafkaCodec
 import Testing
 
 @Suite(.timeLimit(.minutes(1)))
-struct GroupOffsetTests {
+struct CoordinatorStoreTests {
     static let file = "log/groups/offsets.log"
 
     static func log(committing numbers: Range<Int64>) async throws -> TemporaryDirectory {
@@ -86,6 +86,77 @@ struct GroupOffsetTests {
             }
             #expect(disk.flushes - before < 250)
             #expect(log.groups().count == 500)
+        }
+    }
+
+    @Test func keepsTheStatesOfGroupsAndTransactions() async throws {
+        let directory = try TemporaryDirectory()
+        try await withLog(directory) { log async throws in
+            try await log.createTopic("t", partitions: 1, settings: TopicSettings())
+            try await log.storeGroupState("g", [1, 2, 3])
+            try await log.storeGroupState("empty", [])
+            try await log.storeGroupState("gone", [4])
+            try await log.storeGroupState("gone", nil)
+            try await log.storeTransaction("x", [9])
+            let tooLarge = [UInt8](repeating: 0, count: LocalLog.coordinatorStateBytesMax + 1)
+            #expect(await errorCode { try await log.storeGroupState("g", tooLarge) } == .messageTooLarge)
+            #expect(await errorCode { try await log.storeGroupState("", [1]) } == .invalidSettings)
+        }
+        try await withLog(directory) { log async throws in
+            #expect(log.groupStates() == ["g": [1, 2, 3], "empty": []])
+            #expect(log.transactions() == ["x": [9]])
+            #expect(log.groups() == [], "a state alone does not make offsets")
+            try await log.commit(group: "g", offsets: [p0: CommittedOffset(offset: 1, committedAt: 0)])
+            try await log.deleteOffsets(group: "g", of: [p0, TopicPartition(topic: "none", partition: 7)])
+            #expect(log.groups() == [])
+            try await log.commit(group: "g", offsets: [p0: CommittedOffset(offset: 2, committedAt: 0)])
+            try await log.deleteGroup("g")
+        }
+        try await withLog(directory) { log async throws in
+            #expect(log.groupStates() == ["empty": []])
+            #expect(log.groups() == [])
+        }
+    }
+
+    @Test func endsATransactionAndCommitsItsOffsetsInOneStep() async throws {
+        let directory = try TemporaryDirectory()
+        let before = try await withLog(directory) { log async throws in
+            try await log.createTopic("t", partitions: 1, settings: TopicSettings())
+            try await log.storeTransaction("x", [1])
+            let bytes = try directory.read(Self.file)
+            let gone = TopicPartition(topic: "t", partition: 5)
+            let offsets = [
+                p0: CommittedOffset(offset: 7, committedAt: 0), gone: CommittedOffset(offset: 1, committedAt: 0),
+            ]
+            try await log.storeTransaction("x", [2], committing: ["g": offsets, "h": offsets])
+            return bytes
+        }
+        let whole = try directory.read(Self.file)
+        for length in stride(from: whole.count, to: before.count, by: -1) {
+            try directory.write(Array(whole[..<length]), to: Self.file)
+            try await withLog(directory) { log async throws in
+                let isWhole = length == whole.count
+                #expect(log.transactions() == ["x": [isWhole ? 2 : 1]])
+                #expect(log.committed(group: "g")[p0]?.offset == (isWhole ? 7 : nil))
+                #expect(log.committed(group: "h").count == (isWhole ? 1 : 0))
+            }
+        }
+    }
+
+    @Test func keepsEverythingWhenTheFileIsRewritten() async throws {
+        let directory = try TemporaryDirectory()
+        let large = [UInt8](repeating: 5, count: 1 << 20)
+        try await withLog(directory) { log async throws in
+            try await log.createTopic("t", partitions: 1, settings: TopicSettings())
+            try await log.commit(group: "g", offsets: [p0: CommittedOffset(offset: 3, committedAt: 0)])
+            try await log.storeTransaction("x", [1])
+            for number in 0..<20 { try await log.storeGroupState("g", large + [UInt8(number)]) }
+        }
+        #expect(try directory.read(Self.file).count < 16 << 20)
+        try await withLog(directory) { log async throws in
+            #expect(log.groupStates() == ["g": large + [19]])
+            #expect(log.transactions() == ["x": [1]])
+            #expect(log.committed(group: "g")[p0]?.offset == 3)
         }
     }
 
