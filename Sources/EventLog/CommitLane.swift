@@ -30,14 +30,16 @@ final class CommitLane: Sendable {
         }
     }
 
-    /// Appends a validated batch; see ``EventLog/append(_:to:)``.
-    func append(_ batch: [UInt8], _ header: RecordBatchHeader, to partition: PartitionLog) async throws -> AppendResult
-    {
-        try await withCheckedThrowingContinuation { continuation in
-            let pending = PendingAppend(batch: batch, header: header, continuation: continuation)
-            let accepted = threads.submit(Item(partition: partition, work: .append(pending)), weight: batch.count)
-            if let error = refusal(accepted) { continuation.resume(throwing: error.at(partition.id)) }
-        }
+    /// Queues a validated batch; see ``LocalLog/submit(_:to:completion:)``.
+    func submit(
+        _ batch: [UInt8],
+        _ header: RecordBatchHeader,
+        to partition: PartitionLog,
+        completion: @escaping AppendCompletion
+    ) {
+        let pending = PendingAppend(batch: batch, header: header, completion: completion)
+        let accepted = threads.submit(Item(partition: partition, work: .append(pending)), weight: batch.count)
+        if let error = refusal(accepted) { completion(.failure(error.at(partition.id))) }
     }
 
     /// Runs an operation between cycles, on the writer thread.

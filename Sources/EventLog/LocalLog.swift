@@ -116,7 +116,32 @@ package final class LocalLog: EventLog {
     // MARK: Records
 
     package func append(_ batch: [UInt8], to id: TopicPartition) async throws -> AppendResult {
-        let (partition, settings) = try partition(id)
+        try await withCheckedThrowingContinuation { continuation in
+            submit(batch, to: id) { continuation.resume(with: $0.mapError { $0 as any Error }) }
+        }
+    }
+
+    /// Checks one batch, puts it in line for its partition and returns; `completion` is called once, with what
+    /// ``append(_:to:)`` would return or throw.
+    ///
+    /// Batches submitted to a partition one after the other are appended in that order, as far as each is accepted. The
+    /// array is kept, not copied. The completion runs on the partition's writer thread, which appends nothing
+    /// meanwhile: it must be short and must not block. A batch refused at once is answered before this returns.
+    package func submit(_ batch: [UInt8], to id: TopicPartition, completion: @escaping AppendCompletion) {
+        do throws(EventLogError) {
+            let (partition, settings) = try partition(id)
+            let header = try Self.validated(batch, for: id, settings)
+            partition.lane.submit(batch, header, to: partition, completion: completion)
+        } catch {
+            completion(.failure(error))
+        }
+    }
+
+    private static func validated(
+        _ batch: [UInt8],
+        for id: TopicPartition,
+        _ settings: TopicSettings
+    ) throws(EventLogError) -> RecordBatchHeader {
         guard batch.count <= Int(settings.messageBytesMax) else {
             throw EventLogError(
                 .messageTooLarge,
@@ -124,13 +149,11 @@ package final class LocalLog: EventLog {
                     + "send less at once"
             ).at(id)
         }
-        let header: RecordBatchHeader
         do {
-            header = try RecordBatchValidator.validate(batch)
+            return try RecordBatchValidator.validate(batch)
         } catch {
             throw EventLogError(.corruptBatch, error.description).at(id)
         }
-        return try await partition.lane.append(batch, header, to: partition)
     }
 
     package func read(

@@ -7,11 +7,14 @@ import Logging
 import MartletCore
 import Synchronization
 
+/// Told once of an append's outcome, on the partition's writer thread or, where it was refused at once, on the caller's.
+package typealias AppendCompletion = @Sendable (Result<AppendResult, EventLogError>) -> Void
+
 /// One batch on its way to disk.
 struct PendingAppend: Sendable {
     let batch: [UInt8]
     let header: RecordBatchHeader
-    let continuation: CheckedContinuation<AppendResult, any Error>
+    let completion: AppendCompletion
     let arrived = ContinuousClock.now
 }
 
@@ -98,9 +101,7 @@ extension PartitionLog {
         for append in run.appends {
             latency?.record(append.arrived.microsecondsSince)
             let last = base + Int64(append.header.lastOffsetDelta)
-            append.continuation.resume(
-                returning: AppendResult(baseOffset: base, lastOffset: last, logStartOffset: logStart)
-            )
+            append.completion(.success(AppendResult(baseOffset: base, lastOffset: last, logStartOffset: logStart)))
             base = last + 1
         }
     }
@@ -319,6 +320,6 @@ extension PartitionLog {
     }
 
     private func fail(_ appends: ArraySlice<PendingAppend>, _ error: EventLogError) {
-        for append in appends { append.continuation.resume(throwing: error) }
+        for append in appends { append.completion(.failure(error)) }
     }
 }
