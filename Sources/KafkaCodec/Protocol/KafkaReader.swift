@@ -60,27 +60,36 @@ package struct KafkaReader {
     }
 
     /// Reads a signed byte.
+    @inline(never)
     package mutating func int8() -> Int8 { integer(Int8.self) }
     /// Reads two bytes.
+    @inline(never)
     package mutating func int16() -> Int16 { integer(Int16.self) }
     /// Reads two bytes without a sign.
+    @inline(never)
     package mutating func uint16() -> UInt16 { integer(UInt16.self) }
     /// Reads four bytes.
+    @inline(never)
     package mutating func int32() -> Int32 { integer(Int32.self) }
     /// Reads eight bytes.
+    @inline(never)
     package mutating func int64() -> Int64 { integer(Int64.self) }
     /// Reads a byte; everything but zero is true.
+    @inline(never)
     package mutating func bool() -> Bool { integer(UInt8.self) != 0 }
     /// Reads an error code; one that is not known becomes `.unknownServerError`.
+    @inline(never)
     package mutating func errorCode() -> KafkaErrorCode { KafkaErrorCode(rawValue: int16()) ?? .unknownServerError }
 
     /// Reads 16 bytes.
+    @inline(never)
     package mutating func uuid() -> KafkaUUID {
         let high = integer(UInt64.self)
         return KafkaUUID(high: high, low: integer(UInt64.self))
     }
 
     /// Reads an unsigned variable-length integer of up to 32 bits.
+    @inline(never)
     package mutating func unsignedVarInt() -> Int {
         var result = 0
         var shift = 0
@@ -121,6 +130,7 @@ package struct KafkaReader {
     }
 
     /// Reads a string that may be null.
+    @inline(never)
     package mutating func nullableString() -> String? {
         guard let range = field(textLength()) else { return nil }
         let text = UnsafeRawBufferPointer(rebasing: bytes[range])
@@ -132,6 +142,7 @@ package struct KafkaReader {
     }
 
     /// Reads a string.
+    @inline(never)
     package mutating func string() -> String { notNull(nullableString()) ?? "" }
 
     /// Reads the client's name of a request header: never compact, null allowed, bytes that are not UTF-8 replaced.
@@ -141,54 +152,74 @@ package struct KafkaReader {
     }
 
     /// Reads bytes that may be null.
+    @inline(never)
     package mutating func nullableBytes() -> [UInt8]? {
         guard let range = field(length()) else { return nil }
         return [UInt8](UnsafeRawBufferPointer(rebasing: bytes[range]))
     }
 
     /// Reads bytes.
+    @inline(never)
     package mutating func byteArray() -> [UInt8] { notNull(nullableBytes()) ?? [] }
 
     /// Reads where records stand; they may be null.
+    @inline(never)
     package mutating func nullableRecords() -> KafkaRecords? {
         field(length()).map { KafkaRecords(reference: $0.lowerBound, byteCount: $0.count) }
     }
 
     /// Reads where records stand.
+    @inline(never)
     package mutating func records() -> KafkaRecords { notNull(nullableRecords()) ?? .empty }
+
+    /// Reads how many elements an array has; -1 for null and for a fault.
+    @inline(never)
+    private mutating func elementCount(minimum: Int) -> Int {
+        let count = length()
+        if count < -1 {
+            fail(.badLength, count)
+        } else if count > bytesLeft / minimum {
+            fail(.truncated, count)
+        } else if count > elementsLeft {
+            fail(.tooManyElements, count)
+        } else {
+            elementsLeft -= max(0, count)
+            return fault == nil ? count : -1
+        }
+        return -1
+    }
+
+    /// Reads the elements of an array; none after a fault.
+    @inline(never)
+    private mutating func elements<Element>(
+        _ count: Int,
+        _ element: (inout KafkaReader) -> Element
+    ) -> [Element] {
+        var elements: [Element] = []
+        guard count > 0 else { return elements }
+        // A count is a claim until its elements have been read.
+        elements.reserveCapacity(min(count, max(1, 65_536 / max(1, MemoryLayout<Element>.stride))))
+        for _ in 0..<count {
+            elements.append(element(&self))
+            if fault != nil { return [] }
+        }
+        return elements
+    }
 
     /// Reads an array that may be null; `minimum` is the least number of bytes an element takes.
     package mutating func nullableArray<Element>(
         minimum: Int,
         _ element: (inout KafkaReader) -> Element
     ) -> [Element]? {
-        let count = length()
-        guard count >= 0 else {
-            if count < -1 { fail(.badLength, count) }
-            return nil
-        }
-        guard count <= bytesLeft / minimum else {
-            fail(.truncated, count)
-            return nil
-        }
-        guard count <= elementsLeft else {
-            fail(.tooManyElements, count)
-            return nil
-        }
-        elementsLeft -= count
-        var elements: [Element] = []
-        // A count is a claim until its elements have been read.
-        elements.reserveCapacity(min(count, max(1, 65_536 / max(1, MemoryLayout<Element>.stride))))
-        for _ in 0..<count {
-            elements.append(element(&self))
-            if fault != nil { return nil }
-        }
-        return elements
+        let count = elementCount(minimum: minimum)
+        return count < 0 ? nil : elements(count, element)
     }
 
     /// Reads an array; `minimum` is the least number of bytes an element takes.
     package mutating func array<Element>(minimum: Int, _ element: (inout KafkaReader) -> Element) -> [Element] {
-        notNull(nullableArray(minimum: minimum, element)) ?? []
+        let count = elementCount(minimum: minimum)
+        if count < 0 { fail(.unexpectedNull, -1) }
+        return elements(count, element)
     }
 
     /// Reads a struct that may be null.
@@ -211,12 +242,14 @@ package struct KafkaReader {
     }
 
     /// Begins the tagged fields at the end of a struct; there are none before the flexible versions.
+    @inline(never)
     package mutating func tags() -> Tags {
         let count = isFlexible ? unsignedVarInt() : 0
         return Tags(count: count, limit: limit)
     }
 
     /// Returns the next tag, or `nil` behind the last; its field must then be read or passed to ``skip(_:)``.
+    @inline(never)
     package mutating func nextTag(of tags: inout Tags) -> Int? {
         guard fault == nil else { return nil }
         if let end = tags.end {
@@ -252,6 +285,7 @@ package struct KafkaReader {
     }
 
     /// Steps over all tagged fields at the end of a struct.
+    @inline(never)
     package mutating func skipTags() {
         guard isFlexible else { return }
         var tags = tags()

@@ -36,27 +36,36 @@ package struct KafkaWriter {
     }
 
     /// Writes a signed byte.
+    @inline(never)
     package mutating func int8(_ value: Int8) { bytes.append(UInt8(bitPattern: value)) }
     /// Writes two bytes.
+    @inline(never)
     package mutating func int16(_ value: Int16) { integer(value) }
     /// Writes two bytes without a sign.
+    @inline(never)
     package mutating func uint16(_ value: UInt16) { integer(value) }
     /// Writes four bytes.
+    @inline(never)
     package mutating func int32(_ value: Int32) { integer(value) }
     /// Writes eight bytes.
+    @inline(never)
     package mutating func int64(_ value: Int64) { integer(value) }
     /// Writes a byte, 1 for true.
+    @inline(never)
     package mutating func bool(_ value: Bool) { bytes.append(value ? 1 : 0) }
     /// Writes an error code.
+    @inline(never)
     package mutating func errorCode(_ value: KafkaErrorCode) { integer(value.rawValue) }
 
     /// Writes 16 bytes.
+    @inline(never)
     package mutating func uuid(_ value: KafkaUUID) {
         integer(value.high)
         integer(value.low)
     }
 
     /// Writes an unsigned variable-length integer of up to 32 bits.
+    @inline(never)
     package mutating func unsignedVarInt(_ value: Int) {
         guard var rest = UInt32(exactly: value) else { return fail(.tooLong, value) }
         while rest >= 0x80 {
@@ -73,6 +82,7 @@ package struct KafkaWriter {
     }
 
     /// Writes a string that may be null.
+    @inline(never)
     package mutating func nullableString(_ value: String?) {
         guard var value else {
             if isFlexible { bytes.append(0) } else { integer(Int16(-1)) }
@@ -91,6 +101,7 @@ package struct KafkaWriter {
     }
 
     /// Writes a string; null becomes an empty one.
+    @inline(never)
     package mutating func string(_ value: String?) { nullableString(value ?? "") }
 
     /// Writes the client's name of a request header: never compact.
@@ -102,15 +113,18 @@ package struct KafkaWriter {
     }
 
     /// Writes bytes that may be null.
+    @inline(never)
     package mutating func nullableBytes(_ value: [UInt8]?) {
         length(value?.count ?? -1)
         if let value { bytes.append(contentsOf: value) }
     }
 
     /// Writes bytes; null becomes none.
+    @inline(never)
     package mutating func byteArray(_ value: [UInt8]?) { nullableBytes(value ?? []) }
 
     /// Refers to records that may be null: their length is written, they themselves are left to the sender.
+    @inline(never)
     package mutating func nullableRecords(_ value: KafkaRecords?) {
         length(value?.byteCount ?? -1)
         guard let value, value.byteCount > 0 else { return }
@@ -119,6 +133,7 @@ package struct KafkaWriter {
     }
 
     /// Refers to records; null becomes none.
+    @inline(never)
     package mutating func records(_ value: KafkaRecords?) { nullableRecords(value ?? .empty) }
 
     /// Writes an array that may be null.
@@ -167,6 +182,7 @@ package struct KafkaWriter {
     }
 
     /// Ends a struct with its tagged fields; nothing is written before the flexible versions.
+    @inline(never)
     package mutating func end(_ tags: Tags) {
         guard isFlexible else { return }
         unsignedVarInt(tags.count)
@@ -175,6 +191,7 @@ package struct KafkaWriter {
     }
 
     /// Ends a struct that has no tagged fields.
+    @inline(never)
     package mutating func end() {
         if isFlexible { bytes.append(0) }
     }
