@@ -205,7 +205,7 @@ extension PartitionLog {
 
     // MARK: Waiting
 
-    private func waitForRecords(at offset: Int64, atMost duration: Duration) async throws -> Bool {
+    func waitForRecords(at offset: Int64, atMost duration: Duration) async throws -> Bool {
         let number = state.withLock { state in
             state.lastWaiter += 1
             return state.lastWaiter
