@@ -27,7 +27,7 @@ package struct KafkaFrame: Sendable {
     package let byteCount: Int
 
     /// Puts the length in front of a message.
-    init(size: Int32, bytes: [UInt8], chunks: [Chunk]) {
+    init(size: Int32, bytes: ArraySlice<UInt8>, chunks: [Chunk]) {
         var whole: [UInt8] = []
         whole.reserveCapacity(bytes.count + 4)
         BigEndian.append(size, to: &whole)

@@ -8,7 +8,7 @@
 /// bytes that are left, and arrays share one limit, so that what is allocated stays in proportion.
 package struct KafkaReader {
     /// How many array elements a message may have in all, unless the creator says otherwise.
-    package static let elementsMaxDefault = 262_144
+    package static let elementsMaxDefault = 100_000
 
     /// Where the next field begins, counted from the first byte given.
     package private(set) var position = 0

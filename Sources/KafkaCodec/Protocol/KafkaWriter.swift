@@ -5,8 +5,6 @@
 ///
 /// The first fault sticks and ``frame()`` throws it. Null where a version has none is written as empty.
 package struct KafkaWriter {
-    /// What was written so far, without the records.
-    package private(set) var bytes: [UInt8] = []
     /// Where records come between the bytes, in order.
     package private(set) var chunks: [KafkaFrame.Chunk] = []
     /// The first fault, if there was one.
@@ -14,30 +12,58 @@ package struct KafkaWriter {
     /// Whether lengths are variable-length integers and structs end with tagged fields.
     package var isFlexible = false
 
+    // Longer than what was written, so that a field costs one store and no append.
+    private var storage: [UInt8]
+    private var count = 0
     private var chunkByteCount = 0
 
     /// Creates a writer with room for `capacity` bytes, records not counted.
     package init(capacity: Int = 256) {
-        bytes.reserveCapacity(capacity)
+        storage = [UInt8](repeating: 0, count: capacity)
     }
 
+    /// What was written so far, without the records.
+    package var bytes: [UInt8] { Array(storage.prefix(count)) }
+
     /// How many bytes were written so far, records included.
-    package var byteCount: Int { bytes.count + chunkByteCount }
+    package var byteCount: Int { count + chunkByteCount }
+
+    @inline(never)
+    private mutating func grow(_ room: Int) {
+        storage.append(contentsOf: repeatElement(0, count: max(room, storage.count, 64)))
+    }
+
+    @inline(__always)
+    private mutating func append(_ buffer: UnsafeRawBufferPointer) {
+        guard !buffer.isEmpty else { return }
+        if storage.count - count < buffer.count { grow(buffer.count) }
+        storage.withUnsafeMutableBytes {
+            UnsafeMutableRawBufferPointer(rebasing: $0[count..<count + buffer.count]).copyMemory(from: buffer)
+        }
+        count += buffer.count
+    }
 
     /// Records a fault.
     package mutating func fail(_ code: KafkaCodecError.Code, _ value: Int) {
         if fault == nil { fault = KafkaCodecError(code, at: byteCount, value: value) }
     }
 
-    /// Writes an integer.
+    private mutating func append(_ other: KafkaWriter) {
+        other.storage.withUnsafeBytes { append(UnsafeRawBufferPointer(rebasing: $0[..<other.count])) }
+    }
+
     @inline(__always)
-    package mutating func integer<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value) {
-        BigEndian.append(value, to: &bytes)
+    private mutating func integer<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value) {
+        if storage.count - count < MemoryLayout<Value>.size { grow(MemoryLayout<Value>.size) }
+        storage.withUnsafeMutableBytes {
+            $0.storeBytes(of: value.bigEndian, toByteOffset: count, as: Value.self)
+        }
+        count += MemoryLayout<Value>.size
     }
 
     /// Writes a signed byte.
     @inline(never)
-    package mutating func int8(_ value: Int8) { bytes.append(UInt8(bitPattern: value)) }
+    package mutating func int8(_ value: Int8) { integer(value) }
     /// Writes two bytes.
     @inline(never)
     package mutating func int16(_ value: Int16) { integer(value) }
@@ -52,7 +78,7 @@ package struct KafkaWriter {
     package mutating func int64(_ value: Int64) { integer(value) }
     /// Writes a byte, 1 for true.
     @inline(never)
-    package mutating func bool(_ value: Bool) { bytes.append(value ? 1 : 0) }
+    package mutating func bool(_ value: Bool) { integer(UInt8(value ? 1 : 0)) }
     /// Writes an error code.
     @inline(never)
     package mutating func errorCode(_ value: KafkaErrorCode) { integer(value.rawValue) }
@@ -69,10 +95,10 @@ package struct KafkaWriter {
     package mutating func unsignedVarInt(_ value: Int) {
         guard var rest = UInt32(exactly: value) else { return fail(.tooLong, value) }
         while rest >= 0x80 {
-            bytes.append(UInt8(truncatingIfNeeded: rest) | 0x80)
+            integer(UInt8(truncatingIfNeeded: rest) | 0x80)
             rest >>= 7
         }
-        bytes.append(UInt8(rest))
+        integer(UInt8(rest))
     }
 
     /// Writes the length of bytes, records or an array; -1 for null.
@@ -85,7 +111,7 @@ package struct KafkaWriter {
     @inline(never)
     package mutating func nullableString(_ value: String?) {
         guard var value else {
-            if isFlexible { bytes.append(0) } else { integer(Int16(-1)) }
+            if isFlexible { integer(UInt8(0)) } else { integer(Int16(-1)) }
             return
         }
         value.withUTF8 { text in
@@ -96,7 +122,7 @@ package struct KafkaWriter {
                 guard let narrow = Int16(exactly: text.count) else { return fail(.tooLong, text.count) }
                 integer(narrow)
             }
-            bytes.append(contentsOf: text)
+            append(UnsafeRawBufferPointer(text))
         }
     }
 
@@ -116,7 +142,7 @@ package struct KafkaWriter {
     @inline(never)
     package mutating func nullableBytes(_ value: [UInt8]?) {
         length(value?.count ?? -1)
-        if let value { bytes.append(contentsOf: value) }
+        value?.withUnsafeBytes { append($0) }
     }
 
     /// Writes bytes; null becomes none.
@@ -128,7 +154,7 @@ package struct KafkaWriter {
     package mutating func nullableRecords(_ value: KafkaRecords?) {
         length(value?.byteCount ?? -1)
         guard let value, value.byteCount > 0 else { return }
-        chunks.append(KafkaFrame.Chunk(position: bytes.count, records: value))
+        chunks.append(KafkaFrame.Chunk(position: count, records: value))
         chunkByteCount += value.byteCount
     }
 
@@ -175,8 +201,8 @@ package struct KafkaWriter {
             body.isFlexible = true
             write(&body)
             writer.unsignedVarInt(tag)
-            writer.unsignedVarInt(body.bytes.count)
-            writer.bytes.append(contentsOf: body.bytes)
+            writer.unsignedVarInt(body.count)
+            writer.append(body)
             if let fault = body.fault { writer.fail(fault.code, fault.value) }
         }
     }
@@ -186,14 +212,14 @@ package struct KafkaWriter {
     package mutating func end(_ tags: Tags) {
         guard isFlexible else { return }
         unsignedVarInt(tags.count)
-        bytes.append(contentsOf: tags.writer.bytes)
+        append(tags.writer)
         if let fault = tags.writer.fault { fail(fault.code, fault.value) }
     }
 
     /// Ends a struct that has no tagged fields.
     @inline(never)
     package mutating func end() {
-        if isFlexible { bytes.append(0) }
+        if isFlexible { integer(UInt8(0)) }
     }
 
     /// Returns what was written, behind its length of four bytes.
@@ -202,6 +228,6 @@ package struct KafkaWriter {
     package consuming func frame() throws(KafkaCodecError) -> KafkaFrame {
         if let fault { throw fault }
         guard let size = Int32(exactly: byteCount) else { throw KafkaCodecError(.tooLong, at: 0, value: byteCount) }
-        return KafkaFrame(size: size, bytes: bytes, chunks: chunks)
+        return KafkaFrame(size: size, bytes: storage.prefix(count), chunks: chunks)
     }
 }
