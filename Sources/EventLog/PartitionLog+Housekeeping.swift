@@ -38,6 +38,7 @@ extension PartitionLog {
                 state.recent.removeAll { $0.nextOffset <= start }
                 state.recentBytes = state.recent.reduce(0) { $0 + $1.bytes.count }
                 state.damage.removeAll { !$0.offsets.isEmpty && $0.offsets.upperBound <= start }
+                state.producers.trim(below: start)
                 state.changedSinceCheckpoint = true
             }
             try SegmentPaths(directory: directory, baseOffset: base).remove()
@@ -73,17 +74,25 @@ extension PartitionLog {
         }
     }
 
-    /// Stores the last segment's index and returns the partition's line of the checkpoint; blocks.
+    /// Stores the last segment's index and what is known of producers, and returns the partition's line of the checkpoint; blocks.
     func checkpoint(topicID: UUID) throws(EventLogError) -> (CheckpointEntry, hasChanged: Bool) {
+        // Without producers nothing in front of this offset will have to be read for them.
+        let emptyBelow = state.withLock { state in
+            state.producers.isEmpty && state.snapshots.isEmpty ? state.highWatermark : state.logStartOffset
+        }
+        try storeProducers()
         let (entry, index, hasChanged) = state.withLock { state in
             let active = state.segments[state.segments.count - 1]
+            let snapshot = state.snapshots.last
             let entry = CheckpointEntry(
                 topicID: topicID,
                 partition: id.partition,
                 logStartOffset: state.logStartOffset,
                 segmentBase: active.baseOffset,
                 syncedBytes: state.syncedBytes,
-                nextOffset: state.syncedOffset
+                nextOffset: state.syncedOffset,
+                producersAt: snapshot ?? -1,
+                producersFrom: state.producersChanged ? snapshot ?? emptyBelow : state.syncedOffset
             )
             defer { state.changedSinceCheckpoint = false }
             // An index that covers bytes not yet flushed would vouch for them.
