@@ -28,6 +28,7 @@ package final class LocalLog: EventLog {
     let environment: LogEnvironment
     let lanes: [CommitLane]
     let groupStore: CoordinatorStore
+    let producerIDs: ProducerIDs
     /// Runs what creates, changes and deletes topics, one at a time.
     let administrator: WorkerThreads<@Sendable () -> Void>
     let registry = Mutex(Registry())
@@ -65,6 +66,7 @@ package final class LocalLog: EventLog {
         directory = root
         try Disk.makeDirectories(root + "/topics")
         groupStore = try CoordinatorStore.open(directory: root + "/groups", settings: settings, logger: logger)
+        producerIDs = ProducerIDs(reserved: groupStore.content().producerIDsReserved)
         environment = LogEnvironment(
             settings: settings,
             logger: logger,

@@ -83,6 +83,9 @@ extension PartitionLog {
         )
     }
 
+    /// The largest producer id known, or -1.
+    var largestProducerID: Int64 { state.withLock { $0.producers.producers.keys.max() ?? -1 } }
+
     /// Forgets idle producers.
     func expireProducers(at now: Int64) {
         let settings = environment.settings
