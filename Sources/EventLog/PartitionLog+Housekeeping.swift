@@ -19,6 +19,8 @@ extension PartitionLog {
                 return false
             }
             if now - active.createdAt >= state.settings.segmentMilliseconds { return true }
+            // All of it was deleted.
+            if active.nextOffset <= state.logStartOffset { return true }
             guard let limit = state.settings.retentionMilliseconds else { return false }
             return active.maxTimestamp >= 0 && active.maxTimestamp < now - limit && now - active.createdAt > limit
         }
@@ -34,11 +36,7 @@ extension PartitionLog {
                 guard state.segments.count > 1, state.segments[0].baseOffset == base else { return }
                 state.segments.removeFirst()
                 state.logStartOffset = max(state.logStartOffset, state.segments[0].baseOffset)
-                let start = state.logStartOffset
-                state.recent.removeAll { $0.nextOffset <= start }
-                state.recentBytes = state.recent.reduce(0) { $0 + $1.bytes.count }
-                state.damage.removeAll { !$0.offsets.isEmpty && $0.offsets.upperBound <= start }
-                state.producers.trim(below: start)
+                state.dropBelowStart()
                 state.changedSinceCheckpoint = true
             }
             try SegmentPaths(directory: directory, baseOffset: base).remove()
@@ -50,11 +48,13 @@ extension PartitionLog {
     }
 
     private func expiredSegment(at now: Int64) throws(EventLogError) -> Int64? {
-        let (first, settings, total) = state.withLock { state -> (Segment?, TopicSettings, Int64) in
-            guard state.segments.count > 1 else { return (nil, state.settings, 0) }
-            return (state.segments[0], state.settings, state.segments.reduce(0) { $0 + $1.byteCount })
+        let (first, settings, total, start) = state.withLock { state -> (Segment?, TopicSettings, Int64, Int64) in
+            guard state.segments.count > 1 else { return (nil, state.settings, 0, 0) }
+            let total = state.segments.reduce(0) { $0 + $1.byteCount }
+            return (state.segments[0], state.settings, total, state.logStartOffset)
         }
         guard let first else { return nil }
+        if first.nextOffset <= start { return first.baseOffset }
         if let limit = settings.retentionBytes, total - first.byteCount >= limit { return first.baseOffset }
         guard let limit = settings.retentionMilliseconds else { return nil }
         var newest = first.maxTimestamp

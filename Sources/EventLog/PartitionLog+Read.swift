@@ -6,7 +6,7 @@ import KafkaCodec
 import Synchronization
 
 extension PartitionLog {
-    private enum ReadPlan: Sendable {
+    enum ReadPlan: Sendable {
         case failed(EventLogError)
         case nothingYet(ReadResult)
         case memory([PartitionState.RecentChunk], ReadBounds)
@@ -98,7 +98,7 @@ extension PartitionLog {
         }
     }
 
-    private func plan(_ offset: Int64, _ isolation: ReadIsolation) -> ReadPlan {
+    func plan(_ offset: Int64, _ isolation: ReadIsolation) -> ReadPlan {
         state.withLock { state in
             if case .gone(let error) = state.status { return .failed(error) }
             guard offset >= state.logStartOffset, offset <= state.highWatermark else {

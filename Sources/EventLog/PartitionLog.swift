@@ -203,6 +203,15 @@ struct PartitionState {
         }
     }
 
+    /// Drops what is kept in memory of records below the first offset.
+    mutating func dropBelowStart() {
+        let start = logStartOffset
+        recent.removeAll { $0.nextOffset <= start }
+        recentBytes = recent.reduce(0) { $0 + $1.bytes.count }
+        damage.removeAll { !$0.offsets.isEmpty && $0.offsets.upperBound <= start }
+        producers.trim(below: start)
+    }
+
     /// Takes out the readers for whom there is something now.
     mutating func takeReadyWaiters() -> [Waiter] {
         guard !waiters.isEmpty else { return [] }
