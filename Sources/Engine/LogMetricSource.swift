@@ -44,8 +44,8 @@ struct LogMetricSource: MetricSource {
         let now = Timestamp.nowMicroseconds()
         for (partition, offset) in positions {
             guard let bounds = try? log.bounds(partition) else { return nil }
-            guard bounds.end > offset else { continue }
-            records += bounds.end - max(offset, bounds.start)
+            guard bounds.stable > offset else { continue }
+            records += bounds.stable - max(offset, bounds.start)
             if let since = await timestamp(partition, max(offset, bounds.start)) {
                 seconds = max(seconds, Double(now - since * 1000) / 1_000_000)
             }

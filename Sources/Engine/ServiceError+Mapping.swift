@@ -70,7 +70,7 @@ extension EventLogError {
         switch code {
         case .unknownTopic, .unknownPartition: .notFound
         case .topicExists: .alreadyExists
-        case .invalidTopicName, .invalidSettings, .corruptBatch, .offsetOutOfRange: .invalid
+        case .invalidTopicName, .invalidSettings, .corruptBatch, .offsetOutOfRange, .invalidRecord: .invalid
         case .messageTooLarge: .tooLarge
         case .diskFull: .storageFull
         case .overloaded, .partitionStopped, .closed: .unavailable

@@ -15,6 +15,10 @@ struct CheckpointEntry: Sendable, Equatable {
     let syncedBytes: Int64
     /// The offset after those bytes.
     let nextOffset: Int64
+    /// The offset of the snapshot of producers, or -1 for none.
+    var producersAt: Int64 = -1
+    /// Where batches may begin that the snapshot does not know.
+    var producersFrom: Int64
 }
 
 /// The file that spares a restart reading everything again.
@@ -23,9 +27,11 @@ struct CheckpointEntry: Sendable, Equatable {
 enum Checkpoint {
     /// "MLCP".
     static let magic: UInt32 = 0x4D4C_4350
-    static let version: UInt16 = 1
+    static let version: UInt16 = 2
     private static let headerBytes = 16
-    private static let entryBytes = 52
+    private static let entryBytes = 68
+    /// Version 1 had nothing of producers.
+    private static let entryBytesBefore = 52
 
     static func encode(_ entries: [CheckpointEntry]) -> [UInt8] {
         var bytes: [UInt8] = []
@@ -38,7 +44,10 @@ enum Checkpoint {
         for entry in entries {
             bytes.append(contentsOf: entry.topicID.bytes)
             BigEndian.append(entry.partition, to: &bytes)
-            for field in [entry.logStartOffset, entry.segmentBase, entry.syncedBytes, entry.nextOffset] {
+            for field in [
+                entry.logStartOffset, entry.segmentBase, entry.syncedBytes, entry.nextOffset, entry.producersAt,
+                entry.producersFrom,
+            ] {
                 BigEndian.append(field, to: &bytes)
             }
         }
@@ -66,19 +75,23 @@ enum Checkpoint {
                 path: path
             )
         }
+        let entryBytes = found == 1 ? entryBytesBefore : entryBytes
         let count = Int(BigEndian.load(UInt32.self, from: bytes, at: 8))
         guard count == (end - headerBytes) / entryBytes, (end - headerBytes) % entryBytes == 0 else {
             throw EventLogError(.damaged, "\(path) has a wrong size", path: path)
         }
         return (0..<count).map { number in
             let at = headerBytes + number * entryBytes
+            let nextOffset = BigEndian.load(Int64.self, from: bytes, at: at + 44)
             return CheckpointEntry(
                 topicID: UUID(bytes: bytes[at..<at + 16]),
                 partition: BigEndian.load(Int32.self, from: bytes, at: at + 16),
                 logStartOffset: BigEndian.load(Int64.self, from: bytes, at: at + 20),
                 segmentBase: BigEndian.load(Int64.self, from: bytes, at: at + 28),
                 syncedBytes: BigEndian.load(Int64.self, from: bytes, at: at + 36),
-                nextOffset: BigEndian.load(Int64.self, from: bytes, at: at + 44)
+                nextOffset: nextOffset,
+                producersAt: found == 1 ? -1 : BigEndian.load(Int64.self, from: bytes, at: at + 52),
+                producersFrom: found == 1 ? nextOffset : BigEndian.load(Int64.self, from: bytes, at: at + 60)
             )
         }
     }

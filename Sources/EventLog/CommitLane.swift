@@ -34,10 +34,11 @@ final class CommitLane: Sendable {
     func submit(
         _ batch: [UInt8],
         _ header: RecordBatchHeader,
+        _ marker: TransactionMarker? = nil,
         to partition: PartitionLog,
         completion: @escaping AppendCompletion
     ) {
-        let pending = PendingAppend(batch: batch, header: header, completion: completion)
+        let pending = PendingAppend(batch: batch, header: header, marker: marker, completion: completion)
         let accepted = threads.submit(Item(partition: partition, work: .append(pending)), weight: batch.count)
         if let error = refusal(accepted) { completion(.failure(error.at(partition.id))) }
     }

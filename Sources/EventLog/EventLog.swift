@@ -37,14 +37,17 @@ package protocol EventLog: Sendable {
 
     /// Returns whole batches from the one that holds `offset` on, waiting up to `wait` for one to be appended.
     ///
-    /// The first batch is returned whatever its size, further ones while they fit `bytesMax`.
+    /// The first batch is returned whatever its size, further ones while they fit `bytesMax`. A reader of committed
+    /// records waits where a transaction is open, and is given the bytes as stored: see
+    /// ``ReadResult/abortedTransactions``.
     /// - Throws: `.offsetOutOfRange` below the start or beyond the end, `.damaged`, `.unknownTopic`, `.unknownPartition`,
     ///   `CancellationError` when the task is cancelled while waiting.
     func read(
         _ partition: TopicPartition,
         from offset: Int64,
         bytesMax: Int,
-        wait: Duration
+        wait: Duration,
+        isolation: ReadIsolation
     ) async throws -> ReadResult
 
     /// Returns the first record whose timestamp is `timestamp` or later, or `nil` when there is none.
@@ -55,8 +58,9 @@ package protocol EventLog: Sendable {
         atOrAfter timestamp: Int64
     ) async throws -> (offset: Int64, timestamp: Int64)?
 
-    /// Returns the first offset still held and the offset the next record will get.
-    func bounds(_ partition: TopicPartition) throws -> (start: Int64, end: Int64)
+    /// Returns the first offset still held, the offset the next record will get, and the one in front of which all
+    /// transactions have ended.
+    func bounds(_ partition: TopicPartition) throws -> (start: Int64, end: Int64, stable: Int64)
 
     /// Records how far a group has come; on disk on return, all or nothing.
     ///
@@ -77,8 +81,16 @@ package protocol EventLog: Sendable {
 }
 
 extension EventLog {
-    /// Reads without waiting.
-    package func read(_ partition: TopicPartition, from offset: Int64, bytesMax: Int) async throws -> ReadResult {
-        try await read(partition, from: offset, bytesMax: bytesMax, wait: .zero)
+    /// Reads committed records, waiting up to `wait` for some; those of aborted transactions are taken out.
+    ///
+    /// So there may be no bytes though ``ReadResult/nextOffset`` has moved on.
+    /// - Throws: as ``read(_:from:bytesMax:wait:isolation:)``.
+    package func read(
+        _ partition: TopicPartition,
+        from offset: Int64,
+        bytesMax: Int,
+        wait: Duration = .zero
+    ) async throws -> ReadResult {
+        try await read(partition, from: offset, bytesMax: bytesMax, wait: wait, isolation: .committed).removingAborted()
     }
 }

@@ -29,6 +29,18 @@ package struct EventLogError: Error, Sendable, CustomStringConvertible {
         case damaged
         /// Too much is waiting to be written; nothing was written, try again.
         case overloaded
+        /// The batch breaks a rule for what producers may send; nothing was written.
+        case invalidRecord
+        /// A batch of an idempotent producer is missing in front of this one; nothing was written.
+        case outOfOrderSequence
+        /// The partition does not know the producer, so a batch cannot follow an earlier one; nothing was written.
+        case unknownProducer
+        /// A newer epoch of the producer has taken this one's place; nothing was written.
+        case invalidProducerEpoch
+        /// The producer has no transaction, or another one, under way; nothing was written.
+        case invalidTransactionState
+        /// A newer transaction coordinator has taken this one's place; nothing was written.
+        case coordinatorFenced
         /// The log is closed.
         case closed
         /// Another process owns the data directory.

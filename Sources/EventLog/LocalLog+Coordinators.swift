@@ -63,6 +63,13 @@ extension LocalLog {
         groupStore.content().transactions
     }
 
+    /// Returns a producer id that was never given out before, by this or an earlier process.
+    ///
+    /// - Throws: `.diskFull`, `.partitionStopped`, `.overloaded`, `.closed`.
+    package func newProducerID() async throws -> Int64 {
+        try await producerIDs.next { try await groupStore.store(.producerIDs(reservedBelow: $0)) }
+    }
+
     private static func validate(stateOf name: String, _ bytes: [UInt8]?) throws(EventLogError) {
         guard let bytes, bytes.count > coordinatorStateBytesMax else { return }
         throw EventLogError(

@@ -38,6 +38,7 @@ extension LocalLog {
             try await administrate { [self] () throws(EventLogError) in
                 let now = environment.settings.now()
                 for (_, partition) in allPartitions() {
+                    partition.expireProducers(at: now)
                     try partition.applyRetention(at: now)
                     partition.releaseSealedFiles()
                 }

@@ -163,6 +163,8 @@ extension LocalLog {
             if problem != nil { try usable.store(in: path) }
             try load(usable, checkpoint: checkpoint[usable.id] ?? [:])
         }
+        // Should the file of reserved ids be damaged, those in use are still known.
+        for (_, partition) in allPartitions() { producerIDs.skip(to: partition.largestProducerID) }
         do {
             try writeCheckpoint(allPartitions())
         } catch {

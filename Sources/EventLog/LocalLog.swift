@@ -28,9 +28,12 @@ package final class LocalLog: EventLog {
     let environment: LogEnvironment
     let lanes: [CommitLane]
     let groupStore: CoordinatorStore
+    let producerIDs: ProducerIDs
     /// Runs what creates, changes and deletes topics, one at a time.
     let administrator: WorkerThreads<@Sendable () -> Void>
     let registry = Mutex(Registry())
+    /// Which transactions may begin; whoever coordinates them enforces it.
+    package var transactionGate: TransactionGate { environment.transactionGate }
 
     /// Opens the log in `directory`, below which `log/` is created where needed.
     ///
@@ -63,6 +66,7 @@ package final class LocalLog: EventLog {
         directory = root
         try Disk.makeDirectories(root + "/topics")
         groupStore = try CoordinatorStore.open(directory: root + "/groups", settings: settings, logger: logger)
+        producerIDs = ProducerIDs(reserved: groupStore.content().producerIDsReserved)
         environment = LogEnvironment(
             settings: settings,
             logger: logger,
@@ -137,6 +141,30 @@ package final class LocalLog: EventLog {
         }
     }
 
+    /// Ends a producer's transaction in one partition; durable on return.
+    ///
+    /// Appends a control batch, also where the transaction has no records, and returns its place; `nil` where the
+    /// producer is known in this epoch and has nothing open, so that asking again is harmless.
+    /// - Throws: `.invalidProducerEpoch` and `.coordinatorFenced` for older epochs, else as ``append(_:to:)``.
+    package func writeMarker(
+        _ id: TopicPartition,
+        producerID: Int64,
+        epoch: Int16,
+        coordinatorEpoch: Int32,
+        commit: Bool
+    ) async throws -> AppendResult? {
+        let (partition, _) = try partition(id)
+        let marker = TransactionMarker(isCommit: commit, coordinatorEpoch: coordinatorEpoch)
+        let batch = marker.batch(producerID: producerID, producerEpoch: epoch, timestamp: environment.settings.now())
+        let header = try RecordBatchHeader(parsing: batch)
+        let result = try await withCheckedThrowingContinuation { continuation in
+            partition.lane.submit(batch, header, marker, to: partition) {
+                continuation.resume(with: $0.mapError { $0 as any Error })
+            }
+        }
+        return result.baseOffset < 0 ? nil : result
+    }
+
     private static func validated(
         _ batch: [UInt8],
         for id: TopicPartition,
@@ -149,20 +177,34 @@ package final class LocalLog: EventLog {
                     + "send less at once"
             ).at(id)
         }
+        let header: RecordBatchHeader
         do {
-            return try RecordBatchValidator.validate(batch)
+            header = try RecordBatchValidator.validate(batch)
         } catch {
             throw EventLogError(.corruptBatch, error.description).at(id)
         }
+        if header.producerID < 0 && !header.isTransactional && !header.isControl { return header }
+        guard !header.isControl else {
+            throw EventLogError(.invalidRecord, "a producer sent a control batch, which only the log makes").at(id)
+        }
+        guard header.producerID >= 0, header.producerEpoch >= 0, header.baseSequence >= 0 else {
+            throw EventLogError(
+                .invalidRecord,
+                "producer id \(header.producerID), epoch \(header.producerEpoch) and sequence number "
+                    + "\(header.baseSequence) do not go together"
+            ).at(id)
+        }
+        return header
     }
 
     package func read(
         _ id: TopicPartition,
         from offset: Int64,
         bytesMax: Int,
-        wait: Duration
+        wait: Duration,
+        isolation: ReadIsolation
     ) async throws -> ReadResult {
-        try await partition(id).0.read(from: offset, bytesMax: bytesMax, wait: wait)
+        try await partition(id).0.read(from: offset, bytesMax: bytesMax, wait: wait, isolation: isolation)
     }
 
     package func offset(
@@ -176,8 +218,13 @@ package final class LocalLog: EventLog {
         return found.map { ($0.offset, $0.timestamp) }
     }
 
-    package func bounds(_ id: TopicPartition) throws -> (start: Int64, end: Int64) {
+    package func bounds(_ id: TopicPartition) throws -> (start: Int64, end: Int64, stable: Int64) {
         try partition(id).0.bounds()
+    }
+
+    /// Returns what a partition knows of idempotent producers, ordered by id.
+    package func producers(_ id: TopicPartition) throws -> [ProducerDescription] {
+        try partition(id).0.producerDescriptions()
     }
 
     /// Returns all damage found so far: when opening, when reading and by ``verify()``.

@@ -14,18 +14,21 @@ package typealias AppendCompletion = @Sendable (Result<AppendResult, EventLogErr
 struct PendingAppend: Sendable {
     let batch: [UInt8]
     let header: RecordBatchHeader
+    /// What the batch says when it is a control batch.
+    let marker: TransactionMarker?
     let completion: AppendCompletion
     let arrived = ContinuousClock.now
 }
 
 /// Batches that are written but not yet flushed.
 struct WrittenRun {
-    let appends: [PendingAppend]
+    var appends: [PendingAppend] { admission.appends }
     let file: DiskFile
     let position: Int64
     let baseOffset: Int64
     let nextOffset: Int64
     let bytes: [UInt8]
+    let admission: ProducerAdmission
 }
 
 // Everything here runs on the partition's writer thread.
@@ -61,12 +64,17 @@ extension PartitionLog {
                 continue
             }
             rest = rest.dropFirst(fitting.count)
+            let admission = admit(fitting, at: point.nextOffset)
+            guard !admission.appends.isEmpty else {
+                if rest.isEmpty { return nil }
+                continue
+            }
             do {
-                let run = try write(Array(fitting), at: point)
+                let run = try write(admission, at: point)
                 if rest.isEmpty { return run }
                 finish(run)
             } catch {
-                fail(fitting, error)
+                fail(admission, error)
                 fail(rest, error)
                 return nil
             }
@@ -77,7 +85,7 @@ extension PartitionLog {
     func finish(_ run: WrittenRun) {
         let isRelaxed = state.withLock { $0.settings.durability != .onDisk }
         if !isRelaxed, let error = synchronize(run.file) {
-            fail(run.appends[...], error)
+            fail(run.admission, error)
             return
         }
         let now = environment.settings.now()
@@ -104,20 +112,22 @@ extension PartitionLog {
             append.completion(.success(AppendResult(baseOffset: base, lastOffset: last, logStartOffset: logStart)))
             base = last + 1
         }
+        for (append, original) in run.admission.repeats { answer(append, as: original, logStart) }
     }
 
     /// Flushes what a relaxed topic has acknowledged.
     func flush() {
-        let pending = state.withLock { state -> (DiskFile, Int64, Int64)? in
+        let pending = state.withLock { state -> (DiskFile, Int64, Int64, ProducerTable)? in
             guard case .running = state.status, let active = state.segments.last, let file = active.file,
                 state.syncedBytes < active.byteCount
             else { return nil }
-            return (file, active.byteCount, state.highWatermark)
+            return (file, active.byteCount, state.highWatermark, state.producers)
         }
-        guard let (file, bytes, offset) = pending, synchronize(file) == nil else { return }
+        guard let (file, bytes, offset, producers) = pending, synchronize(file) == nil else { return }
         state.withLock { state in
             state.syncedBytes = bytes
             state.syncedOffset = offset
+            state.syncedProducers = producers.isEmpty ? nil : (producers, offset)
         }
     }
 
@@ -213,7 +223,8 @@ extension PartitionLog {
         }
     }
 
-    private func write(_ appends: [PendingAppend], at point: WritePoint) throws(EventLogError) -> WrittenRun {
+    private func write(_ admission: ProducerAdmission, at point: WritePoint) throws(EventLogError) -> WrittenRun {
+        let appends = admission.appends
         var bytes: [UInt8] = []
         bytes.reserveCapacity(appends.reduce(0) { $0 + $1.batch.count })
         var offset = point.nextOffset
@@ -230,12 +241,12 @@ extension PartitionLog {
             throw cutBack(after: error, at: point)
         }
         return WrittenRun(
-            appends: appends,
             file: point.file,
             position: point.position,
             baseOffset: point.nextOffset,
             nextOffset: offset,
-            bytes: bytes
+            bytes: bytes,
+            admission: admission
         )
     }
 
@@ -312,11 +323,20 @@ extension PartitionLog {
         state.segments[last].byteCount = position
         state.segments[last].nextOffset = offset
         state.highWatermark = offset
+        if let changes = run.admission.changes {
+            state.producers.apply(changes)
+            state.producersChanged = true
+        }
         if isSynced {
             state.syncedBytes = position
             state.syncedOffset = offset
         }
         state.changedSinceCheckpoint = true
+    }
+
+    private func fail(_ admission: ProducerAdmission, _ error: EventLogError) {
+        fail(admission.appends[...], error)
+        for (append, _) in admission.repeats { append.completion(.failure(error)) }
     }
 
     private func fail(_ appends: ArraySlice<PendingAppend>, _ error: EventLogError) {

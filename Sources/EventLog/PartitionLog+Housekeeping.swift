@@ -19,6 +19,8 @@ extension PartitionLog {
                 return false
             }
             if now - active.createdAt >= state.settings.segmentMilliseconds { return true }
+            // All of it was deleted.
+            if active.nextOffset <= state.logStartOffset { return true }
             guard let limit = state.settings.retentionMilliseconds else { return false }
             return active.maxTimestamp >= 0 && active.maxTimestamp < now - limit && now - active.createdAt > limit
         }
@@ -34,10 +36,7 @@ extension PartitionLog {
                 guard state.segments.count > 1, state.segments[0].baseOffset == base else { return }
                 state.segments.removeFirst()
                 state.logStartOffset = max(state.logStartOffset, state.segments[0].baseOffset)
-                let start = state.logStartOffset
-                state.recent.removeAll { $0.nextOffset <= start }
-                state.recentBytes = state.recent.reduce(0) { $0 + $1.bytes.count }
-                state.damage.removeAll { !$0.offsets.isEmpty && $0.offsets.upperBound <= start }
+                state.dropBelowStart()
                 state.changedSinceCheckpoint = true
             }
             try SegmentPaths(directory: directory, baseOffset: base).remove()
@@ -49,11 +48,13 @@ extension PartitionLog {
     }
 
     private func expiredSegment(at now: Int64) throws(EventLogError) -> Int64? {
-        let (first, settings, total) = state.withLock { state -> (Segment?, TopicSettings, Int64) in
-            guard state.segments.count > 1 else { return (nil, state.settings, 0) }
-            return (state.segments[0], state.settings, state.segments.reduce(0) { $0 + $1.byteCount })
+        let (first, settings, total, start) = state.withLock { state -> (Segment?, TopicSettings, Int64, Int64) in
+            guard state.segments.count > 1 else { return (nil, state.settings, 0, 0) }
+            let total = state.segments.reduce(0) { $0 + $1.byteCount }
+            return (state.segments[0], state.settings, total, state.logStartOffset)
         }
         guard let first else { return nil }
+        if first.nextOffset <= start { return first.baseOffset }
         if let limit = settings.retentionBytes, total - first.byteCount >= limit { return first.baseOffset }
         guard let limit = settings.retentionMilliseconds else { return nil }
         var newest = first.maxTimestamp
@@ -73,17 +74,25 @@ extension PartitionLog {
         }
     }
 
-    /// Stores the last segment's index and returns the partition's line of the checkpoint; blocks.
+    /// Stores the last segment's index and what is known of producers, and returns the partition's line of the checkpoint; blocks.
     func checkpoint(topicID: UUID) throws(EventLogError) -> (CheckpointEntry, hasChanged: Bool) {
+        // Without producers nothing in front of this offset will have to be read for them.
+        let emptyBelow = state.withLock { state in
+            state.producers.isEmpty && state.snapshots.isEmpty ? state.highWatermark : state.logStartOffset
+        }
+        try storeProducers()
         let (entry, index, hasChanged) = state.withLock { state in
             let active = state.segments[state.segments.count - 1]
+            let snapshot = state.snapshots.last
             let entry = CheckpointEntry(
                 topicID: topicID,
                 partition: id.partition,
                 logStartOffset: state.logStartOffset,
                 segmentBase: active.baseOffset,
                 syncedBytes: state.syncedBytes,
-                nextOffset: state.syncedOffset
+                nextOffset: state.syncedOffset,
+                producersAt: snapshot ?? -1,
+                producersFrom: state.producersChanged ? snapshot ?? emptyBelow : state.syncedOffset
             )
             defer { state.changedSinceCheckpoint = false }
             // An index that covers bytes not yet flushed would vouch for them.

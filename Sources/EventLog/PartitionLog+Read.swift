@@ -6,11 +6,37 @@ import KafkaCodec
 import Synchronization
 
 extension PartitionLog {
-    private enum ReadPlan: Sendable {
+    enum ReadPlan: Sendable {
         case failed(EventLogError)
         case nothingYet(ReadResult)
-        case memory([PartitionState.RecentChunk], highWatermark: Int64, logStart: Int64)
+        case memory([PartitionState.RecentChunk], ReadBounds)
         case disk(DiskPlan)
+    }
+
+    /// What an answer says of the log as a whole.
+    struct ReadBounds: Sendable {
+        let highWatermark: Int64
+        let lastStable: Int64
+        let logStart: Int64
+        /// Batches from this offset on are not for this reader.
+        let limit: Int64
+        /// For readers of committed records.
+        let aborted: [AbortedSpan]
+
+        func result(_ bytes: [UInt8], from offset: Int64, next: Int64) -> ReadResult {
+            ReadResult(
+                bytes: bytes,
+                highWatermark: highWatermark,
+                lastStableOffset: lastStable,
+                logStartOffset: logStart,
+                nextOffset: next,
+                abortedTransactions: abortedTransactions(from: offset, to: next)
+            )
+        }
+
+        func abortedTransactions(from offset: Int64, to next: Int64) -> [AbortedTransaction] {
+            aborted.isEmpty || next <= offset ? [] : ProducerTable.aborted(aborted, among: offset..<next)
+        }
     }
 
     /// Where on disk to look.
@@ -20,19 +46,22 @@ extension PartitionLog {
         let limit: Int64
         let file: DiskFile?
         let start: (position: Int64, offset: Int64)?
-        let highWatermark: Int64
-        let logStart: Int64
+        let bounds: ReadBounds
     }
 
-    /// See ``EventLog/read(_:from:bytesMax:wait:)``.
-    func read(from offset: Int64, bytesMax: Int, wait: Duration) async throws -> ReadResult {
+    /// See ``EventLog/read(_:from:bytesMax:wait:isolation:)``.
+    func read(
+        from offset: Int64,
+        bytesMax: Int,
+        wait: Duration,
+        isolation: ReadIsolation
+    ) async throws -> ReadResult {
         let clock = ContinuousClock()
         let deadline = wait > .zero ? clock.now.advanced(by: wait) : nil
         while true {
-            switch plan(offset) {
+            switch plan(offset, isolation) {
             case .failed(let error): throw error
-            case .memory(let chunks, let highWatermark, let logStart):
-                return Self.assemble(chunks, offset, bytesMax, highWatermark, logStart)
+            case .memory(let chunks, let bounds): return Self.assemble(chunks, offset, bytesMax, bounds)
             case .disk(let diskPlan):
                 return try await onReaderThread { () throws(EventLogError) in
                     try self.readFromDisk(diskPlan, offset, max(0, min(bytesMax, 64 << 20)))
@@ -41,7 +70,7 @@ extension PartitionLog {
                 try Task.checkCancellation()
                 guard let deadline else { return empty }
                 let left = clock.now.duration(to: deadline)
-                guard left > .zero, try await waitForRecords(at: offset, atMost: left) else { return empty }
+                guard left > .zero, try await waitForRecords(at: offset, isolation, atMost: left) else { return empty }
             }
         }
     }
@@ -69,7 +98,7 @@ extension PartitionLog {
         }
     }
 
-    private func plan(_ offset: Int64) -> ReadPlan {
+    func plan(_ offset: Int64, _ isolation: ReadIsolation) -> ReadPlan {
         state.withLock { state in
             if case .gone(let error) = state.status { return .failed(error) }
             guard offset >= state.logStartOffset, offset <= state.highWatermark else {
@@ -81,30 +110,29 @@ extension PartitionLog {
                     ).at(id)
                 )
             }
-            if offset == state.highWatermark {
-                return .nothingYet(
-                    ReadResult(
-                        bytes: [],
-                        highWatermark: state.highWatermark,
-                        logStartOffset: state.logStartOffset,
-                        nextOffset: offset
-                    )
-                )
-            }
+            let bounds = readBounds(isolation, in: state)
+            if offset >= bounds.limit { return .nothingYet(bounds.result([], from: offset, next: offset)) }
             if let first = state.recent.first, offset >= first.baseOffset {
                 let from = state.recent.lastIndex { $0.baseOffset <= offset } ?? 0
-                return .memory(
-                    Array(state.recent[from...]),
-                    highWatermark: state.highWatermark,
-                    logStart: state.logStartOffset
-                )
+                return .memory(Array(state.recent[from...]), bounds)
             }
             if let known = state.damage(at: offset) { return .failed(damagedError(known, offset, state)) }
-            return .disk(diskPlan(forOffset: offset, in: state))
+            return .disk(diskPlan(forOffset: offset, bounds, in: state))
         }
     }
 
-    private func diskPlan(forOffset offset: Int64, in state: PartitionState) -> DiskPlan {
+    func readBounds(_ isolation: ReadIsolation, in state: PartitionState) -> ReadBounds {
+        let lastStable = state.lastStableOffset
+        return ReadBounds(
+            highWatermark: state.highWatermark,
+            lastStable: lastStable,
+            logStart: state.logStartOffset,
+            limit: isolation == .committed ? lastStable : state.highWatermark,
+            aborted: isolation == .committed ? state.producers.aborted : []
+        )
+    }
+
+    func diskPlan(forOffset offset: Int64, _ bounds: ReadBounds, in state: PartitionState) -> DiskPlan {
         let segment = state.segments[state.segmentIndex(of: offset)]
         var start = segment.index?.start(forOffset: offset)
         // Damage between the indexed batch and the wanted one is stepped over where it is known.
@@ -120,12 +148,11 @@ extension PartitionLog {
             limit: segment.byteCount,
             file: segment.file,
             start: start,
-            highWatermark: state.highWatermark,
-            logStart: state.logStartOffset
+            bounds: bounds
         )
     }
 
-    private func damagedError(_ known: DamageReport, _ offset: Int64, _ state: PartitionState) -> EventLogError {
+    func damagedError(_ known: DamageReport, _ offset: Int64, _ state: PartitionState) -> EventLogError {
         var next = known.offsets.upperBound
         while let following = state.damage(at: next) { next = following.offsets.upperBound }
         return EventLogError(
@@ -143,15 +170,12 @@ extension PartitionLog {
         _ chunks: [PartitionState.RecentChunk],
         _ offset: Int64,
         _ bytesMax: Int,
-        _ highWatermark: Int64,
-        _ logStart: Int64
+        _ bounds: ReadBounds
     ) -> ReadResult {
-        func result(_ bytes: [UInt8], _ next: Int64) -> ReadResult {
-            ReadResult(bytes: bytes, highWatermark: highWatermark, logStartOffset: logStart, nextOffset: next)
-        }
+        func result(_ bytes: [UInt8], _ next: Int64) -> ReadResult { bounds.result(bytes, from: offset, next: next) }
         // One whole chunk, the usual case of a reader that keeps up, is handed out without a copy.
         let first = chunks[0]
-        if offset == first.baseOffset, first.bytes.count <= bytesMax,
+        if offset == first.baseOffset, first.bytes.count <= bytesMax, first.nextOffset <= bounds.limit,
             chunks.count == 1 || first.bytes.count + chunks[1].bytes.count > bytesMax
         {
             return result(first.bytes, first.nextOffset)
@@ -159,7 +183,10 @@ extension PartitionLog {
         var bytes: [UInt8] = []
         var next = offset
         for chunk in chunks {
-            if chunk.baseOffset >= offset, bytes.count + chunk.bytes.count <= bytesMax {
+            if chunk.baseOffset >= bounds.limit { break }
+            if chunk.baseOffset >= offset, bytes.count + chunk.bytes.count <= bytesMax,
+                chunk.nextOffset <= bounds.limit
+            {
                 bytes += chunk.bytes
                 next = chunk.nextOffset
                 continue
@@ -167,6 +194,7 @@ extension PartitionLog {
             let selected = select(
                 from: chunk.bytes,
                 offset: offset,
+                limit: bounds.limit,
                 bytesMax: bytesMax - bytes.count,
                 takesFirst: bytes.isEmpty
             )
@@ -184,13 +212,14 @@ extension PartitionLog {
     private static func select(
         from bytes: [UInt8],
         offset: Int64,
+        limit: Int64,
         bytesMax: Int,
         takesFirst: Bool
     ) -> (range: Range<Int>, nextOffset: Int64)? {
         var position = 0
         var range: Range<Int>?
         var next = offset
-        while let header = try? RecordBatchHeader(parsing: bytes, at: position) {
+        while let header = try? RecordBatchHeader(parsing: bytes, at: position), header.baseOffset < limit {
             let end = position + header.batchByteCount
             if header.nextOffset > offset {
                 let start = range?.lowerBound ?? position
@@ -205,7 +234,11 @@ extension PartitionLog {
 
     // MARK: Waiting
 
-    func waitForRecords(at offset: Int64, atMost duration: Duration) async throws -> Bool {
+    func waitForRecords(
+        at offset: Int64,
+        _ isolation: ReadIsolation,
+        atMost duration: Duration
+    ) async throws -> Bool {
         let number = state.withLock { state in
             state.lastWaiter += 1
             return state.lastWaiter
@@ -215,12 +248,13 @@ extension PartitionLog {
                 let immediate = state.withLock { state -> Result<Bool, any Error>? in
                     if Task.isCancelled { return .failure(CancellationError()) }
                     if case .gone(let error) = state.status { return .failure(error) }
-                    if state.highWatermark > offset { return .success(true) }
+                    if state.limit(isolation) > offset { return .success(true) }
                     let deadline = environment.deadlines.schedule(after: duration) { [self] in
                         wake(number, with: .success(false))
                     }
                     state.waiters[number] = PartitionState.Waiter(
                         offset: offset,
+                        isolation: isolation,
                         continuation: continuation,
                         deadline: deadline
                     )
@@ -265,20 +299,20 @@ extension PartitionLog {
                 guard offset >= state.logStartOffset else {
                     return .failure(EventLogError(.offsetOutOfRange, "offset \(offset) was deleted").at(id))
                 }
-                return .success(diskPlan(forOffset: offset, in: state))
+                return .success(diskPlan(forOffset: offset, plan.bounds, in: state))
             }
             plan = try next.get()
         }
     }
 
     /// Returns the segment's file and where to begin, opening and loading what a sealed segment has dropped.
-    private func openForReading(
+    func openForReading(
         _ plan: DiskPlan,
         _ offset: Int64
     ) throws(EventLogError) -> (DiskFile, (position: Int64, offset: Int64)) {
         if let file = plan.file, let start = plan.start { return (file, start) }
         let (file, _) = try load(segmentAt: plan.segmentBase, byteCount: plan.limit, nextOffset: plan.segmentNext)
-        let again = state.withLock { state in diskPlan(forOffset: offset, in: state) }
+        let again = state.withLock { state in diskPlan(forOffset: offset, plan.bounds, in: state) }
         return (file, again.start ?? (0, plan.segmentBase))
     }
 
@@ -341,6 +375,7 @@ extension PartitionLog {
                 local = 0
             }
             guard let header = try? RecordBatchHeader(parsing: window, at: local), header.baseOffset == expected,
+                header.baseOffset < plan.bounds.limit,
                 Int64(header.batchByteCount) <= plan.limit - position
             else { break }
             let size = header.batchByteCount
@@ -364,11 +399,10 @@ extension PartitionLog {
         guard let range else { return nil }
         // Cutting off the end leaves the bytes where they are.
         window.removeLast(window.count - range.upperBound)
-        return ReadResult(
-            bytes: range.lowerBound == 0 ? window : Array(window[range]),
-            highWatermark: plan.highWatermark,
-            logStartOffset: plan.logStart,
-            nextOffset: expected
+        return plan.bounds.result(
+            range.lowerBound == 0 ? window : Array(window[range]),
+            from: offset,
+            next: expected
         )
     }
 

@@ -12,6 +12,7 @@ struct LogEnvironment: Sendable {
     let deadlines: DeadlineThread
     let readers: WorkerThreads<@Sendable () -> Void>
     let recentBytes: RecentBytesBudget
+    let transactionGate = TransactionGate()
 }
 
 /// How much each partition may keep in memory for readers: an equal share of the whole.
@@ -59,10 +60,10 @@ final class PartitionLog: Sendable {
         self.state = Mutex(state)
     }
 
-    func bounds() throws(EventLogError) -> (start: Int64, end: Int64) {
-        let result = state.withLock { state -> Result<(start: Int64, end: Int64), EventLogError> in
+    func bounds() throws(EventLogError) -> (start: Int64, end: Int64, stable: Int64) {
+        let result = state.withLock { state -> Result<(start: Int64, end: Int64, stable: Int64), EventLogError> in
             if case .gone(let error) = state.status { return .failure(error) }
-            return .success((state.logStartOffset, state.highWatermark))
+            return .success((state.logStartOffset, state.highWatermark, state.lastStableOffset))
         }
         return try result.get()
     }
@@ -115,6 +116,7 @@ struct PartitionState {
     /// A reader waiting for records at `offset`.
     struct Waiter {
         let offset: Int64
+        let isolation: ReadIsolation
         let continuation: CheckedContinuation<Bool, any Error>
         var deadline: DeadlineThread.ID?
     }
@@ -133,6 +135,13 @@ struct PartitionState {
     var logStartOffset: Int64
     /// The offset after the last record readers may see.
     var highWatermark: Int64
+    /// What the last segment's bytes have made of producers, up to the high watermark.
+    var producers = ProducerTable()
+    /// The same up to `syncedOffset`, where flushes follow later.
+    var syncedProducers: (table: ProducerTable, offset: Int64)?
+    /// Offsets of the snapshots of producers on disk, oldest first.
+    var snapshots: [Int64] = []
+    var producersChanged = false
     /// What has certainly reached the disk, in the last segment.
     var syncedBytes: Int64
     var syncedOffset: Int64
@@ -147,6 +156,18 @@ struct PartitionState {
     /// Since the log was opened.
     var appendedRecords: Int64 = 0
     var appendedBytes: Int64 = 0
+
+    /// The offset of the first record of an open transaction, or the high watermark: readers of committed records stop
+    /// there.
+    var lastStableOffset: Int64 {
+        guard let unstable = producers.firstUnstable else { return highWatermark }
+        return min(max(unstable, logStartOffset), highWatermark)
+    }
+
+    /// The offset in front of which a reader may read.
+    func limit(_ isolation: ReadIsolation) -> Int64 {
+        isolation == .committed ? lastStableOffset : highWatermark
+    }
 
     /// Returns the index of the segment that holds `offset`.
     func segmentIndex(of offset: Int64) -> Int {
@@ -182,10 +203,20 @@ struct PartitionState {
         }
     }
 
+    /// Drops what is kept in memory of records below the first offset.
+    mutating func dropBelowStart() {
+        let start = logStartOffset
+        recent.removeAll { $0.nextOffset <= start }
+        recentBytes = recent.reduce(0) { $0 + $1.bytes.count }
+        damage.removeAll { !$0.offsets.isEmpty && $0.offsets.upperBound <= start }
+        producers.trim(below: start)
+    }
+
     /// Takes out the readers for whom there is something now.
     mutating func takeReadyWaiters() -> [Waiter] {
         guard !waiters.isEmpty else { return [] }
-        let ready = waiters.filter { $0.value.offset < highWatermark }
+        let stable = lastStableOffset
+        let ready = waiters.filter { $0.value.offset < ($0.value.isolation == .committed ? stable : highWatermark) }
         for key in ready.keys { waiters[key] = nil }
         return Array(ready.values)
     }

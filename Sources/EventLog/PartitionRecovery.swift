@@ -24,7 +24,7 @@ struct PartitionRecovery {
     let checkpoint: CheckpointEntry?
     let logSettings: LocalLogSettings
     let logger: Logger
-    private var segments: [Segment] = []
+    private(set) var segments: [Segment] = []
     private var damage: [DamageReport] = []
     /// Whether nothing happened since the checkpoint was written.
     private var isAsCheckpointed = false
@@ -84,7 +84,11 @@ struct PartitionRecovery {
             syncedBytes: segments[segments.count - 1].byteCount,
             syncedOffset: end
         )
-        state.damage = damage
+        let recovered = try recoverProducers(among: names, from: logStart, to: end)
+        state.producers = recovered.table
+        state.snapshots = recovered.snapshots
+        state.producersChanged = recovered.isNewer
+        state.damage = damage + recovered.damage
         state.changedSinceCheckpoint = !isAsCheckpointed
         return state
     }

@@ -64,6 +64,13 @@ struct SegmentIndex: Sendable, Equatable {
         return place(before: after)
     }
 
+    /// Returns the last indexed batch at or before this position and this offset.
+    func start(atOrBefore position: Int64, offset: Int64) -> (position: Int64, offset: Int64)? {
+        let relative = offset - baseOffset
+        let after = firstEntry { Int64($0.position) > position || Int64($0.relativeOffset) > relative }
+        return after == 0 ? nil : place(before: after)
+    }
+
     /// Returns an indexed batch with only older records in front of it.
     func start(forTimestamp timestamp: Int64) -> (position: Int64, offset: Int64) {
         place(before: firstEntry { $0.maxTimestampBefore >= timestamp })

@@ -178,7 +178,7 @@ package final class PipelineRuntime: Sendable {
                 guard committed[partition] == nil else { continue }
                 let bounds = try services.log.bounds(partition)
                 missing[partition] = CommittedOffset(
-                    offset: committed.isEmpty ? bounds.end : bounds.start,
+                    offset: committed.isEmpty ? bounds.stable : bounds.start,
                     committedAt: now
                 )
             }

@@ -66,7 +66,7 @@ extension TableRuntime {
         guard let description = try await services.log.topic(topic) else { return true }
         var ends: [Int32: Int64] = [:]
         for number in 0..<description.partitions {
-            ends[number] = try services.log.bounds(TopicPartition(topic: topic, partition: number)).end
+            ends[number] = try services.log.bounds(TopicPartition(topic: topic, partition: number)).stable
         }
         let deadline = ContinuousClock.now + limit
         while true {

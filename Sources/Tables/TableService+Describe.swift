@@ -78,8 +78,9 @@ extension TableService {
             let partition = TopicPartition(topic: topic, partition: number)
             let bounds = try log.bounds(partition)
             let next = max(taken[number] ?? bounds.start, bounds.start)
-            guard bounds.end > next else { continue }
-            records += bounds.end - next
+            // Records of open transactions are nobody's yet.
+            guard bounds.stable > next else { continue }
+            records += bounds.stable - next
             let first = try await log.read(partition, from: next, bytesMax: 1)
             if let time = Self.timestamp(of: next, in: first.bytes) { oldest = min(oldest ?? .max, time) }
         }

@@ -68,7 +68,7 @@ package struct TableService: AppendTableServices {
         }
         let ranges = try (0..<description.partitions).map { partition in
             let bounds = try runtime.services.log.bounds(TopicPartition(topic: topic, partition: partition))
-            let start = resource.spec.start == .earliest ? bounds.start : bounds.end
+            let start = resource.spec.start == .earliest ? bounds.start : bounds.stable
             return TableCommit.OffsetRange(partition: partition, from: start, to: start)
         }
         let columns = resource.spec.columns.map {

@@ -82,7 +82,8 @@ struct TopicTail {
     /// One read from `offset` on; nil where it is damaged, with `offset` moved behind the damage.
     private func read(_ id: TopicPartition, from offset: inout Int64) async throws -> ReadResult? {
         do {
-            return try await log.read(id, from: offset, bytesMax: 1 << 20)
+            // The trigger's own events are in no transaction, and must not wait for those of others.
+            return try await log.read(id, from: offset, bytesMax: 1 << 20, wait: .zero, isolation: .uncommitted)
         } catch let error as EventLogError {
             guard error.code == .damaged, let next = error.nextReadableOffset, next > offset else { throw error }
             offset = next

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import EventLog
+import Glibc
 import KafkaCodec
 import Testing
 
@@ -157,6 +158,44 @@ struct CoordinatorStoreTests {
             #expect(log.groupStates() == ["g": large + [19]])
             #expect(log.transactions() == ["x": [1]])
             #expect(log.committed(group: "g")[p0]?.offset == 3)
+        }
+    }
+
+    @Test func givesOutNoProducerIDTwice() async throws {
+        let directory = try TemporaryDirectory()
+        var seen: Set<Int64> = []
+        var killed = directory
+        for round in 0..<4 {
+            killed = try await withLog(killed) { log async throws in
+                let ids = try await withThrowingTaskGroup(of: Int64.self) { group in
+                    for _ in 0..<(round == 2 ? 3 : 1200) { group.addTask { try await log.newProducerID() } }
+                    return try await group.reduce(into: []) { $0.append($1) }
+                }
+                for id in ids { #expect(seen.insert(id).inserted, "producer id \(id) is given out twice") }
+                #expect(ids.allSatisfy { $0 > 0 })
+                return try killed.snapshot()
+            }
+        }
+    }
+
+    @Test func givesOutNoProducerIDThatIsInUseWhenTheFileIsLost() async throws {
+        let directory = try TemporaryDirectory()
+        try await withLog(directory) { log async throws in
+            try await log.createTopic("t", partitions: 1, settings: TopicSettings())
+            _ = try await log.append(batch(["a"], producer: 40_000, sequence: 0), to: p0)
+        }
+        try directory.remove(Self.file)
+        try await withLog(directory) { log async throws in #expect(try await log.newProducerID() == 40_001) }
+    }
+
+    @Test func givesOutNoProducerIDThatIsNotOnDisk() async throws {
+        let directory = try TemporaryDirectory()
+        let disk = CountingDisk()
+        try await withLog(directory, settings: disk.settings) { log async throws in
+            disk.fail(with: EIO)
+            #expect(await errorCode { _ = try await log.newProducerID() } == .partitionStopped)
+            disk.fail(with: 0)
+            #expect(await errorCode { _ = try await log.newProducerID() } == .partitionStopped)
         }
     }
 

@@ -18,7 +18,7 @@ struct LocalLogTests {
             #expect(try await readAll(log, p0).map(\.text) == ["a", "b", "c", "d"])
             #expect(try await readAll(log, p0, from: 2).map(\.text) == ["c", "d"])
             #expect(try await readAll(log, p0, from: 3).map(\.text) == ["d"])
-            #expect(try log.bounds(p0) == (0, 4))
+            #expect(try log.bounds(p0) == (0, 4, 4))
         }
         try await withLog(directory) { log async throws in
             #expect(try await readAll(log, p0).map(\.text) == ["a", "b", "c", "d"])

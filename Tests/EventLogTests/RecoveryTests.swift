@@ -203,7 +203,7 @@ struct RecoveryTests {
             flipped[position] ^= 4
             try directory.write(flipped, to: "log/checkpoint")
             try await withLog(directory) { log async throws in
-                #expect(try log.bounds(p0) == (0, 60), "byte \(position)")
+                #expect(try log.bounds(p0) == (0, 60, 60), "byte \(position)")
                 #expect(log.damage().map(\.file).allSatisfy { $0.hasSuffix("checkpoint") })
                 #expect(log.damage().count == 1, "byte \(position)")
             }

@@ -75,7 +75,7 @@ struct TopicTests {
             #expect(await errorCode { try await log.deleteTopic("t") } == .unknownTopic)
             try await log.createTopic("t", partitions: 1, settings: TopicSettings())
             #expect(log.committed(group: "g").isEmpty)
-            #expect(try log.bounds(p0) == (0, 0))
+            #expect(try log.bounds(p0) == (0, 0, 0))
         }
         #expect(try directory.names(in: "log/topics") == ["t"])
     }
@@ -116,7 +116,7 @@ struct TopicTests {
             #expect(await errorCode { _ = try await log.append(good + good, to: p0) } == .corruptBatch)
             let large = batch([String(repeating: "x", count: 500)])
             #expect(await errorCode { _ = try await log.append(large, to: p0) } == .messageTooLarge)
-            #expect(try log.bounds(p0) == (0, 0))
+            #expect(try log.bounds(p0) == (0, 0, 0))
         }
     }
 

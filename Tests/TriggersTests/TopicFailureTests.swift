@@ -80,9 +80,14 @@ private final class FailingLog: EventLog {
     func deleteTopic(_ name: String) async throws { try await log.deleteTopic(name) }
     func topic(_ name: String) async throws -> TopicDescription? { log.topic(name) }
     func topics() async throws -> [TopicDescription] { log.topics() }
-    func read(_ partition: TopicPartition, from offset: Int64, bytesMax: Int, wait: Duration) async throws -> ReadResult
-    {
-        try await log.read(partition, from: offset, bytesMax: bytesMax, wait: wait)
+    func read(
+        _ partition: TopicPartition,
+        from offset: Int64,
+        bytesMax: Int,
+        wait: Duration,
+        isolation: ReadIsolation
+    ) async throws -> ReadResult {
+        try await log.read(partition, from: offset, bytesMax: bytesMax, wait: wait, isolation: isolation)
     }
     func offset(
         _ partition: TopicPartition,
@@ -90,7 +95,9 @@ private final class FailingLog: EventLog {
     ) async throws -> (offset: Int64, timestamp: Int64)? {
         try await log.offset(partition, atOrAfter: timestamp)
     }
-    func bounds(_ partition: TopicPartition) throws -> (start: Int64, end: Int64) { try log.bounds(partition) }
+    func bounds(_ partition: TopicPartition) throws -> (start: Int64, end: Int64, stable: Int64) {
+        try log.bounds(partition)
+    }
     func commit(group: String, offsets: [TopicPartition: CommittedOffset]) async throws {
         try await log.commit(group: group, offsets: offsets)
     }

@@ -274,7 +274,7 @@ package final class DeploymentRunner: Sendable {
         let partition = TopicPartition(topic: plan.inputs[index].topic, partition: number)
         let bounds = try services.log.bounds(partition)
         // A partition that a known group has nothing of was added after the group: all of it is new.
-        let offset = committed[partition]?.offset ?? (committed.isEmpty ? bounds.end : bounds.start)
+        let offset = committed[partition]?.offset ?? (committed.isEmpty ? bounds.stable : bounds.start)
         let state = CommitState(metadata: committed[partition]?.metadata ?? "")
         core.add(
             input: index,
@@ -420,7 +420,7 @@ package final class DeploymentRunner: Sendable {
             else { continue }
             for number in 0..<topic.partitions {
                 let partition = TopicPartition(topic: input.topic, partition: number)
-                guard let end = try? log.bounds(partition).end else { continue }
+                guard let end = try? log.bounds(partition).stable else { continue }
                 lag += max(0, end - (committed[partition]?.offset ?? end))
             }
         }

@@ -160,7 +160,7 @@ final class KeyedSink: Sendable {
         guard let description = try await services.log.topic(topic) else { throw ServiceError.notFound(.topics, topic) }
         var ends: [Int32: Int64] = [:]
         for partition in 0..<description.partitions {
-            ends[partition] = try services.log.bounds(TopicPartition(topic: topic, partition: partition)).end
+            ends[partition] = try services.log.bounds(TopicPartition(topic: topic, partition: partition)).stable
         }
         return ends
     }

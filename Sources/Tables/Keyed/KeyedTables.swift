@@ -109,7 +109,7 @@ final class KeyedTables: Sendable {
         var starts: [Int32: Int64] = [:]
         for partition in 0..<description.partitions {
             let bounds = try log.bounds(TopicPartition(topic: spec.topic, partition: partition))
-            starts[partition] = spec.start == .earliest ? bounds.start : bounds.end
+            starts[partition] = spec.start == .earliest ? bounds.start : bounds.stable
         }
         return starts
     }

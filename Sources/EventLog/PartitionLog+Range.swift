@@ -1,0 +1,115 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import KafkaCodec
+import Synchronization
+
+extension PartitionLog {
+    /// See ``LocalLog/readRange(_:from:bytesMax:isolation:)``.
+    func readRange(from offset: Int64, bytesMax: Int, isolation: ReadIsolation) async throws -> RecordRange {
+        switch plan(offset, isolation) {
+        case .disk(let diskPlan) where !environment.settings.verifiesRanges:
+            let range = try await onReaderThread { () throws(EventLogError) in
+                try self.rangeOnDisk(diskPlan, offset, max(0, min(bytesMax, Int(Int32.max))))
+            }
+            if let range { return range }
+        default: break
+        }
+        // In memory, nothing there, not readable, or to be verified: as any other read.
+        return RecordRange(try await read(from: offset, bytesMax: bytesMax, wait: .zero, isolation: isolation))
+    }
+
+    /// Finds where the batches stand by their headers; `nil` where the wanted one cannot be read.
+    private func rangeOnDisk(
+        _ plan: DiskPlan,
+        _ offset: Int64,
+        _ bytesMax: Int
+    ) throws(EventLogError) -> RecordRange? {
+        let file: DiskFile
+        let start: (position: Int64, offset: Int64)
+        do throws(EventLogError) {
+            (file, start) = try openForReading(plan, offset)
+        } catch {
+            // The ordinary way tells what is wrong.
+            return nil
+        }
+        var walk = HeaderWalk(file: file, position: start.position, offset: start.offset, end: plan.limit)
+        var first: Int64?
+        while first == nil {
+            guard let header = try walk.next(), header.baseOffset < plan.bounds.limit else { return nil }
+            if header.nextOffset > offset { first = walk.position - Int64(header.batchByteCount) }
+        }
+        guard let first else { return nil }
+        var end = (position: walk.position, offset: walk.offset)
+        let bytesEnd = first + Int64(bytesMax)
+        if let further = indexed(plan, between: end.position, and: bytesEnd) { end = further }
+        walk = HeaderWalk(file: file, position: end.position, offset: end.offset, end: plan.limit)
+        while let header = try walk.next(), header.baseOffset < plan.bounds.limit, walk.position <= bytesEnd {
+            end = (walk.position, walk.offset)
+        }
+        return RecordRange(
+            FileRange(file: file, position: first, byteCount: Int(end.position - first)),
+            from: offset,
+            next: end.offset,
+            plan.bounds
+        )
+    }
+
+    /// Returns the last indexed batch that begins in this stretch of the segment, in front of what is damaged or not for
+    /// this reader.
+    private func indexed(
+        _ plan: DiskPlan,
+        between start: Int64,
+        and end: Int64
+    ) -> (position: Int64, offset: Int64)? {
+        let path = SegmentPaths(directory: directory, baseOffset: plan.segmentBase).log
+        return state.withLock { state in
+            let segment = state.segments[state.segmentIndex(of: plan.segmentBase)]
+            guard segment.baseOffset == plan.segmentBase, let index = segment.index else { return nil }
+            var last = end
+            for known in state.damage where known.file == path && known.bytes.lowerBound >= start {
+                last = min(last, known.bytes.lowerBound)
+            }
+            guard let found = index.start(atOrBefore: last, offset: plan.bounds.limit), found.position > start else {
+                return nil
+            }
+            return found
+        }
+    }
+}
+
+/// Goes from batch to batch, reading little more than their headers.
+private struct HeaderWalk {
+    private static let windowBytes = 4096
+
+    let file: DiskFile
+    /// The end of the batch returned last.
+    private(set) var position: Int64
+    /// The offset after it.
+    private(set) var offset: Int64
+    let end: Int64
+    private var window: [UInt8] = []
+    private var windowStart: Int64 = 0
+
+    init(file: DiskFile, position: Int64, offset: Int64, end: Int64) {
+        self.file = file
+        self.position = position
+        self.offset = offset
+        self.end = end
+    }
+
+    /// Returns the next header; `nil` at the end and in front of what is no batch with the offset expected.
+    mutating func next() throws(EventLogError) -> RecordBatchHeader? {
+        guard end - position >= Int64(RecordBatchHeader.byteCount) else { return nil }
+        if position < windowStart || position + Int64(RecordBatchHeader.byteCount) > windowStart + Int64(window.count) {
+            window = try file.read(at: position, count: Int(min(end - position, Int64(Self.windowBytes))))
+            windowStart = position
+        }
+        guard let header = try? RecordBatchHeader(parsing: window, at: Int(position - windowStart)),
+            header.baseOffset == offset, Int64(header.batchByteCount) <= end - position
+        else { return nil }
+        position += Int64(header.batchByteCount)
+        offset = header.nextOffset
+        return header
+    }
+}

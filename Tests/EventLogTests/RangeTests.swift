@@ -1,0 +1,125 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import EventLog
+import KafkaCodec
+import Testing
+
+extension RecordRange {
+    var isFile: Bool {
+        if case .file = content { true } else { false }
+    }
+
+    func bytes() throws -> [UInt8] {
+        switch content {
+        case .bytes(let bytes): bytes
+        case .file(let range): try range.read()
+        }
+    }
+}
+
+@Suite(.timeLimit(.minutes(1)))
+struct RangeTests {
+    private static let settings = TopicSettings(retentionMilliseconds: nil, segmentBytes: 20_000)
+
+    private static func fill(_ log: LocalLog, seed: UInt64) async throws {
+        var generator = SeededGenerator(seed: seed)
+        try await log.createTopic("t", partitions: 1, settings: settings)
+        for number in 0..<200 {
+            let count = Int.random(in: 1...4, using: &generator)
+            let size = Int.random(in: 0...800, using: &generator)
+            let values = (0..<count).map { "\(number)/\($0)" + String(repeating: "x", count: size) }
+            _ = try await log.append(batch(values), to: p0)
+        }
+    }
+
+    /// Every range is what a read gives, or more where a read stops at the end of its window.
+    @Test func givesTheBytesAReadGives() async throws {
+        var generator = SeededGenerator.announced("givesTheBytesAReadGives")
+        let directory = try TemporaryDirectory()
+        try await withLog(directory, settings: LocalLogSettings(recentBytesMax: 0)) { log async throws in
+            try await Self.fill(log, seed: generator.next())
+            let end = try log.bounds(p0).end
+            for _ in 0..<400 {
+                let offset = Int64.random(in: 0..<end, using: &generator)
+                let bytesMax = Int.random(in: 1...30_000, using: &generator)
+                let range = try await log.readRange(p0, from: offset, bytesMax: bytesMax, isolation: .committed)
+                #expect(range.isFile)
+                let bytes = try range.bytes()
+                #expect(bytes.count == range.byteCount)
+                let read = try await log.read(p0, from: offset, bytesMax: bytesMax)
+                #expect(bytes == read.bytes)
+                #expect(range.nextOffset == read.nextOffset)
+            }
+            let nothing = try await log.readRange(p0, from: end, bytesMax: 1000, isolation: .committed)
+            #expect(nothing.byteCount == 0 && nothing.nextOffset == end && nothing.highWatermark == end)
+            #expect(
+                await errorCode {
+                    _ = try await log.readRange(p0, from: end + 1, bytesMax: 1, isolation: .committed)
+                } == .offsetOutOfRange
+            )
+        }
+    }
+
+    @Test func givesWhatIsInMemoryAsBytes() async throws {
+        let directory = try TemporaryDirectory()
+        try await withLog(directory) { log async throws in
+            try await log.createTopic("t", partitions: 1, settings: Self.settings)
+            _ = try await log.append(batch(["a"]), to: p0)
+            let range = try await log.readRange(p0, from: 0, bytesMax: 1000, isolation: .committed)
+            #expect(!range.isFile)
+            #expect(try RecordBatches.records(in: range.bytes()).map(\.text) == ["a"])
+        }
+    }
+
+    @Test func keepsARangeReadableWhenItsSegmentIsDeleted() async throws {
+        let directory = try TemporaryDirectory()
+        try await withLog(directory, settings: LocalLogSettings(recentBytesMax: 0)) { log async throws in
+            try await Self.fill(log, seed: 1)
+            let range = try await log.readRange(p0, from: 0, bytesMax: 10_000, isolation: .committed)
+            let before = try range.bytes()
+            _ = try await log.deleteRecords(p0, before: -1)
+            await log.maintain()
+            #expect(try range.bytes() == before)
+        }
+    }
+
+    @Test func endsInFrontOfOpenTransactionsAndNamesAbortedOnes() async throws {
+        let directory = try TemporaryDirectory()
+        try await withLog(directory, settings: LocalLogSettings(recentBytesMax: 0)) { log async throws in
+            try await log.createTopic("t", partitions: 1, settings: Self.settings)
+            _ = try await log.append(batch(["a"], producer: 1, sequence: 0, isTransactional: true), to: p0)
+            _ = try await log.writeMarker(p0, producerID: 1, epoch: 0, coordinatorEpoch: 0, commit: false)
+            for _ in 0..<20 { _ = try await log.append(batch([String(repeating: "x", count: 700)]), to: p0) }
+            _ = try await log.append(batch(["b"], producer: 1, sequence: 1, isTransactional: true), to: p0)
+            _ = try await log.append(batch(["c"]), to: p0)
+            let range = try await log.readRange(p0, from: 0, bytesMax: 1 << 20, isolation: .committed)
+            #expect(range.isFile && range.nextOffset == 22 && range.lastStableOffset == 22)
+            #expect(range.abortedTransactions == [AbortedTransaction(producerID: 1, firstOffset: 0)])
+            let all = try await log.readRange(p0, from: 0, bytesMax: 1 << 20, isolation: .uncommitted)
+            #expect(all.nextOffset == 24 && all.abortedTransactions == [])
+        }
+    }
+
+    @Test func verifiesWhereAskedTo() async throws {
+        let directory = try TemporaryDirectory()
+        try await withLog(directory) { log async throws in try await Self.fill(log, seed: 2) }
+        let first = "log/topics/t/0/00000000000000000000.log"
+        var bytes = try directory.read(first)
+        bytes[9000] ^= 1
+        try directory.write(bytes, to: first)
+        try await withLog(directory) { log async throws in
+            let range = try await log.readRange(p0, from: 0, bytesMax: 15_000, isolation: .committed)
+            #expect(range.isFile && range.byteCount > 9000, "what is damaged inside is the client's to find")
+        }
+        try await withLog(directory, settings: LocalLogSettings(verifiesRanges: true)) { log async throws in
+            let range = try await log.readRange(p0, from: 0, bytesMax: 15_000, isolation: .committed)
+            #expect(!range.isFile && range.byteCount < 9000)
+            #expect(
+                await errorCode {
+                    _ = try await log.readRange(p0, from: range.nextOffset, bytesMax: 15_000, isolation: .committed)
+                } == .damaged
+            )
+        }
+    }
+}
