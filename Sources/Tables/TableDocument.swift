@@ -24,7 +24,7 @@ package struct TableDocument: Sendable {
     }
 
     /// What the names of a table's rejects end with.
-    package static let rejectsSuffix = "__rejected"
+    package static let rejectsSuffix = TableRegistry.rejectsSuffix
     /// The engine's own tables, in the schema `system`.
     package static let systemTables = ["logs", "spans", "metrics", "executions", "engine_events"]
 

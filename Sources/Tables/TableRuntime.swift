@@ -243,7 +243,7 @@ package final class TableRuntime: Sendable {
         let snapshot = TableSnapshot(
             layout: table.layout,
             columns: schemas.last?.columns ?? [],
-            schemas: Dictionary(uniqueKeysWithValues: schemas.map { ($0.version, $0.columns) }),
+            schemas: TableColumns.byVersion(schemas),
             files: files,
             fresh: [],
             commit: number

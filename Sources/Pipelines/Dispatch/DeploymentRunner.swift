@@ -359,10 +359,10 @@ package final class DeploymentRunner: Sendable {
     }
 
     private static func trace(of event: PendingEvent) -> TraceContext {
-        if let header = event.record.header("ce_traceparent"), let trace = TraceContext(traceparent: header) {
+        if let header = event.record.header("ce_traceparent"), let trace = TraceContext(traceparent: Array(header)) {
             return trace
         }
-        if let id = event.record.header("ce_id") { return TraceContext(eventID: id) }
+        if let id = event.record.header("ce_id") { return TraceContext(eventID: Array(id)) }
         return TraceContext(eventID: Array("\(event.partition)-\(event.record.offset)".utf8))
     }
 
