@@ -31,6 +31,7 @@ package struct PipelineService: PipelineServices {
                         .failure,
                         reason: "The engine stopped while it was deployed; deploy it again."
                     )
+                    tell("Failed", pipeline, "the engine stopped while it was deployed", .error)
                 }
                 continue
             }
@@ -46,6 +47,7 @@ package struct PipelineService: PipelineServices {
                     metadata: ["pipeline": "\(pipeline.name)", "error": "\(error)"]
                 )
                 _ = try await set(pipeline.guid, .failure, reason: "cannot be resumed: \(error)")
+                tell("Failed", pipeline, "it cannot be resumed: \(error)", .error)
             }
         }
     }
@@ -168,6 +170,8 @@ package struct PipelineService: PipelineServices {
                 try await deployFailed(pipeline, revision.spec.revisionNumber, error)
                 throw error
             }
+            let number = revision.spec.revisionNumber
+            tell("Deployed", pipeline, "revision \(number) was deployed", by: caller, revision: number)
             let newest = try await self.revision(pipeline, pipeline.spec.lastRevisionNumber).spec.manifest
             return try await catalog.pipelines.update(pipeline.guid) { pipeline in
                 pipeline.spec.status = .ready
@@ -186,6 +190,7 @@ package struct PipelineService: PipelineServices {
         return try await runtime.exclusively(pipeline) {
             await runtime.stop(pipeline.guid)
             try await runtime.forget(pipeline.guid, topics: false)
+            tell("Undeployed", pipeline, "it was undeployed", by: caller)
             let newest = try await revision(pipeline, pipeline.spec.lastRevisionNumber).spec.manifest
             return try await catalog.pipelines.update(pipeline.guid) { pipeline in
                 pipeline.spec.status = .draft
@@ -202,6 +207,7 @@ package struct PipelineService: PipelineServices {
         guard pipeline.spec.deployedRevisionNumber != nil else { throw Self.notDeployed(pipeline) }
         return try await runtime.exclusively(pipeline) {
             await runtime.stop(pipeline.guid)
+            tell("Paused", pipeline, "it was paused", by: caller)
             return try await set(pipeline.guid, .paused, reason: "Paused; events wait in their topics.")
         }
     }
@@ -214,6 +220,7 @@ package struct PipelineService: PipelineServices {
             let revision = try await revision(pipeline, number)
             let plans = try await runningPlans(pipeline, revision)
             try await runtime.roll(plans, guid: pipeline.guid)
+            tell("Resumed", pipeline, "it was resumed", by: caller)
             return try await set(pipeline.guid, .ready, reason: Self.readyReason)
         }
     }
@@ -326,6 +333,7 @@ package struct PipelineService: PipelineServices {
 
     private func deployFailed(_ pipeline: Resource<PipelineSpec>, _ number: Int, _ error: any Error) async throws {
         let why = (error as? ServiceError)?.message ?? "\(error)"
+        tell("DeployFailed", pipeline, "deploying revision \(number) failed: \(why)", .error, revision: number)
         if let running = pipeline.spec.deployedRevisionNumber, pipeline.spec.status == .ready {
             _ = try await set(
                 pipeline.guid,
@@ -353,6 +361,31 @@ package struct PipelineService: PipelineServices {
             shown.spec.reason = "\(runner.plan.name): \(reason)"
         }
         return shown
+    }
+
+    /// Tells of a step in the life of a pipeline.
+    private func tell(
+        _ action: String,
+        _ pipeline: Resource<PipelineSpec>,
+        _ what: String,
+        _ severity: Severity = .info,
+        by caller: Caller? = nil,
+        revision: Int? = nil
+    ) {
+        var details: [String: String] = [:]
+        if let caller { details["by"] = caller.name }
+        if let revision { details["revision"] = "\(revision)" }
+        runtime.services.telemetry.record(events: [
+            EngineEvent(
+                "Pipeline",
+                action,
+                pipeline.name,
+                severity: severity,
+                "pipeline '\(pipeline.name)': \(what)",
+                pipeline: pipeline.name,
+                details: details
+            )
+        ])
     }
 
     private func rewind(_ plans: [DeploymentPlan], to start: ReplayStart) async throws -> Int64 {
