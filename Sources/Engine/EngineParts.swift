@@ -69,7 +69,6 @@ struct EngineParts: Sendable {
         )
         let pipelines = PipelineRuntime(services: dispatch)
         self.pipelines = pipelines
-        pipelineService = PipelineService(catalog: catalog, runtime: pipelines)
         deadLetters = DeadLetterService(catalog: catalog, services: dispatch)
         topics = TopicService(catalog: catalog, log: stores.log, producer: producer)
         tables = TableRuntime(
@@ -79,6 +78,8 @@ struct EngineParts: Sendable {
             telemetry: sink,
             logger: logger
         )
+        let declared = PipelineTables(tables: TableService(runtime: tables, temporaryDirectory: layout.temporary))
+        pipelineService = PipelineService(catalog: catalog, runtime: pipelines, tables: declared)
         stores.telemetry.read(from: tables, in: stores.lake)
         statements = Self.statements(stores.lake, tables, configuration, logger)
         secrets = SecretService(catalog: catalog, store: stores.secrets)

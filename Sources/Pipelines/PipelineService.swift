@@ -12,11 +12,14 @@ package struct PipelineService: PipelineServices {
     private let catalog: Catalog
     private let runtime: PipelineRuntime
     private let builder: PlanBuilder
+    private let tables: (any ManifestTables)?
     private let logger: Logger
 
-    package init(catalog: Catalog, runtime: PipelineRuntime) {
+    /// Manages pipelines; without `tables` their manifests can declare none.
+    package init(catalog: Catalog, runtime: PipelineRuntime, tables: (any ManifestTables)? = nil) {
         self.catalog = catalog
         self.runtime = runtime
+        self.tables = tables
         builder = PlanBuilder(catalog: catalog, authority: runtime.services.authority)
         logger = runtime.services.logger
     }
@@ -55,7 +58,7 @@ package struct PipelineService: PipelineServices {
     // MARK: Resources
 
     package func create(_ document: Document, by caller: Caller, dryRun: Bool) async throws -> Resource<PipelineSpec> {
-        let read = try PipelineManifestReader.read(document)
+        let read = try PipelineManifestReader.read(document, tables: tables)
         guard let name = read.name else {
             throw ServiceError.invalid(
                 field: "name",
@@ -86,7 +89,7 @@ package struct PipelineService: PipelineServices {
         by caller: Caller,
         dryRun: Bool
     ) async throws -> Resource<PipelineSpec> {
-        let read = try PipelineManifestReader.read(document)
+        let read = try PipelineManifestReader.read(document, tables: tables)
         guard PipelineManifestReader.hasManifest(document) else {
             let stored = try await catalog.transaction(dryRun: dryRun) { tx in
                 try tx.update(PipelineSpec.self, id) { pipeline in
@@ -131,15 +134,46 @@ package struct PipelineService: PipelineServices {
     }
 
     package func delete(_ id: String, by caller: Caller) async throws {
+        try await delete(id, tables: false, by: caller)
+    }
+
+    package func delete(_ id: String, tables isWithTables: Bool, by caller: Caller) async throws {
         let pipeline = try await catalog.pipelines.get(id)
         try await runtime.exclusively(pipeline) {
+            let names = isWithTables ? try await ownTables(pipeline) : []
             await runtime.stop(pipeline.guid)
             try await catalog.transaction { tx in
                 try tx.deletePipelineRevisions(pipelineGuid: pipeline.guid)
                 try tx.delete(PipelineSpec.self, pipeline.guid)
             }
             try await runtime.forget(pipeline.guid, topics: true)
+            for name in names { try await tables?.delete(name, by: caller) }
         }
+    }
+
+    /// The tables that the newest and the running manifest declare.
+    ///
+    /// - Throws: `.inUse` for one that another pipeline declares too.
+    private func ownTables(_ pipeline: Resource<PipelineSpec>) async throws -> [String] {
+        let names = Set(try await declaredTables(pipeline))
+        for other in try await catalog.pipelines.all() where other.guid != pipeline.guid {
+            guard let shared = try await declaredTables(other).first(where: names.contains) else { continue }
+            throw ServiceError(
+                .inUse,
+                "the table '\(shared)' is declared by pipeline '\(other.name)' too",
+                fix: "delete the pipeline without its tables, then those that may go: martlet tables delete NAME"
+            )
+        }
+        return names.sorted()
+    }
+
+    private func declaredTables(_ pipeline: Resource<PipelineSpec>) async throws -> [String] {
+        let numbers = Set(
+            [pipeline.spec.lastRevisionNumber] + [pipeline.spec.deployedRevisionNumber].compactMap(\.self)
+        )
+        return try await catalog.pipelineRevisions.all(pipelineGuid: pipeline.guid)
+            .filter { numbers.contains($0.spec.revisionNumber) }
+            .flatMap { $0.spec.manifest.tables.map { $0.name.lowercased() } }
     }
 
     package func revisions(_ pipeline: String) async throws -> [Resource<PipelineRevisionSpec>] {
@@ -165,6 +199,8 @@ package struct PipelineService: PipelineServices {
             let plans = try await builder.plans(for: pipeline, graph)
             _ = try await set(pipeline.guid, .inProgress, reason: "Waiting for pipeline to become ready…")
             do {
+                // Tables first: they are there when the first event comes.
+                for table in revision.spec.manifest.tables { try await tables?.apply(table, by: caller) }
                 try await runtime.roll(plans, guid: pipeline.guid)
             } catch {
                 try await deployFailed(pipeline, revision.spec.revisionNumber, error)
