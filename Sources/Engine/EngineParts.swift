@@ -134,7 +134,7 @@ struct EngineParts: Sendable {
             limits: limits,
             open: { request, control in
                 try await lake.query(
-                    request.sql,
+                    TableRuntime.rewritten(request.sql),
                     parameters: request.parameters.map(LakeTables.parameter),
                     timeout: request.timeout,
                     allowWrites: request.write,

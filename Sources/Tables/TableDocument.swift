@@ -25,8 +25,8 @@ package struct TableDocument: Sendable {
 
     /// What the names of a table's rejects end with.
     package static let rejectsSuffix = TableRegistry.rejectsSuffix
-    /// The engine's own tables, in the schema `system`.
-    package static let systemTables = ["logs", "spans", "metrics", "executions", "engine_events"]
+    /// The engine's own tables, in the schema `system`; `executions` is kept free for data jobs, `tables` lists all tables.
+    package static let systemTables = ["logs", "spans", "metrics", "executions", "engine_events", "tables"]
 
     package let name: String
     package let description: String

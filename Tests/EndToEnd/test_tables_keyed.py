@@ -6,14 +6,17 @@
 `MARTLET_TEST_SEED=N` repeats the moments of a run that ends the engine with kill -9.
 """
 
+import contextlib
 import json
 import os
 import random
 import signal
+import sqlite3
 import threading
 import time
 
 import pytest
+from harness import until
 
 ROUNDS = int(os.environ.get("MARTLET_CRASH_ROUNDS") or 10)
 EVENT = {"specversion": "1.0", "source": "test", "type": "example.com:Row", "datacontenttype": "application/json"}
@@ -278,3 +281,36 @@ def test_kill_9_loses_and_doubles_nothing(engine, partitions):
     taken = engine.sql("select sum(next_offset) from martlet_table_offsets where \"table\" = 'crashed'")[0][0]
     assert int(taken) == records
     print(f"{state['number']} records, {len(expected)} rows, {places[0]} rejects")
+
+
+def test_a_keyed_table_dropped_by_sql_is_shown_as_failed_and_hides_no_other(shared):
+    table(shared, "dropped")
+    table(shared, "beside")
+    send(shared, "dropped", event(1, {"id": "a", "n": 1}))
+    settle(shared, "dropped")
+    shared.cli("sql", "--write", "drop table dropped")
+    assert {"dropped", "beside"} <= shared.tables()
+    shown = shared.get("tables/dropped")
+    assert shown["state"] == "failed" and "create it again" in shown["reason"], shown
+    shared.cli("tables", "delete", "dropped", "--force")
+    shared.cli("tables", "create", "dropped", "--topic", "dropped", "--column", "id=VARCHAR", "--key", "id")
+    settle(shared, "dropped")
+    assert rows(shared, "dropped") == [["a", 1]]
+
+
+def test_what_a_crash_left_of_a_deleted_table_goes_at_the_next_start(engine):
+    table(engine, "left")
+    table(engine, "kept")
+    for name in ["left", "kept"]:
+        send(engine, name, event(1, {"id": "a", "n": 1}))
+        settle(engine, name)
+    assert engine.stop() == 0
+    # The catalog has forgotten the table, DuckDB has not.
+    with contextlib.closing(sqlite3.connect(engine.data / "catalog.sqlite")) as catalog:
+        catalog.execute("delete from resource_references where user_kind = 'tables' and user_name = 'left'")
+        catalog.execute("delete from tables where name = 'left'")
+        catalog.commit()
+    engine.start()
+    until(lambda: engine.sql("select count(*) from duckdb_tables() where table_name = 'left'") == [[0]], "it is gone")
+    assert engine.sql("select distinct \"table\" from martlet_table_offsets") == [["kept"]]
+    assert rows(engine, "kept") == [["a", 1]]
