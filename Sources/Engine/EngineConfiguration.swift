@@ -44,6 +44,8 @@ package struct EngineConfiguration: Sendable {
     package var exportHeaders: String?
     /// Which signals go there; nil for all.
     package var exportSignals: String?
+    /// File of PEM certificates that the endpoint's must lead to; nil trusts what the system trusts.
+    package var exportCertificate: String?
     package var tableMemoryBytes = 512 << 20
     package var tableSpillBytes = 10 << 30
     /// Time limit of a statement that names none.
@@ -95,7 +97,7 @@ package struct EngineConfiguration: Sendable {
         "telemetry.retention-days", "tables.memory-mib", "tables.spill-mib", "sql.timeout-seconds", "sql.idle-seconds",
         "log.level",
         "grpc.enabled", "grpc.host", "grpc.port", "telemetry.export.endpoint", "telemetry.export.headers",
-        "telemetry.export.signals",
+        "telemetry.export.signals", "telemetry.export.certificate",
     ]
 
     /// Refuses keys nobody reads, which are more likely mistyped than meant.
@@ -152,6 +154,7 @@ package struct EngineConfiguration: Sendable {
         exportEndpoint = reader.string(forKey: "telemetry.export.endpoint")
         exportHeaders = reader.string(forKey: "telemetry.export.headers", isSecret: true)
         exportSignals = reader.string(forKey: "telemetry.export.signals")
+        exportCertificate = reader.string(forKey: "telemetry.export.certificate")
     }
 
     private static func seconds(_ reader: ConfigReader, _ key: String, default value: Int) throws -> Int {

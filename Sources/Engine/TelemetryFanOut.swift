@@ -40,6 +40,7 @@ extension TelemetryExporter {
             endpoint: configuration.exportEndpoint,
             headers: configuration.exportHeaders,
             signals: configuration.exportSignals,
+            certificate: configuration.exportCertificate,
             environment: ProcessInfo.processInfo.environment
         )
         guard let settings else { return nil }
