@@ -54,7 +54,13 @@ extension TableService {
         guard spec.key.isEmpty else {
             let key = Set(spec.key.map { KeyedTable.folded($0) })
             return columns.map {
-                TableDescription.Column(name: $0.name, type: $0.type, isKey: key.contains(KeyedTable.folded($0.name)))
+                let name = KeyedTable.folded($0.name)
+                return TableDescription.Column(
+                    name: $0.name,
+                    type: $0.type,
+                    isKey: key.contains(name),
+                    isSystem: SystemColumns.isReserved(name)
+                )
             }
         }
         let system = spec.format == .json ? SystemColumns.json : SystemColumns.raw

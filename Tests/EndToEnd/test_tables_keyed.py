@@ -314,3 +314,31 @@ def test_what_a_crash_left_of_a_deleted_table_goes_at_the_next_start(engine):
     until(lambda: engine.sql("select count(*) from duckdb_tables() where table_name = 'left'") == [[0]], "it is gone")
     assert engine.sql("select distinct \"table\" from martlet_table_offsets") == [["kept"]]
     assert rows(engine, "kept") == [["a", 1]]
+
+
+def test_rows_say_which_record_wrote_them_where_system_columns_are_declared(shared):
+    table(
+        shared, "origin", "--column", "_offset=BIGINT", "--column", "_type=VARCHAR", "--column", "_timestamp=TIMESTAMP",
+        "--column", "_id=VARCHAR", "--delete-when", "_type=example.com:Gone",
+    )  # fmt: skip
+    send(shared, "origin", event(1, {"id": "a", "n": 1}), event(2, {"id": "b", "n": 1}), event(3, {"id": "a", "n": 2}))
+    settle(shared, "origin")
+    assert rows(shared, "origin", "id, n, _offset, _id, _type") == [
+        ["a", 2, 2, "3", "example.com:Row"], ["b", 1, 1, "2", "example.com:Row"],
+    ]  # fmt: skip
+    assert shared.sql("select count(*) from origin where _timestamp > now() - interval 1 hour") == [[2]]
+    send(shared, "origin", event(4, {"id": "b"}) | {"type": "example.com:Gone"}, event(5, {"id": "c", "_offset": 7}))
+    settle(shared, "origin")
+    assert rows(shared, "origin", "id") == [["a"]]
+    assert "system column" in shared.sql("select reason from origin__rejected")[0][0]
+    # One more can be added later; rows that were there do not know.
+    shared.cli("tables", "update", "origin", "--column", "_source=VARCHAR", "--column", "m=BIGINT")
+    send(shared, "origin", event(6, {"id": "d", "m": 4}))
+    settle(shared, "origin")
+    assert rows(shared, "origin", "id, m, _offset, _source") == [["a", None, 2, None], ["d", 4, 5, "test"]]
+    shown = {one["name"]: one["is_system"] for one in shared.get("tables/origin")["columns"]}
+    assert shown["_offset"] and shown["_source"] and not shown["id"] and not shown["m"]
+    for column, key in [("_offset=VARCHAR", "id"), ("_headers=JSON", "id"), ("_id=VARCHAR", "_id")]:
+        refused = shared.run("tables", "create", "no", "--topic", "origin", "--column", "id=VARCHAR",
+                             "--column", column, "--key", key)  # fmt: skip
+        assert refused.returncode != 0 and column.split("=")[0] in refused.stderr, refused

@@ -78,7 +78,7 @@ private struct SomeTables: ManifestTables {
         do {
             _ = try PipelineManifestReader.read(try DocumentParser.parse(Self.text))
             Issue.record("it was taken")
-        } catch let error as ServiceError {
+        } catch {
             #expect(error.fields.contains { $0.field == "manifest.tables[0]" })
         }
     }
