@@ -22,6 +22,7 @@ let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "sw
 let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 let signals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
+let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
 let grpc = Target.Dependency.product(name: "GRPCCore", package: "grpc-swift-2")
 let grpcProtobuf = Target.Dependency.product(name: "GRPCProtobuf", package: "grpc-swift-protobuf")
@@ -38,6 +39,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-http-types", exact: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", exact: "2.37.6"),
         .package(url: "https://github.com/apple/swift-system", exact: "1.8.1"),
         .package(url: "https://github.com/apple/swift-protobuf", exact: "1.39.0"),
         .package(url: "https://github.com/groue/GRDB.swift", exact: "7.10.0"),
@@ -79,7 +81,7 @@ let package = Package(
             name: "TelemetryExport",
             dependencies: [
                 "MartletCore", "OTLP", collections, grpc, grpcTransport, httpClient, logging, nioCore, nioHTTP1,
-                protobuf,
+                nioSSL, protobuf,
             ]
         ),
         .target(name: "Topics", dependencies: ["Catalog", "Documents", "EventLog", "KafkaCodec", "MartletCore"]),
@@ -115,7 +117,8 @@ let package = Package(
         .target(
             name: "GRPCAPI",
             dependencies: [
-                "MartletCore", "OTLP", grpc, grpcTransport, logging, nioCore, nioPosix, lifecycle, protobuf,
+                "MartletCore", "OTLP", grpc, grpcProtobuf, grpcTransport, logging, nioCore, nioPosix, lifecycle,
+                protobuf,
             ],
             path: "Sources/API/GRPC"
         ),

@@ -55,9 +55,16 @@ package final class Catalog: Sendable {
 
     /// Opens the catalog, making the file where there is none and bringing an older schema up to date.
     ///
-    /// Blocks in the file system. The directory must exist.
-    package static func open(path: String) throws(CatalogError) -> Catalog {
-        Catalog(try SQLiteFile(path: path, durability: .full, migrator: CatalogSchema.migrator, checksContent: true))
+    /// Blocks in the file system. The directory must exist. `observer` is told of every change of a resource.
+    package static func open(path: String, observer: ResourceObserver? = nil) throws(CatalogError) -> Catalog {
+        var store = try SQLiteFile(
+            path: path,
+            durability: .full,
+            migrator: CatalogSchema.migrator,
+            checksContent: true
+        )
+        store.observer = observer
+        return Catalog(store)
     }
 
     /// Closes the file; what is called afterwards fails with `.unavailable`.
@@ -71,7 +78,7 @@ package final class Catalog: Sendable {
     package func transaction<T: Sendable>(
         _ body: @escaping @Sendable (CatalogTransaction) throws -> T
     ) async throws -> T {
-        try await store.write { try body(CatalogTransaction($0)) }
+        try await store.write { [observer = store.observer] in try body(CatalogTransaction($0, observer: observer)) }
     }
 
     /// Runs a transaction with all its checks, returns its result and stores nothing.

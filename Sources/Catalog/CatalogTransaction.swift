@@ -8,9 +8,11 @@ package import MartletCore
 /// One open transaction on the catalog; usable only inside the closure it was passed to.
 package struct CatalogTransaction {
     let db: Database
+    let observer: ResourceObserver?
 
-    init(_ db: Database) {
+    init(_ db: Database, observer: ResourceObserver? = nil) {
         self.db = db
+        self.observer = observer
     }
 
     /// Stores a new resource.
@@ -55,6 +57,7 @@ package struct CatalogTransaction {
         )
         let resource = Resource(metadata: metadata, spec: spec)
         try setReferences(of: resource)
+        note(resource, before: nil, after: spec)
         return resource
     }
 
@@ -140,6 +143,7 @@ package struct CatalogTransaction {
             try Self.json(new.spec), old.metadata.id,
         ])
         if new.spec.references != old.spec.references { try setReferences(of: new) }
+        note(new, before: old.spec, after: new.spec)
         return new
     }
 
@@ -155,6 +159,7 @@ package struct CatalogTransaction {
         try db.cachedStatement(sql: "DELETE FROM \(CatalogSchema.table(Spec.kind)) WHERE id = ?")
             .execute(arguments: [resource.metadata.id])
         try removeReferences(of: resource)
+        note(resource, before: resource.spec, after: nil)
         return resource
     }
 }

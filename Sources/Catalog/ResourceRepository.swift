@@ -23,8 +23,8 @@ package struct ResourceRepository<Spec: ResourceSpec>: Sendable {
         owner: ResourceMetadata.Owner,
         spec: Spec
     ) async throws -> Resource<Spec> {
-        try await store.write { db in
-            try CatalogTransaction(db).create(
+        try await store.write { [observer = store.observer] db in
+            try CatalogTransaction(db, observer: observer).create(
                 name: name,
                 description: description,
                 tags: tags,
@@ -62,13 +62,17 @@ package struct ResourceRepository<Spec: ResourceSpec>: Sendable {
         _ id: String,
         _ change: @escaping @Sendable (inout Resource<Spec>) throws -> Void
     ) async throws -> Resource<Spec> {
-        try await store.write { try CatalogTransaction($0).update(Spec.self, id, change) }
+        try await store.write { [observer = store.observer] in
+            try CatalogTransaction($0, observer: observer).update(Spec.self, id, change)
+        }
     }
 
     /// Removes a resource and returns what it was; refused with `.inUse` and the list of users.
     @discardableResult
     package func delete(_ id: String) async throws -> Resource<Spec> {
-        try await store.write { try CatalogTransaction($0).delete(Spec.self, id) }
+        try await store.write { [observer = store.observer] in
+            try CatalogTransaction($0, observer: observer).delete(Spec.self, id)
+        }
     }
 
     /// Who refers to a resource, by kind and name.

@@ -16,6 +16,8 @@ package enum CommitDurability: Sendable {
 struct SQLiteFile: Sendable {
     let path: String
     let pool: DatabasePool
+    /// Is told of changes of resources.
+    var observer: ResourceObserver?
 
     /// Opens or makes the database and brings its schema up to date.
     init(path: String, durability: CommitDurability, migrator: DatabaseMigrator, checksContent: Bool)

@@ -19,6 +19,7 @@ extension Engine {
         grpc.host = configuration.grpcHost ?? configuration.host
         grpc.port = configuration.grpcPort ?? (configuration.port == 0 ? 0 : configuration.port + 1)
         grpc.token = configuration.token
+        grpc.readToken = configuration.readToken
         guard (0...65535).contains(grpc.port) else {
             throw ServiceError(
                 .failedPrecondition,

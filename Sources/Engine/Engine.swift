@@ -66,7 +66,10 @@ package struct Engine: Sendable {
             let retention = Duration.seconds(configuration.telemetryRetentionDays * 86_400)
             try await parts.tables.prepare(internal: SystemTable.allCases.map { $0.definition(retention: retention) })
             try await parts.tables.prepare()
+            let began = Self.event("Started", "Martlet \(Self.version) serves \(layout.root)")
+            stores.telemetry.record(events: [began])
             try await serve(parts, onReady: onReady)
+            stores.telemetry.record(events: [Self.event("Stopped", "Martlet \(Self.version) was asked to stop")])
             await parts.telemetry.collector.collect()
             parts.tables.close()
         } catch {
@@ -142,6 +145,10 @@ package struct Engine: Sendable {
             ).limited()
         )
         try await group.run()
+    }
+
+    private static func event(_ action: String, _ message: String) -> EngineEvent {
+        EngineEvent("Engine", action, "martlet", message, details: ["version": version])
     }
 
     /// What workers of an engine that was killed left behind: sockets, secrets laid out as files, half exports.

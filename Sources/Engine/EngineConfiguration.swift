@@ -58,6 +58,8 @@ package struct EngineConfiguration: Sendable {
     package var exportHeaders: String?
     /// Which signals go there; nil for all.
     package var exportSignals: String?
+    /// File of PEM certificates that the endpoint's must lead to; nil trusts what the system trusts.
+    package var exportCertificate: String?
     package var tableMemoryBytes = 512 << 20
     package var tableSpillBytes = 10 << 30
     /// Time limit of a statement that names none.
@@ -111,7 +113,7 @@ package struct EngineConfiguration: Sendable {
         "grpc.enabled", "grpc.host", "grpc.port", "kafka.enabled", "kafka.host", "kafka.port", "kafka.advertised-host",
         "kafka.advertised-port", "kafka.allow-anonymous", "kafka.create-topics", "kafka.default-partitions",
         "telemetry.export.endpoint", "telemetry.export.headers",
-        "telemetry.export.signals",
+        "telemetry.export.signals", "telemetry.export.certificate",
     ]
 
     /// Refuses keys nobody reads, which are more likely mistyped than meant.
@@ -174,6 +176,7 @@ package struct EngineConfiguration: Sendable {
         exportEndpoint = reader.string(forKey: "telemetry.export.endpoint")
         exportHeaders = reader.string(forKey: "telemetry.export.headers", isSecret: true)
         exportSignals = reader.string(forKey: "telemetry.export.signals")
+        exportCertificate = reader.string(forKey: "telemetry.export.certificate")
     }
 
     private static func seconds(_ reader: ConfigReader, _ key: String, default value: Int) throws -> Int {

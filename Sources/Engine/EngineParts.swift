@@ -69,7 +69,6 @@ struct EngineParts: Sendable {
         )
         let pipelines = PipelineRuntime(services: dispatch)
         self.pipelines = pipelines
-        pipelineService = PipelineService(catalog: catalog, runtime: pipelines)
         deadLetters = DeadLetterService(catalog: catalog, services: dispatch)
         topics = TopicService(catalog: catalog, log: stores.log, producer: producer)
         tables = TableRuntime(
@@ -79,6 +78,8 @@ struct EngineParts: Sendable {
             telemetry: sink,
             logger: logger
         )
+        let declared = PipelineTables(tables: TableService(runtime: tables, temporaryDirectory: layout.temporary))
+        pipelineService = PipelineService(catalog: catalog, runtime: pipelines, tables: declared)
         stores.telemetry.read(from: tables, in: stores.lake)
         statements = Self.statements(stores.lake, tables, configuration, logger)
         secrets = SecretService(catalog: catalog, store: stores.secrets)
@@ -133,7 +134,7 @@ struct EngineParts: Sendable {
             limits: limits,
             open: { request, control in
                 try await lake.query(
-                    request.sql,
+                    TableRuntime.rewritten(request.sql),
                     parameters: request.parameters.map(LakeTables.parameter),
                     timeout: request.timeout,
                     allowWrites: request.write,

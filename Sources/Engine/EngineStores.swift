@@ -28,17 +28,22 @@ struct EngineStores: Sendable {
         async let opening = DatabaseThread(name: "duckdb-load").run {
             try DuckDBLibrary.load(explicit: configuration.duckDBLibrary, candidates: python.libraryCandidates)
         }
-        catalog = try Catalog.open(path: layout.catalog)
+        let events = EngineEvents()
+        catalog = try Catalog.open(path: layout.catalog, observer: { events.note($0) })
         // Checkpoints and the log bring back what a crash takes from the inventory, so it need not be flushed at every commit.
         inventory = try ElementInventory.open(path: layout.inventory, durability: .relaxed)
         secrets = try await SecretStore(catalog: catalog, keyPath: layout.secretKey)
         log = try await LocalLog.open(
             directory: layout.root,
-            settings: LocalLogSettings(metrics: LogMetrics(metrics)),
+            settings: LocalLogSettings(
+                metrics: LogMetrics(metrics),
+                onPartitionStopped: { events.partitionStopped($0, $1) }
+            ),
             logger: logger
         )
         library = try await opening
-        telemetry = TelemetryStore(log: log, logger: logger)
+        telemetry = TelemetryStore(log: log, authority: configuration.authority, logger: logger)
+        events.connect(telemetry)
         var settings = LakeConfiguration(
             directory: layout.tables,
             libraryPath: configuration.duckDBLibrary,

@@ -106,7 +106,7 @@ struct LakeTables: TableServices {
     ) async throws -> QueryAnswer {
         try await mapped {
             let stream = try await lake.query(
-                sql,
+                TableRuntime.rewritten(sql),
                 parameters: parameters.map(Self.parameter),
                 timeout: timeout,
                 names: try await runtime?.names(in: sql, options: options)

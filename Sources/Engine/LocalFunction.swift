@@ -4,43 +4,14 @@
 import Documents
 import Foundation
 import Functions
-import MartletCore
+package import MartletCore
 
 /// Runs one function on this machine without an engine: builds its environment, then becomes the worker.
 package struct LocalFunction: Sendable {
-    /// What to run and where to serve it.
-    package struct Request: Sendable {
-        package var name: String
-        package var folder: String
-        package var handler: String
-        /// File with `envs` and `secrets`.
-        package var config: String?
-        package var port: Int
-        package var logLevel: String
-        package var detach: Bool
+    private let request: LocalRun
 
-        package init(
-            name: String,
-            folder: String,
-            handler: String,
-            config: String?,
-            port: Int,
-            logLevel: String,
-            detach: Bool
-        ) {
-            self.name = name
-            self.folder = folder
-            self.handler = handler
-            self.config = config
-            self.port = port
-            self.logLevel = logLevel
-            self.detach = detach
-        }
-    }
-
-    private let request: Request
-
-    package init(_ request: Request) {
+    /// Says what to run and where to serve it.
+    package init(_ request: LocalRun) {
         self.request = request
     }
 

@@ -28,6 +28,9 @@ struct TelemetryFanOut: TelemetrySink {
         store.record(metrics: metrics)
         exporter?.record(metrics: metrics)
     }
+
+    /// The engine's own events stay with it: OTLP has no form of their own for them.
+    func record(events: [EngineEvent]) { store.record(events: events) }
 }
 
 extension TelemetryExporter {
@@ -37,6 +40,7 @@ extension TelemetryExporter {
             endpoint: configuration.exportEndpoint,
             headers: configuration.exportHeaders,
             signals: configuration.exportSignals,
+            certificate: configuration.exportCertificate,
             environment: ProcessInfo.processInfo.environment
         )
         guard let settings else { return nil }

@@ -32,6 +32,8 @@ package struct LocalLogSettings: Sendable {
     package var synchronize: @Sendable (Int32) -> Int32
     /// Where latencies are recorded, if anywhere.
     package var metrics: LogMetrics?
+    /// Is told when a partition takes no more records, and why, on the thread that wrote; must not wait.
+    package var onPartitionStopped: (@Sendable (TopicPartition, String) -> Void)?
 
     /// Creates settings.
     package init(
@@ -46,7 +48,8 @@ package struct LocalLogSettings: Sendable {
         verifiesRanges: Bool = false,
         now: @escaping @Sendable () -> Int64 = { Int64(Date().timeIntervalSince1970 * 1000) },
         synchronize: @escaping @Sendable (Int32) -> Int32 = { fdatasync($0) == 0 ? 0 : errno },
-        metrics: LogMetrics? = nil
+        metrics: LogMetrics? = nil,
+        onPartitionStopped: (@Sendable (TopicPartition, String) -> Void)? = nil
     ) {
         self.writerThreads = writerThreads
         self.readerThreads = readerThreads
@@ -60,5 +63,6 @@ package struct LocalLogSettings: Sendable {
         self.now = now
         self.synchronize = synchronize
         self.metrics = metrics
+        self.onPartitionStopped = onPartitionStopped
     }
 }

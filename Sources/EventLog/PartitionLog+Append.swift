@@ -291,9 +291,12 @@ extension PartitionLog {
             path: cause.path,
             systemError: cause.systemError
         ).at(id)
-        state.withLock { state in
-            if case .running = state.status { state.status = .stopped(error) }
+        let isFirst = state.withLock { state in
+            guard case .running = state.status else { return false }
+            state.status = .stopped(error)
+            return true
         }
+        if isFirst { environment.settings.onPartitionStopped?(id, error.description) }
         environment.logger.critical(
             "partition stopped",
             metadata: ["topic": "\(id.topic)", "partition": "\(id.partition)", "error": "\(error)"]

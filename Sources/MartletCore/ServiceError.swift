@@ -17,6 +17,22 @@ package struct ServiceError: Error, Sendable, Equatable {
         case timeout
         case storageFull
         case `internal`
+
+        /// The HTTP status that says so.
+        package var httpStatus: Int {
+            switch self {
+            case .invalid: 422
+            case .notFound: 404
+            case .alreadyExists, .inUse, .failedPrecondition: 409
+            case .unauthenticated: 401
+            case .forbidden: 403
+            case .tooLarge: 413
+            case .unavailable: 503
+            case .timeout: 504
+            case .storageFull: 507
+            case .internal: 500
+            }
+        }
     }
 
     /// One field of a request that was refused.

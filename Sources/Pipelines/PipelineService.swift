@@ -12,11 +12,14 @@ package struct PipelineService: PipelineServices {
     private let catalog: Catalog
     private let runtime: PipelineRuntime
     private let builder: PlanBuilder
+    private let tables: (any ManifestTables)?
     private let logger: Logger
 
-    package init(catalog: Catalog, runtime: PipelineRuntime) {
+    /// Manages pipelines; without `tables` their manifests can declare none.
+    package init(catalog: Catalog, runtime: PipelineRuntime, tables: (any ManifestTables)? = nil) {
         self.catalog = catalog
         self.runtime = runtime
+        self.tables = tables
         builder = PlanBuilder(catalog: catalog, authority: runtime.services.authority)
         logger = runtime.services.logger
     }
@@ -31,6 +34,7 @@ package struct PipelineService: PipelineServices {
                         .failure,
                         reason: "The engine stopped while it was deployed; deploy it again."
                     )
+                    tell("Failed", pipeline, "the engine stopped while it was deployed", .error)
                 }
                 continue
             }
@@ -46,6 +50,7 @@ package struct PipelineService: PipelineServices {
                     metadata: ["pipeline": "\(pipeline.name)", "error": "\(error)"]
                 )
                 _ = try await set(pipeline.guid, .failure, reason: "cannot be resumed: \(error)")
+                tell("Failed", pipeline, "it cannot be resumed: \(error)", .error)
             }
         }
     }
@@ -53,7 +58,7 @@ package struct PipelineService: PipelineServices {
     // MARK: Resources
 
     package func create(_ document: Document, by caller: Caller, dryRun: Bool) async throws -> Resource<PipelineSpec> {
-        let read = try PipelineManifestReader.read(document)
+        let read = try PipelineManifestReader.read(document, tables: tables)
         guard let name = read.name else {
             throw ServiceError.invalid(
                 field: "name",
@@ -84,7 +89,7 @@ package struct PipelineService: PipelineServices {
         by caller: Caller,
         dryRun: Bool
     ) async throws -> Resource<PipelineSpec> {
-        let read = try PipelineManifestReader.read(document)
+        let read = try PipelineManifestReader.read(document, tables: tables)
         guard PipelineManifestReader.hasManifest(document) else {
             let stored = try await catalog.transaction(dryRun: dryRun) { tx in
                 try tx.update(PipelineSpec.self, id) { pipeline in
@@ -129,15 +134,46 @@ package struct PipelineService: PipelineServices {
     }
 
     package func delete(_ id: String, by caller: Caller) async throws {
+        try await delete(id, tables: false, by: caller)
+    }
+
+    package func delete(_ id: String, tables isWithTables: Bool, by caller: Caller) async throws {
         let pipeline = try await catalog.pipelines.get(id)
         try await runtime.exclusively(pipeline) {
+            let names = isWithTables ? try await ownTables(pipeline) : []
             await runtime.stop(pipeline.guid)
             try await catalog.transaction { tx in
                 try tx.deletePipelineRevisions(pipelineGuid: pipeline.guid)
                 try tx.delete(PipelineSpec.self, pipeline.guid)
             }
             try await runtime.forget(pipeline.guid, topics: true)
+            for name in names { try await tables?.delete(name, by: caller) }
         }
+    }
+
+    /// The tables that the newest and the running manifest declare.
+    ///
+    /// - Throws: `.inUse` for one that another pipeline declares too.
+    private func ownTables(_ pipeline: Resource<PipelineSpec>) async throws -> [String] {
+        let names = Set(try await declaredTables(pipeline))
+        for other in try await catalog.pipelines.all() where other.guid != pipeline.guid {
+            guard let shared = try await declaredTables(other).first(where: names.contains) else { continue }
+            throw ServiceError(
+                .inUse,
+                "the table '\(shared)' is declared by pipeline '\(other.name)' too",
+                fix: "delete the pipeline without its tables, then those that may go: martlet tables delete NAME"
+            )
+        }
+        return names.sorted()
+    }
+
+    private func declaredTables(_ pipeline: Resource<PipelineSpec>) async throws -> [String] {
+        let numbers = Set(
+            [pipeline.spec.lastRevisionNumber] + [pipeline.spec.deployedRevisionNumber].compactMap(\.self)
+        )
+        return try await catalog.pipelineRevisions.all(pipelineGuid: pipeline.guid)
+            .filter { numbers.contains($0.spec.revisionNumber) }
+            .flatMap { $0.spec.manifest.tables.map { $0.name.lowercased() } }
     }
 
     package func revisions(_ pipeline: String) async throws -> [Resource<PipelineRevisionSpec>] {
@@ -163,11 +199,15 @@ package struct PipelineService: PipelineServices {
             let plans = try await builder.plans(for: pipeline, graph)
             _ = try await set(pipeline.guid, .inProgress, reason: "Waiting for pipeline to become ready…")
             do {
+                // Tables first: they are there when the first event comes.
+                for table in revision.spec.manifest.tables { try await tables?.apply(table, by: caller) }
                 try await runtime.roll(plans, guid: pipeline.guid)
             } catch {
                 try await deployFailed(pipeline, revision.spec.revisionNumber, error)
                 throw error
             }
+            let number = revision.spec.revisionNumber
+            tell("Deployed", pipeline, "revision \(number) was deployed", by: caller, revision: number)
             let newest = try await self.revision(pipeline, pipeline.spec.lastRevisionNumber).spec.manifest
             return try await catalog.pipelines.update(pipeline.guid) { pipeline in
                 pipeline.spec.status = .ready
@@ -186,6 +226,7 @@ package struct PipelineService: PipelineServices {
         return try await runtime.exclusively(pipeline) {
             await runtime.stop(pipeline.guid)
             try await runtime.forget(pipeline.guid, topics: false)
+            tell("Undeployed", pipeline, "it was undeployed", by: caller)
             let newest = try await revision(pipeline, pipeline.spec.lastRevisionNumber).spec.manifest
             return try await catalog.pipelines.update(pipeline.guid) { pipeline in
                 pipeline.spec.status = .draft
@@ -202,6 +243,7 @@ package struct PipelineService: PipelineServices {
         guard pipeline.spec.deployedRevisionNumber != nil else { throw Self.notDeployed(pipeline) }
         return try await runtime.exclusively(pipeline) {
             await runtime.stop(pipeline.guid)
+            tell("Paused", pipeline, "it was paused", by: caller)
             return try await set(pipeline.guid, .paused, reason: "Paused; events wait in their topics.")
         }
     }
@@ -214,6 +256,7 @@ package struct PipelineService: PipelineServices {
             let revision = try await revision(pipeline, number)
             let plans = try await runningPlans(pipeline, revision)
             try await runtime.roll(plans, guid: pipeline.guid)
+            tell("Resumed", pipeline, "it was resumed", by: caller)
             return try await set(pipeline.guid, .ready, reason: Self.readyReason)
         }
     }
@@ -326,6 +369,7 @@ package struct PipelineService: PipelineServices {
 
     private func deployFailed(_ pipeline: Resource<PipelineSpec>, _ number: Int, _ error: any Error) async throws {
         let why = (error as? ServiceError)?.message ?? "\(error)"
+        tell("DeployFailed", pipeline, "deploying revision \(number) failed: \(why)", .error, revision: number)
         if let running = pipeline.spec.deployedRevisionNumber, pipeline.spec.status == .ready {
             _ = try await set(
                 pipeline.guid,
@@ -353,6 +397,31 @@ package struct PipelineService: PipelineServices {
             shown.spec.reason = "\(runner.plan.name): \(reason)"
         }
         return shown
+    }
+
+    /// Tells of a step in the life of a pipeline.
+    private func tell(
+        _ action: String,
+        _ pipeline: Resource<PipelineSpec>,
+        _ what: String,
+        _ severity: Severity = .info,
+        by caller: Caller? = nil,
+        revision: Int? = nil
+    ) {
+        var details: [String: String] = [:]
+        if let caller { details["by"] = caller.name }
+        if let revision { details["revision"] = "\(revision)" }
+        runtime.services.telemetry.record(events: [
+            EngineEvent(
+                "Pipeline",
+                action,
+                pipeline.name,
+                severity: severity,
+                "pipeline '\(pipeline.name)': \(what)",
+                pipeline: pipeline.name,
+                details: details
+            )
+        ])
     }
 
     private func rewind(_ plans: [DeploymentPlan], to start: ReplayStart) async throws -> Int64 {

@@ -43,16 +43,14 @@ final class AppendTable: Sendable {
         name = resource.name
         guid = resource.guid
         layout = TableLayout(folder: folder, spec: resource.spec)
-        let declared = resource.spec.columns.map {
-            AppendTableSchemaVersion.Column(name: $0.name, type: $0.type, isDeclared: true)
-        }
         let last = content.schemas.last
         state = Mutex(
             State(
                 resource: resource,
-                columns: last?.columns ?? declared,
+                // A crash may have come between a change of the declared columns and the commit of them; the next commit has them.
+                columns: TableColumns.merged(last?.columns ?? [], declared: resource.spec.columns),
                 schemaVersion: last?.version ?? 0,
-                schemas: Dictionary(uniqueKeysWithValues: content.schemas.map { ($0.version, $0.columns) }),
+                schemas: TableColumns.byVersion(content.schemas),
                 files: Dictionary(uniqueKeysWithValues: content.files.map { ($0.id, $0) }),
                 offsets: content.offsets,
                 lastCommit: content.lastCommit

@@ -22,4 +22,11 @@ enum TableColumns {
         }
         return merged
     }
+
+    /// The columns of each version.
+    static func byVersion(
+        _ schemas: [AppendTableSchemaVersion]
+    ) -> [Int: [AppendTableSchemaVersion.Column]] {
+        Dictionary(schemas.map { ($0.version, $0.columns) }, uniquingKeysWith: { _, last in last })
+    }
 }

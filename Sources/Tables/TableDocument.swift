@@ -24,9 +24,9 @@ package struct TableDocument: Sendable {
     }
 
     /// What the names of a table's rejects end with.
-    package static let rejectsSuffix = "__rejected"
-    /// The engine's own tables, in the schema `system`.
-    package static let systemTables = ["logs", "spans", "metrics", "executions", "engine_events"]
+    package static let rejectsSuffix = TableRegistry.rejectsSuffix
+    /// The engine's own tables, in the schema `system`; `executions` is kept free for data jobs, `tables` lists all tables.
+    package static let systemTables = ["logs", "spans", "metrics", "executions", "engine_events", "tables"]
 
     package let name: String
     package let description: String
@@ -38,24 +38,40 @@ package struct TableDocument: Sendable {
     /// - Throws: `.invalid` with every fault, each with its line; `.alreadyExists` for a name that is taken.
     package init(_ document: Document, taken: TakenNames) throws(ServiceError) {
         let reader = DocumentReader(document, what: "a table")
+        let (said, spec) = Self.read(reader)
+        try reader.finish()
+        guard let name = said.name else { throw ServiceError.invalid(field: "name", "is missing") }
+        try Self.refuse(name: name, in: taken)
+        self.name = name
+        description = said.description ?? ""
+        tags = said.tags ?? []
+        self.spec = spec
+    }
+
+    /// What a document says of a table, as it says it.
+    struct Said {
+        var name: String?
+        var topic: String?
+        var description: String?
+        var tags: [String]?
+        var fields: TableFields
+    }
+
+    /// Reads a new table, and notes every fault.
+    static func read(_ reader: DocumentReader) -> (said: Said, spec: TableSpec) {
         let name = reader.string("name", required: true)
         let topic = reader.string("topic", aliases: ["topic_name"], required: true)
         let description = reader.string("description")
         let tags = reader.strings("tags")
-        if let name { Self.check(name: name, reader) }
+        if let name { check(name: name, reader) }
         let fields = TableFields(reader)
-        Self.ignoreReadOnly(reader)
-        var spec = TableSpec(topic: topic.map(Self.topicName) ?? "")
+        ignoreReadOnly(reader)
+        var spec = TableSpec(topic: topic.map(topicName) ?? "")
         fields.fill(&spec)
         spec = TableRules.spelled(spec)
         TableRules(reader: reader, fields: fields).check(spec)
-        try reader.finish()
-        guard let name else { throw ServiceError.invalid(field: "name", "is missing") }
-        try Self.refuse(name: name, in: taken)
-        self.name = name
-        self.description = description ?? ""
-        self.tags = tags ?? []
-        self.spec = spec
+        let said = Said(name: name, topic: topic.map(topicName), description: description, tags: tags, fields: fields)
+        return (said, spec)
     }
 
     /// Changes a table as a document says; fields it does not have stay as they are.
@@ -69,6 +85,18 @@ package struct TableDocument: Sendable {
         columns: [AppendTableSchemaVersion.Column]
     ) throws(ServiceError) {
         let reader = DocumentReader(document, what: "a table")
+        let changed = change(table, reader, columns: columns).table
+        try reader.finish()
+        table = changed
+    }
+
+    /// Reads a change of a table, and notes every fault.
+    static func change(
+        _ table: Resource<TableSpec>,
+        _ reader: DocumentReader,
+        columns: [AppendTableSchemaVersion.Column]
+    ) -> (said: Said, table: Resource<TableSpec>) {
+        var table = table
         let old = table.spec
         if let name = reader.string("name"), name != table.name {
             reader.fail(
@@ -77,7 +105,8 @@ package struct TableDocument: Sendable {
                 fix: "leave the name out, or create another table of the same topic"
             )
         }
-        if let topic = reader.string("topic", aliases: ["topic_name"]), topicName(topic) != old.topic {
+        let topic = reader.string("topic", aliases: ["topic_name"])
+        if let topic, topicName(topic) != old.topic {
             reader.fail(
                 "topic",
                 "the table's rows are from '\(old.topic)', and '\(topic.prefix(140))' has other offsets",
@@ -96,10 +125,11 @@ package struct TableDocument: Sendable {
         spec.columns = rules.merge(declared, into: old, columns: columns)
         rules.check(spec)
         if old.isInternal { rules.refuseOtherRows(spec, than: old) }
-        try reader.finish()
         if let description { table.metadata.description = description }
         if let tags { table.metadata.tags = tags }
         table.spec = spec
+        let said = Said(name: table.name, topic: old.topic, description: description, tags: tags, fields: fields)
+        return (said, table)
     }
 
     private static func topicName(_ text: String) -> String {

@@ -53,7 +53,9 @@ struct TableRules {
                     fix: "use 1 to 255 bytes of characters that can be printed"
                 )
             }
-            if SystemColumns.isReserved(lower) {
+            if SystemColumns.isReserved(lower), !spec.key.isEmpty {
+                checkOrigin(column, lower, path)
+            } else if SystemColumns.isReserved(lower) {
                 reader.fail(
                     at: path,
                     "'\(shown)' is a system column: the engine fills it from the record",
@@ -65,6 +67,24 @@ struct TableRules {
                 reader.fail(at: path, "column '\(shown)' is declared \(how)", fix: "keep one of them")
             }
         }
+    }
+
+    /// A system column that a keyed table declares, to keep what the record of a row was.
+    private func checkOrigin(_ column: TableSpec.Column, _ folded: [UInt8], _ path: String) {
+        guard let type = SystemColumns.declaredType(folded) else {
+            let names = SystemColumns.keyed.map(\.name).joined(separator: ", ")
+            return reader.fail(
+                at: path,
+                "a table with a key cannot keep '\(column.name)' of its records",
+                fix: "leave it out; it can keep \(names)"
+            )
+        }
+        guard column.type != type else { return }
+        reader.fail(
+            at: path,
+            "'\(column.name)' is a system column, which the engine fills from the record: \(type), not \(column.type)",
+            fix: "write {name: \(column.name), type: \(type)}"
+        )
     }
 
     private func checkRaw(_ spec: TableSpec) {
@@ -90,6 +110,13 @@ struct TableRules {
                 let known = columns.isEmpty ? "none is declared" : "declared are \(columns.prefix(300))"
                 reader.fail("key", "key column '\(name.prefix(140))' is not declared; \(known)", fix: fix)
                 continue
+            }
+            if SystemColumns.isReserved(Self.folded(name)) {
+                reader.fail(
+                    "key",
+                    "'\(column.name)' says which record a row came from, so it names no row",
+                    fix: "use a field of the records' values"
+                )
             }
             if column.type == "JSON" {
                 reader.fail("key", "column '\(column.name)' of type JSON cannot be a key", fix: "declare it as VARCHAR")

@@ -50,7 +50,7 @@ package final class TableRuntime: Sendable {
         let (changes, changed) = AsyncStream<Change>.makeStream()
         (self.changes, self.changed) = (changes, changed)
         self.services = services
-        keyed = KeyedTables(services: services) { changed.yield(.startKeyed($0)) }
+        keyed = KeyedTables(services: services, appendTables: registry) { changed.yield(.startKeyed($0)) }
     }
 
     /// Loads all tables and sweeps what a crash left in their folders; before ``run()``.
@@ -64,6 +64,7 @@ package final class TableRuntime: Sendable {
     /// Runs the sinks until cancelled.
     package func run() async {
         await withDiscardingTaskGroup { group in
+            group.addTask { await self.keyed.sweepLeftovers() }
             group.addTask { await self.maintain() }
             for await change in changes {
                 switch change {
@@ -102,6 +103,7 @@ package final class TableRuntime: Sendable {
         folder.republish(content.files.map(\.path))
         let table = AppendTable(resource, folder: folder, content: content)
         registry.add(table)
+        keyed.claim()
         start(table)
         return table
     }
@@ -133,6 +135,7 @@ package final class TableRuntime: Sendable {
     /// Lets go of a table that the catalog no longer has, and deletes its files.
     func close(_ table: AppendTable) async {
         registry.remove(table)
+        keyed.claim()
         if let sink = sinks.withLock({ $0.removeValue(forKey: table.guid) }) { await sink.stopped() }
         table.with { $0.fresh = [] }
         try? FileManager.default.removeItem(atPath: table.layout.folder.root)  // The next start tries again.
@@ -174,8 +177,12 @@ package final class TableRuntime: Sendable {
         }
         let space = services.space
         _ = try await space.database()
-        let predicates = try await space.planning.run {
-            try space.withConnection { PredicateReader.read(sql, on: $0) }
+        let predicates = try await space.planning.run { [registry] in
+            try space.withConnection { connection in
+                PredicateReader.read(sql, on: connection) { word in
+                    registry.all().contains { $0.read { $0.columns.contains { $0.name.lowercased() == word } } }
+                }
+            }
         }
         return try await names(in: sql, options: options, predicates: predicates)
     }
@@ -201,6 +208,7 @@ package final class TableRuntime: Sendable {
         }
         return TableNames(
             registry: registry,
+            keyed: keyed,
             maxStaleness: options.maxStaleness,
             pinned: pinned,
             predicates: predicates
@@ -243,7 +251,7 @@ package final class TableRuntime: Sendable {
         let snapshot = TableSnapshot(
             layout: table.layout,
             columns: schemas.last?.columns ?? [],
-            schemas: Dictionary(uniqueKeysWithValues: schemas.map { ($0.version, $0.columns) }),
+            schemas: TableColumns.byVersion(schemas),
             files: files,
             fresh: [],
             commit: number

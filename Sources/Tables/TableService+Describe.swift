@@ -9,10 +9,8 @@ import MartletCore
 extension TableService {
     /// What a table is, as its resource says; nothing of what it holds.
     func describe(_ resource: Resource<TableSpec>) -> TableDescription {
-        let declared = resource.spec.columns.map {
-            AppendTableSchemaVersion.Column(name: $0.name, type: $0.type, isDeclared: true)
-        }
-        return TableDescription(resource, columns: Self.columns(resource.spec, declared), rows: 0)
+        let columns = TableColumns.merged([], declared: resource.spec.columns)
+        return TableDescription(resource, columns: Self.columns(resource.spec, columns), rows: 0)
     }
 
     /// What a table is, holds and how it fares.
@@ -56,7 +54,13 @@ extension TableService {
         guard spec.key.isEmpty else {
             let key = Set(spec.key.map { KeyedTable.folded($0) })
             return columns.map {
-                TableDescription.Column(name: $0.name, type: $0.type, isKey: key.contains(KeyedTable.folded($0.name)))
+                let name = KeyedTable.folded($0.name)
+                return TableDescription.Column(
+                    name: $0.name,
+                    type: $0.type,
+                    isKey: key.contains(name),
+                    isSystem: SystemColumns.isReserved(name)
+                )
             }
         }
         let system = spec.format == .json ? SystemColumns.json : SystemColumns.raw

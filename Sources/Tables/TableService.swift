@@ -71,9 +71,7 @@ package struct TableService: AppendTableServices {
             let start = resource.spec.start == .earliest ? bounds.start : bounds.stable
             return TableCommit.OffsetRange(partition: partition, from: start, to: start)
         }
-        let columns = resource.spec.columns.map {
-            AppendTableSchemaVersion.Column(name: $0.name, type: $0.type, isDeclared: true)
-        }
+        let columns = TableColumns.merged([], declared: resource.spec.columns)
         _ = try await catalog.appendTables.commit(
             resource.guid,
             AppendTableChange(

@@ -8,6 +8,8 @@ package import Tables
 /// The tables of the schema `system` in which telemetry is kept, each with a topic of its own.
 package enum SystemTable: String, Sendable, CaseIterable {
     case logs, spans, metrics
+    /// What happened in the engine itself.
+    case events = "engine_events"
 
     /// As SQL calls it.
     package var name: String { "system.\(rawValue)" }
@@ -47,6 +49,7 @@ package enum SystemTable: String, Sendable, CaseIterable {
         case .logs: "Log records of functions, of the engine and from OpenTelemetry"
         case .spans: "Spans of traces"
         case .metrics: "Points of metrics"
+        case .events: "What happened in the engine itself: deployments, workers, tables, topics"
         }
     }
 
@@ -56,6 +59,7 @@ package enum SystemTable: String, Sendable, CaseIterable {
         case .logs: ["time"]
         case .spans: ["trace_id"]
         case .metrics: ["name", "time"]
+        case .events: ["time"]
         }
     }
 
@@ -79,6 +83,12 @@ package enum SystemTable: String, Sendable, CaseIterable {
                 ("time", "TIMESTAMP"), ("name", "VARCHAR"), ("type", "VARCHAR"), ("unit", "VARCHAR"),
                 ("pipeline", "VARCHAR"), ("function", "VARCHAR"), ("value", "DOUBLE"), ("count", "BIGINT"),
                 ("attributes", "JSON"), ("buckets", "JSON"),
+            ]
+        case .events:
+            [
+                ("time", "TIMESTAMP"), ("event", "VARCHAR"), ("kind", "VARCHAR"), ("action", "VARCHAR"),
+                ("name", "VARCHAR"), ("severity", "VARCHAR"), ("message", "VARCHAR"), ("pipeline", "VARCHAR"),
+                ("function", "VARCHAR"), ("details", "JSON"),
             ]
         }
     }

@@ -11,11 +11,12 @@ final class TelemetryQueue: Sendable {
         var logs: [LogRecord] = []
         var spans: [SpanRecord] = []
         var metrics: [MetricPoint] = []
+        var events: [EngineEvent] = []
         /// Records refused since the last flush because the queue was full.
         var dropped = 0
 
-        var isEmpty: Bool { logs.isEmpty && spans.isEmpty && metrics.isEmpty && dropped == 0 }
-        var count: Int { logs.count + spans.count + metrics.count }
+        var isEmpty: Bool { logs.isEmpty && spans.isEmpty && metrics.isEmpty && events.isEmpty && dropped == 0 }
+        var count: Int { logs.count + spans.count + metrics.count + events.count }
         /// Bytes of text in logs and spans, roughly.
         var bytes = 0
     }
@@ -43,6 +44,15 @@ final class TelemetryQueue: Sendable {
         if !offer(logs: logs, spans: spans, metrics: metrics) {
             addDropped(logs.count + spans.count + metrics.count, again: 0)
         }
+    }
+
+    func add(events: [EngineEvent]) {
+        let isTaken = batch.withLock { batch in
+            guard batch.count + events.count <= countMax else { return false }
+            batch.events += events
+            return true
+        }
+        if !isTaken { addDropped(events.count, again: 0) }
     }
 
     /// Takes all or none; says whether there was room.

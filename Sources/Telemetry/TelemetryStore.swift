@@ -29,6 +29,8 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
     }
 
     private let log: any EventLog
+    /// First part of the types and sources of events.
+    private let authority: String
     private let queue = TelemetryQueue(countMax: TelemetryStore.queuedMax)
     private let reader = Mutex<Reader?>(nil)
     private let flushes = TaskGate()
@@ -36,8 +38,11 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
     private let logger: Logger
 
     /// Makes a store over the log; queries are answered once ``read(from:in:)`` was called.
-    package init(log: any EventLog, logger: Logger) {
+    ///
+    /// `authority` is the first part of the types of the engine's own events.
+    package init(log: any EventLog, authority: String = "vastdata.com", logger: Logger) {
         self.log = log
+        self.authority = authority
         self.logger = logger
     }
 
@@ -51,6 +56,8 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
     package func record(logs: [LogRecord]) { queue.add(logs: logs) }
 
     package func record(metrics: [MetricPoint]) { queue.add(metrics: metrics) }
+
+    package func record(events: [EngineEvent]) { queue.add(events: events) }
 
     package func offer(_ records: TelemetryRecords) -> Bool {
         queue.offer(logs: records.logs, spans: records.spans, metrics: records.metrics)
@@ -73,9 +80,12 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
             guard !batch.isEmpty else { return }
             reportLoss(&batch)
             do {
-                try await append(batch.logs, .logs, TelemetryText.bytes)
-                try await append(batch.spans, .spans, TelemetryText.bytes)
-                try await append(batch.metrics, .metrics, TelemetryText.bytes)
+                try await append(batch.logs, .logs) { Record(timestamp: $1, value: TelemetryText.bytes($0)) }
+                try await append(batch.spans, .spans) { Record(timestamp: $1, value: TelemetryText.bytes($0)) }
+                try await append(batch.metrics, .metrics) { Record(timestamp: $1, value: TelemetryText.bytes($0)) }
+                try await append(batch.events, .events) { [authority] event, now in
+                    Record(event: TelemetryText.event(event, authority: authority), key: nil, timestamp: now)
+                }
             } catch {
                 queue.addDropped(batch.count, again: batch.dropped)
                 logger.error(
@@ -89,14 +99,14 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
     private func append<Item: Sendable>(
         _ items: [Item],
         _ table: SystemTable,
-        _ text: (Item) -> [UInt8]
+        _ make: (_ item: Item, _ nowMilliseconds: Int64) -> Record
     ) async throws {
         let partition = TopicPartition(topic: table.topic, partition: 0)
         let now = Timestamp.nowMicroseconds() / 1000
         var records: [Record] = []
         var bytes = RecordBatchHeader.byteCount
         for item in items {
-            let record = Record(timestamp: now, value: text(item))
+            let record = make(item, now)
             let size = record.encodedBytesMax
             if !records.isEmpty, bytes + size > Self.batchBytesMax {
                 _ = try await log.append(RecordBatchEncoder.encode(records), to: partition)

@@ -1,6 +1,7 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
+import Foundation
 import MartletCore
 
 /// Writes telemetry as the JSON objects that the system tables read.
@@ -56,6 +57,30 @@ enum TelemetryText {
         object.add("attributes", point.attributes.sorted { $0.key < $1.key })
         if let buckets = point.buckets { object.add("buckets", raw: Array(buckets.utf8)) }
         return object.finish()
+    }
+
+    /// An event of the engine as it stands in its topic: a CloudEvent whose data is the row.
+    static func event(_ event: EngineEvent, authority: String) -> CloudEvent {
+        var object = ObjectText(capacity: 256)
+        object.add("time", micros: Timestamp.microseconds(event.time))
+        object.add("event", "\(event.kind).\(event.action)")
+        object.add("kind", event.kind)
+        object.add("action", event.action)
+        object.add("name", event.name)
+        object.add("severity", event.severity.name)
+        object.add("message", event.message)
+        object.add("pipeline", event.pipeline)
+        object.add("function", event.function)
+        object.add("details", event.details.sorted { $0.key < $1.key })
+        return CloudEvent(
+            id: UUID().uuidString.lowercased(),
+            source: "\(authority):engine",
+            type: "\(authority):\(event.kind).\(event.action)",
+            subject: event.name,
+            time: Timestamp.format(event.time),
+            dataContentType: "application/json",
+            data: object.finish()
+        )
     }
 
     private static func events(_ events: [SpanRecord.Event]) -> [UInt8] {

@@ -18,6 +18,8 @@ package struct ExportSettings: Sendable, Equatable {
     /// Headers or metadata of each request, which may hold a token.
     package var headers: [Header]
     package var signals: Set<TelemetrySignal>
+    /// File of PEM certificates that the endpoint's certificate must lead to; nil trusts what the system trusts.
+    package var certificate: String?
     /// Name of the engine's own service.
     package var serviceName = "martlet"
 
@@ -56,6 +58,7 @@ package struct ExportSettings: Sendable, Equatable {
     ///   - endpoint: `http://host:4318`, `https://…`, `grpc://host:4317` or `grpcs://…`.
     ///   - headers: `name=value,name=value`.
     ///   - signals: `traces,logs,metrics`, or some of them.
+    ///   - certificate: File of the certificates to trust, where the endpoint's is not signed by a known authority.
     ///   - environment: Variables of the process.
     /// - Returns: The settings, or nil where nothing is to be exported.
     /// - Throws: `ServiceError` `.invalid` naming the setting or variable at fault.
@@ -63,6 +66,7 @@ package struct ExportSettings: Sendable, Equatable {
         endpoint: String?,
         headers: String?,
         signals: String?,
+        certificate: String? = nil,
         environment: [String: String]
     ) throws -> ExportSettings? {
         let variable = environment["OTEL_EXPORTER_OTLP_ENDPOINT"].flatMap { $0.isEmpty ? nil : $0 }
@@ -81,8 +85,24 @@ package struct ExportSettings: Sendable, Equatable {
         }
         var settings = ExportSettings(transport: transport, headers: try self.headers(headerText ?? ""))
         if let signals { settings.signals = try self.signals(signals) }
+        settings.certificate = try Self.certificate(certificate, environment["OTEL_EXPORTER_OTLP_CERTIFICATE"])
         if let name = environment["OTEL_SERVICE_NAME"], !name.isEmpty { settings.serviceName = name }
         return settings
+    }
+
+    private static func certificate(_ setting: String?, _ variable: String?) throws -> String? {
+        let given = [(setting, "telemetry.export.certificate"), (variable, "OTEL_EXPORTER_OTLP_CERTIFICATE")]
+        guard case (let path?, let field)? = given.first(where: { $0.0.map { !$0.isEmpty } ?? false }) else {
+            return nil
+        }
+        guard FileManager.default.isReadableFile(atPath: path) else {
+            throw ServiceError.invalid(
+                field: field,
+                "the file '\(path.prefix(300))' cannot be read",
+                fix: "name a file of certificates in PEM form"
+            )
+        }
+        return path
     }
 
     private static func transport(_ endpoint: String, protocolName: String) throws -> Transport {

@@ -7,6 +7,7 @@ import GRPCNIOTransportHTTP2Posix
 package import Logging
 package import MartletCore
 import NIOCore
+import NIOSSL
 import OTLP
 import Synchronization
 
@@ -60,6 +61,11 @@ package final class TelemetryExporter: TelemetrySink {
             var configuration = HTTPClient.Configuration.singletonConfiguration
             configuration.timeout.connect = .seconds(5)
             configuration.redirectConfiguration = .disallow
+            if let certificate = settings.certificate {
+                var security = TLSConfiguration.makeClientConfiguration()
+                security.trustRoots = .file(certificate)
+                configuration.tlsConfiguration = security
+            }
             let client = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
             await export(HTTPExport(client: client, address: address, headers: settings.headers))
             try? await client.shutdown()  // Nothing is left that could fail.
@@ -67,7 +73,11 @@ package final class TelemetryExporter: TelemetrySink {
             do {
                 let transport = try HTTP2ClientTransport.Posix(
                     target: .dns(host: host, port: port),
-                    transportSecurity: isEncrypted ? .tls : .plaintext
+                    transportSecurity: isEncrypted
+                        ? .tls { security in
+                            guard let certificate = settings.certificate else { return }
+                            security.trustRoots = .certificates([.file(path: certificate, format: .pem)])
+                        } : .plaintext
                 )
                 try await withGRPCClient(transport: transport) { client in
                     await export(GRPCExport(client: client, headers: settings.headers))

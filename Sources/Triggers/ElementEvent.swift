@@ -41,7 +41,7 @@ struct ElementEvent {
             CloudEvent.Extension("elementhandle", String(change.state.inode)),
             CloudEvent.Extension("elementsourcetype", "martlet:file"),
             CloudEvent.Extension("elementurl", PercentEncoding.fileURL("\(root)/\(change.key)")),
-            CloudEvent.Extension("traceparent", EventTrace(eventID: id).traceparent),
+            CloudEvent.Extension("traceparent", TraceContext(triggerOf: id).traceparent),
         ]
         for (name, value) in trigger.extensions { extensions.append(CloudEvent.Extension(name, value)) }
         return CloudEvent(
@@ -74,9 +74,9 @@ struct ElementEvent {
         raw(",\"userIdentity\":{\"principalId\":")
         string(principal)
         raw("},\"requestParameters\":{\"sourceIPAddress\":\"127.0.0.1\"},\"responseElements\":{\"x-amz-request-id\":")
-        string("0x" + EventTrace.hex(UInt64(id) ?? 0))
+        string("0x" + TraceContext.text(UInt64(id) ?? 0))
         raw(",\"x-amz-id-2\":")
-        string("0x" + EventTrace.hex(change.state.inode))
+        string("0x" + TraceContext.text(change.state.inode))
         raw("},\"s3\":{\"s3SchemaVersion\":\"1.0\",\"configurationId\":")
         string("\(trigger.name).\(trigger.guid)")
         raw(",\"bucket\":{\"name\":")
@@ -92,7 +92,7 @@ struct ElementEvent {
         raw(",\"eTag\":")
         string(Self.contentTag(change.state))
         raw(",\"sequencer\":")
-        string(EventTrace.hex(UInt64(bitPattern: change.state.changedNanos)))
+        string(TraceContext.text(UInt64(bitPattern: change.state.changedNanos)))
         if !change.state.tags.isEmpty {
             raw(",\"tags\":")
             let tags = change.state.tags.sorted { $0.key < $1.key }

@@ -149,8 +149,8 @@ final class ScheduleRunner: Sendable {
         progress.offsets[String(position.partition)] = position.offset + 1
         context.telemetry.record(spans: [
             SpanRecord(
-                traceId: EventTrace(eventID: event.id).traceID,
-                spanId: EventTrace(eventID: event.id).spanID,
+                traceId: TraceContext(triggerOf: event.id).traceID,
+                spanId: TraceContext(triggerOf: event.id).spanText,
                 name: "trigger",
                 kind: "PRODUCER",
                 startMicros: seen,
@@ -182,7 +182,7 @@ final class ScheduleRunner: Sendable {
             CloudEvent.Extension("cronschedule", schedule.expression.normalized),
             CloudEvent.Extension("timerelapsedtimestamp", Timestamp.format(microseconds: micros)),
             CloudEvent.Extension("partitionkey", id),
-            CloudEvent.Extension("traceparent", EventTrace(eventID: id).traceparent),
+            CloudEvent.Extension("traceparent", TraceContext(triggerOf: id).traceparent),
         ]
         for (name, value) in trigger.extensions { extensions.append(CloudEvent.Extension(name, value)) }
         return CloudEvent(

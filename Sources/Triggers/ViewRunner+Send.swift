@@ -91,10 +91,10 @@ extension ViewRunner {
         doneMicros: Int64
     ) -> SpanRecord {
         let id = String(pending.id)
-        let trace = EventTrace(eventID: id)
+        let trace = TraceContext(triggerOf: id)
         return SpanRecord(
             traceId: trace.traceID,
-            spanId: trace.spanID,
+            spanId: trace.spanText,
             name: "trigger",
             kind: "PRODUCER",
             startMicros: pending.change.seenMicros,

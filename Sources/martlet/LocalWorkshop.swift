@@ -4,6 +4,7 @@
 import CommandLine
 import Engine
 import Functions
+import MartletCore
 
 /// What the command line does with function folders on this machine.
 struct LocalWorkshop: FunctionWorkshop {
@@ -16,16 +17,6 @@ struct LocalWorkshop: FunctionWorkshop {
     }
 
     func localRun(_ run: LocalRun) async throws -> Int32 {
-        try await LocalFunction(
-            LocalFunction.Request(
-                name: run.name,
-                folder: run.folder,
-                handler: run.handler,
-                config: run.config,
-                port: run.port,
-                logLevel: run.logLevel,
-                detach: run.detach
-            )
-        ).serve()
+        try await LocalFunction(run).serve()
     }
 }

@@ -41,6 +41,12 @@ import Testing
             #expect(arrow.headers.first(name: "x-next-cursor") == "2")
             let last = try await http.send(.GET, path + "?cursor=2", headers: accept)
             #expect(last.headers.first(name: "x-next-cursor") == nil)
+            let csv = [("accept", "text/csv")]
+            let first = try await http.send(.GET, path, headers: csv)
+            #expect(first.text == "a\r\n1\r\n2\r\n")
+            #expect(first.headers.first(name: "x-next-cursor") == "2")
+            #expect(first.headers.first(name: "content-type") == "text/csv; charset=utf-8")
+            #expect(try await http.send(.GET, path + "?cursor=2", headers: csv).text == "1\r\n2\r\n")
             let late = try await http.send(.GET, path + "?cursor=late&wait_ms=0", headers: accept)
             #expect(late.status == 202)
             #expect(late.json["state"] == "running")

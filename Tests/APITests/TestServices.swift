@@ -134,6 +134,11 @@ struct TestPipelines: CatalogBacked, PipelineServices {
         }
     }
 
+    func delete(_ pipeline: String, tables: Bool, by caller: Caller) async throws {
+        // A name the catalog does not have shows in a test whether the flag arrived.
+        try await delete(tables ? "\(pipeline)-with-tables" : pipeline, by: caller)
+    }
+
     func revisions(_ pipeline: String) async throws -> [Resource<PipelineRevisionSpec>] {
         [try await manifest(pipeline, deployed: false)]
     }

@@ -3,6 +3,8 @@
 
 """A small OTLP endpoint, over HTTP or gRPC, that keeps what it is sent and can be told to refuse."""
 
+import ssl
+import subprocess
 import threading
 import time
 from concurrent import futures
@@ -18,6 +20,17 @@ REQUESTS = {
     "/v1/logs": logs_service_pb2.ExportLogsServiceRequest,
     "/v1/metrics": metrics_service_pb2.ExportMetricsServiceRequest,
 }
+
+
+def certificate(folder):
+    """A certificate for localhost that no system trusts, and its key: two files."""
+    files = folder / "endpoint.pem", folder / "endpoint.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-out", files[0], "-keyout", files[1]],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return files
 
 
 class Receiver:
@@ -77,7 +90,7 @@ def texts(attributes):
 class HTTPReceiver(Receiver):
     """OTLP/HTTP with protobuf; a refusal is (status, headers)."""
 
-    def __init__(self, port=0):
+    def __init__(self, port=0, files=None):
         super().__init__()
         receiver = self
 
@@ -101,12 +114,21 @@ class HTTPReceiver(Receiver):
 
         self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.server.daemon_threads = True
+        self.scheme = "http"
+        if files:
+            self.scheme = "https"
+            security = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            security.load_cert_chain(*files)
+            # The handshake is the handler's, so that one that fails ends no other.
+            self.server.socket = security.wrap_socket(
+                self.server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
     def endpoint(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://{'localhost' if self.scheme == 'https' else '127.0.0.1'}:{self.port}"
 
     def close(self):
         self.server.shutdown()
@@ -116,7 +138,7 @@ class HTTPReceiver(Receiver):
 class GRPCReceiver(Receiver):
     """OTLP/gRPC; a refusal is a status code."""
 
-    def __init__(self, port=0):
+    def __init__(self, port=0, files=None):
         super().__init__()
         receiver = self
 
@@ -137,12 +159,17 @@ class GRPCReceiver(Receiver):
             response = getattr(messages, f"Export{name}ServiceResponse")
             servicer = type(name, (getattr(module, f"{name}ServiceServicer"),), {"Export": export(response)})
             getattr(module, f"add_{name}ServiceServicer_to_server")(servicer(), self.server)
-        self.port = self.server.add_insecure_port(f"127.0.0.1:{port}")
+        self.host = "grpcs://localhost" if files else "grpc://127.0.0.1"
+        if files:
+            pair = (files[1].read_bytes(), files[0].read_bytes())
+            self.port = self.server.add_secure_port(f"localhost:{port}", grpc.ssl_server_credentials([pair]))
+        else:
+            self.port = self.server.add_insecure_port(f"127.0.0.1:{port}")
         self.server.start()
 
     @property
     def endpoint(self):
-        return f"grpc://127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def close(self):
         self.server.stop(0).wait()

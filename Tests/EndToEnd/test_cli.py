@@ -112,19 +112,10 @@ def test_what_get_prints_can_be_sent_back(filled):
 )  # fmt: skip
 def test_a_dry_run_sends_nothing(filled, arguments):
     def state():
-        return [
-            filled.get(path)
-            for path in (
-                "views",
-                "triggers",
-                "pipelines",
-                "topics",
-                "functions",
-                "tables",
-                "secrets",
-                "topics/events/partitions",
-            )
-        ]
+        # The engine's own tables grow by themselves.
+        tables = [table for table in filled.items("tables?limit=1000") if not table["name"].startswith("system.")]
+        paths = ["views", "triggers", "pipelines", "topics", "functions", "secrets", "topics/events/partitions"]
+        return [tables] + [filled.get(path) for path in paths]
 
     before = state()
     said = filled.cli(*arguments, "--dry-run")

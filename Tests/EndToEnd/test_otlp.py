@@ -33,7 +33,7 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
-from otlp_receiver import GRPCReceiver, HTTPReceiver, until_quiet
+from otlp_receiver import GRPCReceiver, HTTPReceiver, certificate, until_quiet
 
 TOKEN = "a-token-for-tests"
 SIZE_MAX = 20 << 20
@@ -299,6 +299,28 @@ def test_the_token_is_asked_for(guarded):
         exporter.shutdown()
 
 
+def test_a_token_that_only_reads_sends_no_telemetry(make_engine):
+    engine = make_engine(settings={"MARTLET_TOKEN": TOKEN, "MARTLET_READ_TOKEN": "a-read-token-for-tests"})
+    engine.environment["MARTLET_TOKEN"] = TOKEN
+    engine.start()
+    for token, code in [("a-read-token-for-tests", grpc.StatusCode.PERMISSION_DENIED), (TOKEN, None)]:
+        with grpc.insecure_channel(grpc_address(engine)) as channel:
+            stub = trace_service_pb2_grpc.TraceServiceStub(channel)
+            metadata = [("authorization", f"Bearer {token}")]
+            if code is None:
+                stub.Export(trace_service_pb2.ExportTraceServiceRequest(), metadata=metadata, timeout=10)
+                continue
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.Export(trace_service_pb2.ExportTraceServiceRequest(), metadata=metadata, timeout=10)
+            assert refused.value.code() == code, refused.value
+            assert health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10).status == 1
+        connection = http.client.HTTPConnection("127.0.0.1", engine.port, timeout=10)
+        headers = {"Content-Type": "application/x-protobuf", "Authorization": f"Bearer {token}"}
+        connection.request("POST", "/v1/traces", b"", headers)
+        assert connection.getresponse().status == 403
+        connection.close()
+
+
 def test_grpc_refuses_what_is_too_large_and_stays_well(guarded):
     with grpc.insecure_channel(grpc_address(guarded), options=[("grpc.max_send_message_length", -1)]) as channel:
         stub = trace_service_pb2_grpc.TraceServiceStub(channel)
@@ -308,8 +330,13 @@ def test_grpc_refuses_what_is_too_large_and_stays_well(guarded):
         for compression in (grpc.Compression.NoCompression, grpc.Compression.Gzip):
             with pytest.raises(grpc.RpcError) as refused:
                 stub.Export(large, metadata=metadata, compression=compression, timeout=30)
-            # The transport ends such a call itself: it resets the stream, and gives no status of its own.
-            assert refused.value.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED), refused.value
+            assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, refused.value
+            assert "at most" in refused.value.details()
+        # Far beyond the limit the transport breaks the call off, which clients see as cancelled.
+        large.resource_spans[0].schema_url = "x" * (2 * SIZE_MAX + 1)
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.Export(large, metadata=metadata, timeout=30)
+        assert refused.value.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED), refused.value
         stub.Export(trace_service_pb2.ExportTraceServiceRequest(), metadata=metadata, timeout=10)
 
 
@@ -425,6 +452,28 @@ def test_spans_and_logs_of_the_engine_are_exported(make_engine, kind):
     assert not any(span.name == "from-outside" for _, span in receiver.spans())
     assert engine.stop() == 0
     receiver.close()
+
+
+@pytest.mark.parametrize("kind", [HTTPReceiver, GRPCReceiver])
+def test_telemetry_travels_encrypted_to_an_endpoint_that_is_trusted_and_to_no_other(make_engine, tmp_path, kind):
+    files = certificate(tmp_path)
+    receiver = kind(files=files)
+    settings = {"MARTLET_TELEMETRY_EXPORT_ENDPOINT": receiver.endpoint}
+    # Nobody has signed the certificate that the system knows.
+    doubting = make_engine("doubting", settings=settings)
+    doubting.start()
+    flow(doubting).send_ids(range(3))
+    until(lambda: "waits to be exported" in doubting.log_tail(), "the log says that the endpoint is not trusted", 60)
+    assert receiver.spans() == [] and doubting.stop() == 0
+    trusting = make_engine("trusting", settings=settings | {"MARTLET_TELEMETRY_EXPORT_CERTIFICATE": str(files[0])})
+    trusting.start()
+    flow(trusting).send_ids(range(3))
+    until(lambda: sum(span.name == "function tell" for _, span in receiver.spans()) == 3, "spans are exported", 60)
+    assert trusting.stop() == 0
+    receiver.close()
+    missing = make_engine("missing", settings=settings | {"MARTLET_TELEMETRY_EXPORT_CERTIFICATE": "/no/such/file"})
+    assert missing.launch().wait(30) != 0
+    assert re.search(r"telemetry\.export\.certificate.*/no/such/file", missing.log_tail(), re.DOTALL)
 
 
 @pytest.mark.parametrize("kind", [HTTPReceiver, GRPCReceiver])

@@ -247,6 +247,21 @@ def test_arrow_pages_equal_json_pages(engine):
     assert "cast" in problem["detail"]
 
 
+def test_csv_pages_behind_each_other_are_one_file(engine):
+    sql = """select range as n, case when range % 3 = 0 then null when range % 3 = 1 then '' else 'a "b", ' || range end as s
+        from range(2500)"""
+    statement, cursor, pages = start(engine, sql), None, []
+    while cursor is not None or not pages:
+        query = {"page_size": 1000} | ({"cursor": cursor} if cursor else {})
+        answer = whole_page(engine, statement, "text/csv", **query)
+        assert answer.status == 200 and answer.headers.get_content_type() == "text/csv", answer.body[:500]
+        pages.append(answer.body.decode())
+        cursor = answer.headers["X-Next-Cursor"]
+    assert len(pages) == 3
+    assert "".join(pages) == engine.http("POST", "/api/v1/sql", {"sql": sql}, headers={"Accept": "text/csv"}).body.decode()
+    assert "".join(pages).startswith('n,s\r\n0,\r\n1,""\r\n2,"a ""b"", 2"\r\n')
+
+
 def test_statements_write_only_when_they_say_so(engine):
     for sql in ("create table t(a int primary key, b varchar)", "drop table t", "insert into t values (1, 'x')"):
         whole_page(engine, start(engine, sql)).problem(422, "invalid")

@@ -3,10 +3,12 @@
 
 """Append tables: what they show, keep, refuse and repair."""
 
+import contextlib
 import datetime
 import json
 import os
 import random
+import sqlite3
 import subprocess
 import threading
 from decimal import Decimal
@@ -207,6 +209,83 @@ def test_declared_columns_and_what_becomes_of_other_fields(shared):
     assert types(shared, "strict")["text"] == "VARCHAR"
 
 
+def test_declared_columns_that_a_crash_kept_from_the_table_come_with_the_next_start(make_engine):
+    """A crash between the two halves of `tables update --column`: the settings have the column, no commit has."""
+    engine = make_engine()
+    engine.start()
+    make(engine, "halves", columns={"n": "BIGINT"})
+    publish(engine, "halves", {"n": 1})
+    settled(engine, "halves")
+    assert engine.stop() == 0
+    with contextlib.closing(sqlite3.connect(engine.data / "catalog.sqlite")) as catalog:
+        (spec,) = catalog.execute("select spec from tables where name = 'halves'").fetchone()
+        changed = json.loads(spec)
+        changed["columns"] = [{"name": "n", "type": "DOUBLE"}, {"name": "late", "type": "DATE"}]
+        catalog.execute("update tables set spec = ? where name = 'halves'", (json.dumps(changed),))
+        catalog.commit()
+    engine.start()
+    assert types(engine, "halves") == {"n": "DOUBLE", "late": "DATE"}
+    assert values(engine, "halves", "n, late") == [[1.0, None]]
+    publish(engine, "halves", {"n": 1.5, "late": "2026-01-02"})
+    settled(engine, "halves")
+    assert values(engine, "halves", "n, late") == [[1.0, None], [1.5, "2026-01-02"]]
+    engine.kill()
+    engine.start()
+    assert types(engine, "halves") == {"n": "DOUBLE", "late": "DATE"}
+    assert values(engine, "halves", "n, late") == [[1.0, None], [1.5, "2026-01-02"]]
+
+
+def test_functions_cannot_write_to_the_name_of_an_append_table(engine):
+    make(engine, "mine")
+    engine.function("write", """
+def handler(ctx, event):
+    ctx.tables[event.get_data()["table"]].upsert([{"id": 1}], key=["id"])
+""")
+    source = engine.source("writes")
+    link = {"source": "writes", "destination": "write", "config": {"retries": 0}}
+    pipe = engine.pipeline("writing", {"write": {}}, [link])
+    source.send(*(source.event(name, {"table": name}) for name in ["Mine", "mine__rejected", "free"]))
+    pipe.wait()
+    assert {letter["event"]["id"] for letter in engine.dead_letters("writing")} == {"Mine", "mine__rejected"}
+    assert all("follows a topic" in letter["error"] for letter in engine.dead_letters("writing"))
+    assert engine.sql("select id from free") == [[1]]
+    engine.cli("tables", "delete", "mine", "--force")
+    source.send(source.event("again", {"table": "mine"}))
+    pipe.wait()
+    assert engine.sql("select id from mine") == [[1]], "the name is free again"
+
+
+def test_words_for_now_leave_files_out_as_functions_do(shared):
+    make(shared, "when", columns={"made": "TIMESTAMP"}, partition_by="none", commit_seconds=3600)
+    now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    for days in [400, 300, 200, 100, 0]:
+        publish(shared, "when", {"made": (now - datetime.timedelta(days=days)).isoformat()})
+        settled(shared, "when")
+    for word in ["now()", "current_timestamp", "CURRENT_TIMESTAMP", "localtimestamp", "current_date"]:
+        query = f"select count(*) from \"when\" where made > {word} - interval 150 day"
+        assert shared.sql(query) == [[2]], word
+        assert tables.files_read(shared, query) == 2, word
+    # A column of that name is that column.
+    make(shared, "named", columns={"made": "TIMESTAMP", "current_timestamp": "TIMESTAMP"}, commit_seconds=3600)
+    for days in [400, 300, 200, 100, 0]:
+        made = (now - datetime.timedelta(days=days)).isoformat()
+        publish(shared, "named", {"made": made, "current_timestamp": "2000-01-01T00:00:00"})
+        settled(shared, "named")
+    query = "select count(*) from named where made > current_timestamp - interval 1 day"
+    assert shared.sql(query) == shared.sql(query.replace("from named", "from (select * from named offset 0)"))
+
+
+def test_all_tables_are_listed_in_sql(shared):
+    make(shared, "listed")
+    shared.cli("sql", "--write", "create table kept (id integer primary key)")
+    names = [row[0] for row in shared.sql("show tables")]
+    assert {"listed", "kept", "system.logs", "system.engine_events"} <= set(names) and names == sorted(names)
+    assert not any("offsets" in name or "rejected" in name for name in names)
+    found = {row[0]: row[1:] for row in shared.sql("select name, kind, topic from system.tables")}
+    assert found["listed"] == ["append", "listed"] and found["kept"] == ["function", None]
+    assert shared.cli("sql", "--format", "csv", "SHOW TABLES;").split()[0] == "name"
+
+
 def test_raw_tables_hold_the_bytes(shared):
     make(shared, "bytes", format="raw")
     publish(shared, "bytes", b"\x00\xff", b"", {"a": 1}, keys=["k", "", "ü"])
@@ -309,19 +388,22 @@ def test_repair_finds_every_damage_says_what_it_would_do_and_keeps_the_rest(make
     engine = make_engine()
     engine.start()
     make(engine, "hurt", commit_seconds=3600)
-    for index in range(5):
+    for index in range(6):
         publish(engine, "hurt", *({"n": index * 100 + i, "pad": f"{i}" * 50} for i in range(100)))
         settled(engine, "hurt")
     folder = tables.root(engine, "hurt")
     files = sorted(tables.listed(engine, "hurt"), key=lambda path: pq.read_table(folder / path, columns=["n"])["n"][0].as_py())
-    assert len(files) == 5
-    cut, flipped, deleted, hidden, _ = (folder / path for path in files)
+    assert len(files) == 6
+    cut, flipped, deleted, hidden, linked, _ = (folder / path for path in files)
     os.truncate(cut, cut.stat().st_size // 2)
     data = bytearray(flipped.read_bytes())
     for at in range(100, len(data) // 2):
         data[at] ^= 0xFF
     flipped.write_bytes(data)
     deleted.unlink()
+    (folder / "rows" / deleted.relative_to(folder / "files/rows")).unlink()
+    # What outside readers see of it is still there.
+    linked.unlink()
     orphan = folder / "files/rows/record_day=2020-01-01/orphan.parquet"
     orphan.parent.mkdir()
     orphan.write_bytes(hidden.read_bytes())
@@ -340,7 +422,7 @@ def test_repair_finds_every_damage_says_what_it_would_do_and_keeps_the_rest(make
     said = {Path(one["path"]).name: one for one in would}
     wanted = {
         cut.name: ("damaged_file", 100), flipped.name: ("damaged_file", 100), deleted.name: ("missing_file", 100),
-        orphan.name: ("orphan_file", 0),
+        linked.name: ("missing_file", 0), orphan.name: ("orphan_file", 0),
     }  # fmt: skip
     assert {name: (one["kind"], one["rows_lost"]) for name, one in said.items() if name in wanted} == wanted
     assert all(one["problem"] and one["action"] for one in would)
@@ -352,17 +434,17 @@ def test_repair_finds_every_damage_says_what_it_would_do_and_keeps_the_rest(make
     assert {(one["kind"], one["path"]) for one in done} == {(one["kind"], one["path"]) for one in would}
     assert all(one["is_done"] for one in done)
     assert engine.post("tables/hurt/repair?dry_run=true")["data"] == []
-    assert engine.sql("select count(*), min(n), max(n), count(distinct n) from hurt") == [[200, 300, 499, 200]]
+    assert engine.sql("select count(*), min(n), max(n), count(distinct n) from hurt") == [[300, 300, 599, 300]]
     assert len(list((folder / "damaged").iterdir())) == 2
     outside = pq.read_table(folder / "rows")
-    assert sorted(outside["n"].to_pylist()) == list(range(300, 500))
-    publish(engine, "hurt", {"n": 500})
-    until(lambda: engine.sql("select count(*) from hurt") == [[201]], "it goes on")
+    assert sorted(outside["n"].to_pylist()) == list(range(300, 600))
+    publish(engine, "hurt", {"n": 600})
+    until(lambda: engine.sql("select count(*) from hurt") == [[301]], "it goes on")
     commit(engine, "hurt")
     assert tables.check_history(engine, "hurt")[-2]["kind"] == "repair"
     engine.kill()
     engine.start()
-    assert engine.sql("select count(*) from hurt") == [[201]]
+    assert engine.sql("select count(*) from hurt") == [[301]]
 
 
 def test_a_damaged_catalog_is_refused_clearly(make_engine):

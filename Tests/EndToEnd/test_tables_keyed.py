@@ -6,14 +6,17 @@
 `MARTLET_TEST_SEED=N` repeats the moments of a run that ends the engine with kill -9.
 """
 
+import contextlib
 import json
 import os
 import random
 import signal
+import sqlite3
 import threading
 import time
 
 import pytest
+from harness import until
 
 ROUNDS = int(os.environ.get("MARTLET_CRASH_ROUNDS") or 10)
 EVENT = {"specversion": "1.0", "source": "test", "type": "example.com:Row", "datacontenttype": "application/json"}
@@ -278,3 +281,64 @@ def test_kill_9_loses_and_doubles_nothing(engine, partitions):
     taken = engine.sql("select sum(next_offset) from martlet_table_offsets where \"table\" = 'crashed'")[0][0]
     assert int(taken) == records
     print(f"{state['number']} records, {len(expected)} rows, {places[0]} rejects")
+
+
+def test_a_keyed_table_dropped_by_sql_is_shown_as_failed_and_hides_no_other(shared):
+    table(shared, "dropped")
+    table(shared, "beside")
+    send(shared, "dropped", event(1, {"id": "a", "n": 1}))
+    settle(shared, "dropped")
+    shared.cli("sql", "--write", "drop table dropped")
+    assert {"dropped", "beside"} <= shared.tables()
+    shown = shared.get("tables/dropped")
+    assert shown["state"] == "failed" and "create it again" in shown["reason"], shown
+    shared.cli("tables", "delete", "dropped", "--force")
+    shared.cli("tables", "create", "dropped", "--topic", "dropped", "--column", "id=VARCHAR", "--key", "id")
+    settle(shared, "dropped")
+    assert rows(shared, "dropped") == [["a", 1]]
+
+
+def test_what_a_crash_left_of_a_deleted_table_goes_at_the_next_start(engine):
+    table(engine, "left")
+    table(engine, "kept")
+    for name in ["left", "kept"]:
+        send(engine, name, event(1, {"id": "a", "n": 1}))
+        settle(engine, name)
+    assert engine.stop() == 0
+    # The catalog has forgotten the table, DuckDB has not.
+    with contextlib.closing(sqlite3.connect(engine.data / "catalog.sqlite")) as catalog:
+        catalog.execute("delete from resource_references where user_kind = 'tables' and user_name = 'left'")
+        catalog.execute("delete from tables where name = 'left'")
+        catalog.commit()
+    engine.start()
+    until(lambda: engine.sql("select count(*) from duckdb_tables() where table_name = 'left'") == [[0]], "it is gone")
+    assert engine.sql("select distinct \"table\" from martlet_table_offsets") == [["kept"]]
+    assert rows(engine, "kept") == [["a", 1]]
+
+
+def test_rows_say_which_record_wrote_them_where_system_columns_are_declared(shared):
+    table(
+        shared, "origin", "--column", "_offset=BIGINT", "--column", "_type=VARCHAR", "--column", "_timestamp=TIMESTAMP",
+        "--column", "_id=VARCHAR", "--delete-when", "_type=example.com:Gone",
+    )  # fmt: skip
+    send(shared, "origin", event(1, {"id": "a", "n": 1}), event(2, {"id": "b", "n": 1}), event(3, {"id": "a", "n": 2}))
+    settle(shared, "origin")
+    assert rows(shared, "origin", "id, n, _offset, _id, _type") == [
+        ["a", 2, 2, "3", "example.com:Row"], ["b", 1, 1, "2", "example.com:Row"],
+    ]  # fmt: skip
+    assert shared.sql("select count(*) from origin where _timestamp > now() - interval 1 hour") == [[2]]
+    send(shared, "origin", event(4, {"id": "b"}) | {"type": "example.com:Gone"}, event(5, {"id": "c", "_offset": 7}))
+    settle(shared, "origin")
+    assert rows(shared, "origin", "id") == [["a"]]
+    assert "system column" in shared.sql("select reason from origin__rejected")[0][0]
+    # One more can be added later; rows that were there do not know.
+    shared.cli("tables", "update", "origin", "--column", "_source=VARCHAR", "--column", "m=BIGINT")
+    send(shared, "origin", event(6, {"id": "d", "m": 4}))
+    settle(shared, "origin")
+    assert rows(shared, "origin", "id, m, _offset, _source") == [["a", None, 2, None], ["d", 4, 5, "test"]]
+    shown = {one["name"]: one["is_system"] for one in shared.get("tables/origin")["columns"]}
+    assert shown["_offset"] and shown["_source"] and not shown["id"] and not shown["m"]
+    for column, key in [("_offset=VARCHAR", "id"), ("_headers=JSON", "id"), ("_id=VARCHAR", "_id")]:
+        refused = shared.run("tables", "create", "no", "--topic", "origin", "--column", "id=VARCHAR",
+                             "--column", column, "--key", key)  # fmt: skip
+        assert refused.returncode != 0 and column.split("=")[0] in refused.stderr, refused

@@ -4,6 +4,7 @@
 import EventLog
 import Glibc
 import KafkaCodec
+import Synchronization
 import Testing
 
 @Suite(.timeLimit(.minutes(1)))
@@ -40,7 +41,12 @@ struct DurabilityTests {
     @Test func stopsAPartitionWhoseFlushFails() async throws {
         let directory = try TemporaryDirectory()
         let disk = CountingDisk()
-        try await withLog(directory, settings: disk.settings) { log async throws in
+        let told = Mutex<[TopicPartition]>([])
+        var settings = disk.settings
+        settings.onPartitionStopped = { partition, reason in
+            if reason.contains("flushing failed") { told.withLock { $0.append(partition) } }
+        }
+        try await withLog(directory, settings: settings) { log async throws in
             try await log.createTopic("t", partitions: 2, settings: TopicSettings())
             let other = TopicPartition(topic: "t", partition: 1)
             _ = try await log.append(batch(["kept"]), to: p0)
@@ -53,6 +59,7 @@ struct DurabilityTests {
             #expect(try await readAll(log, p0).map(\.text) == ["kept"])
             #expect(try await log.append(batch(["fine"]), to: other).baseOffset == 0)
         }
+        #expect(told.withLock { $0 } == [p0], "it is told once")
         try await withLog(directory) { log async throws in
             // What was not acknowledged may have reached the disk nevertheless.
             #expect(try await readAll(log, p0).first?.text == "kept")

@@ -7,6 +7,7 @@ package import Logging
 import MartletCore
 import NIOCore
 import NIOPosix
+import OTLP
 import ServiceLifecycle
 
 /// Where the gRPC server listens, whom it serves and how much it takes.
@@ -17,8 +18,10 @@ package struct GRPCConfiguration: Sendable {
     package var port = 8071
     /// Bearer token every caller must show; nil serves everybody who can reach the address.
     package var token: String?
-    /// Largest message, in bytes before and after inflating.
-    package var messageBytesMax = 20 << 20
+    /// Token of those who may only read, and who are told so.
+    package var readToken: String?
+    /// Bytes of a message, before and after inflating, at which the call is broken off; services refuse less in their own words.
+    package var messageBytesMax = 2 * OTLPLimits.messageBytesMax
     /// Most calls at work at once on one connection.
     package var callsPerConnectionMax = 64
 
@@ -27,7 +30,7 @@ package struct GRPCConfiguration: Sendable {
 
 /// The gRPC server: HTTP/2 without encryption, gzip, one token rule for all services.
 ///
-/// A further service is one more element of `services`: a generated `SimpleServiceProtocol` put into practice, no more.
+/// A further service is one more element of `services`, no more.
 /// Listens while ``run()`` runs; a graceful shutdown finishes the calls at work.
 package struct GRPCAPIServer: Service {
     private let configuration: GRPCConfiguration
@@ -45,7 +48,8 @@ package struct GRPCAPIServer: Service {
     ) {
         self.configuration = configuration
         self.services = services
-        interceptors = configuration.token.map { [TokenInterceptor(token: $0)] } ?? []
+        interceptors =
+            configuration.token.map { [TokenInterceptor(token: $0, readToken: configuration.readToken)] } ?? []
         self.logger = logger
         self.onListening = onListening
     }

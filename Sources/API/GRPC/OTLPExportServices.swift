@@ -2,37 +2,63 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import GRPCCore
+import GRPCProtobuf
 package import OTLP
+import SwiftProtobuf
 
 /// OpenTelemetry's three services, which take spans, log records and metric points.
 package enum OTLPExportServices {
     /// The three services over one receiver.
     package static func all(_ receiver: OTLPReceiver) -> [any RegistrableRPCService] {
-        [TraceExport(receiver: receiver), LogsExport(receiver: receiver), MetricsExport(receiver: receiver)]
+        [
+            ExportService<OTLPTraceRequest, OTLPTraceResponse>(
+                method: Opentelemetry_Proto_Collector_Trace_V1_TraceService.Method.Export.descriptor
+            ) { try receiver.take($0) },
+            ExportService<OTLPLogsRequest, OTLPLogsResponse>(
+                method: Opentelemetry_Proto_Collector_Logs_V1_LogsService.Method.Export.descriptor
+            ) { try receiver.take($0) },
+            ExportService<OTLPMetricsRequest, OTLPMetricsResponse>(
+                method: Opentelemetry_Proto_Collector_Metrics_V1_MetricsService.Method.Export.descriptor
+            ) { try receiver.take($0) },
+        ]
     }
 }
 
-private struct TraceExport: Opentelemetry_Proto_Collector_Trace_V1_TraceService.SimpleServiceProtocol {
-    let receiver: OTLPReceiver
+/// One service with one method, registered by hand because the generated code takes no limit of a message's size.
+private struct ExportService<Request: SwiftProtobuf.Message, Response: SwiftProtobuf.Message>: RegistrableRPCService {
+    let method: MethodDescriptor
+    let take: @Sendable (Request) throws -> Response
 
-    func export(request: OTLPTraceRequest, context: ServerContext) async throws -> OTLPTraceResponse {
-        do { return try receiver.take(request) } catch { throw RPCError(error) }
+    func registerMethods<Transport: ServerTransport>(with router: inout RPCRouter<Transport>) {
+        router.registerHandler(
+            forMethod: method,
+            deserializer: BoundedDeserializer<Request>(bytesMax: OTLPLimits.messageBytesMax),
+            serializer: ProtobufSerializer<Response>(),
+            handler: { request, _ in
+                let request = try await ServerRequest(stream: request)
+                do {
+                    return StreamingServerResponse(single: ServerResponse(message: try take(request.message)))
+                } catch let fault as OTLPFault {
+                    throw RPCError(fault)
+                }
+            }
+        )
     }
 }
 
-private struct LogsExport: Opentelemetry_Proto_Collector_Logs_V1_LogsService.SimpleServiceProtocol {
-    let receiver: OTLPReceiver
+/// Refuses a message that is too large with the status for it; the transport, whose limit is higher, would only break the call off.
+private struct BoundedDeserializer<Request: SwiftProtobuf.Message>: MessageDeserializer {
+    let bytesMax: Int
 
-    func export(request: OTLPLogsRequest, context: ServerContext) async throws -> OTLPLogsResponse {
-        do { return try receiver.take(request) } catch { throw RPCError(error) }
-    }
-}
-
-private struct MetricsExport: Opentelemetry_Proto_Collector_Metrics_V1_MetricsService.SimpleServiceProtocol {
-    let receiver: OTLPReceiver
-
-    func export(request: OTLPMetricsRequest, context: ServerContext) async throws -> OTLPMetricsResponse {
-        do { return try receiver.take(request) } catch { throw RPCError(error) }
+    func deserialize<Bytes: GRPCContiguousBytes>(_ bytes: Bytes) throws -> Request {
+        let count = bytes.withUnsafeBytes { $0.count }
+        guard count <= bytesMax else {
+            throw RPCError(
+                code: .resourceExhausted,
+                message: "the message has \(count) bytes; this engine takes at most \(bytesMax): send smaller batches"
+            )
+        }
+        return try ProtobufDeserializer<Request>().deserialize(bytes)
     }
 }
 

@@ -11,9 +11,12 @@ struct TokenInterceptor: ServerInterceptor {
     private static let openServices = ["grpc.health.v1.Health"]
 
     private let token: [UInt8]
+    /// A token that may only read, which no call over gRPC does but health checks.
+    private let readToken: [UInt8]?
 
-    init(token: String) {
+    init(token: String, readToken: String? = nil) {
         self.token = Array(token.utf8)
+        self.readToken = readToken.map { Array($0.utf8) }
     }
 
     func intercept<Input: Sendable, Output: Sendable>(
@@ -34,7 +37,15 @@ struct TokenInterceptor: ServerInterceptor {
                 message: "this engine needs a bearer token; send it as metadata 'authorization: Bearer <token>'"
             )
         }
-        guard SecretText.areEqual(Array(given.dropFirst(7).drop { $0 == " " }.utf8), token) else {
+        let shown = Array(given.dropFirst(7).drop { $0 == " " }.utf8)
+        let isReader = readToken.map { SecretText.areEqual(shown, $0) } ?? false
+        guard SecretText.areEqual(shown, token) else {
+            if isReader {
+                throw RPCError(
+                    code: .permissionDenied,
+                    message: "this token may only read; sending telemetry takes the engine's own token"
+                )
+            }
             throw RPCError(code: .unauthenticated, message: "the bearer token is wrong")
         }
         return try await next(request, context)

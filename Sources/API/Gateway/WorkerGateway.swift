@@ -146,19 +146,7 @@ package struct WorkerGateway: Service {
     }
 
     private func problem(_ error: ServiceError) -> Response {
-        let status: HTTPResponse.Status =
-            switch error.code {
-            case .invalid: .unprocessableContent
-            case .notFound: .notFound
-            case .alreadyExists, .inUse, .failedPrecondition: .conflict
-            case .unauthenticated: .unauthorized
-            case .forbidden: .forbidden
-            case .tooLarge: .contentTooLarge
-            case .unavailable: .serviceUnavailable
-            case .timeout: .gatewayTimeout
-            case .storageFull: .init(code: 507, reasonPhrase: "Insufficient Storage")
-            case .internal: .internalServerError
-            }
+        let status = HTTPResponse.Status(code: error.code.httpStatus)
         let members: [JSONObject.Member] = [
             .init(key: "title", value: .string(error.code.rawValue)),
             .init(key: "status", value: .int(Int64(status.code))),

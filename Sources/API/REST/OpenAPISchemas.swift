@@ -158,7 +158,8 @@ enum OpenAPISchemas {
                 "secrets":{"type":"array","items":{"type":"string"}},
                 "triggers":{"type":"array","items":{"type":"object","required":["name","trigger"],"properties":{"name":{"type":"string"},"trigger":{"type":"string"}}}},
                 "function_deployments":{"type":"array","items":{"type":"object","required":["name","function"]}},
-                "links":{"type":"array","items":{"type":"object","required":["source","destination"]}}}}
+                "links":{"type":"array","items":{"type":"object","required":["source","destination"]}},
+                "tables":{"type":"array","items":{"type":"object","required":["name","topic"]}}}}
                 """#
             ),
         ]

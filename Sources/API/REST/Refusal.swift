@@ -75,18 +75,7 @@ struct Refusal: Error {
 
     /// The status of each kind of service failure.
     static func status(_ code: ServiceError.Code) -> HTTPResponse.Status {
-        switch code {
-        case .invalid: .unprocessableContent
-        case .notFound: .notFound
-        case .alreadyExists, .inUse, .failedPrecondition: .conflict
-        case .unauthenticated: .unauthorized
-        case .forbidden: .forbidden
-        case .tooLarge: .contentTooLarge
-        case .unavailable: .serviceUnavailable
-        case .timeout: .gatewayTimeout
-        case .storageFull: HTTPResponse.Status(code: 507, reasonPhrase: "Insufficient Storage")
-        case .internal: .internalServerError
-        }
+        HTTPResponse.Status(code: code.httpStatus)
     }
 
     static func title(_ code: String) -> String {

@@ -13,7 +13,16 @@ extension Route {
     )
 
     static func pipelines(_ service: any PipelineServices) -> [Route] {
-        resources(service, schema: "Pipeline") + pipelineQueries(service) + pipelineVerbs(service)
+        resources(
+            service,
+            schema: "Pipeline",
+            delete: { call in
+                try await service.delete(call.id, tables: call.query.flag("tables"), by: call.caller)
+            },
+            deleteParameters: [
+                .query("tables", .flag, "Remove the tables its manifest declares too, with their rows.")
+            ]
+        ) + pipelineQueries(service) + pipelineVerbs(service)
     }
 
     private static func pipelineQueries(_ service: any PipelineServices) -> [Route] {

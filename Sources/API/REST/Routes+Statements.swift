@@ -75,6 +75,7 @@ extension Route {
     }
 
     private static let arrow = "application/vnd.apache.arrow.stream"
+    private static let csv = "text/csv"
 
     private static func rows(_ service: any StatementServices, id: Parameter, path: String) -> Route {
         Route(
@@ -83,7 +84,7 @@ extension Route {
             id: "get_statement_rows",
             tag: "statements",
             summary:
-                "One page of rows as JSON or as an Arrow IPC stream; 202 with the statement while there are none yet.",
+                "One page of rows as JSON, as an Arrow IPC stream or as CSV; 202 with the statement while there are none yet.",
             parameters: [
                 id,
                 .query(
@@ -100,7 +101,10 @@ extension Route {
             ],
             otherStatus: 202,
             otherSchema: "Statement",
-            contents: [Content(type: "application/json", schema: "StatementRows"), Content(type: arrow, schema: nil)],
+            contents: [
+                Content(type: "application/json", schema: "StatementRows"), Content(type: arrow, schema: nil),
+                Content(type: csv, schema: nil),
+            ],
             refusals: [404, 409, 422, 504, 507]
         ) { call in
             let isArrow = call.answerType == arrow
@@ -113,7 +117,11 @@ extension Route {
             guard let page = try await service.rows(call.id, query, by: call.caller) else {
                 return try .encode(try await service.statement(call.id, by: call.caller), status: .accepted)
             }
-            return isArrow ? .response(page.arrowResponse(type: arrow)) : .json(try page.json())
+            if isArrow { return .response(page.response(type: arrow, bytes: page.rows)) }
+            guard call.answerType == csv else { return .json(try page.json()) }
+            return .response(
+                page.response(type: "\(csv); charset=utf-8", bytes: try page.csv(withTitles: query.cursor == nil))
+            )
         }
     }
 }
@@ -186,9 +194,20 @@ extension StatementPage {
         return bytes
     }
 
-    fileprivate func arrowResponse(type: String) -> Response {
+    /// The rows as CSV; only the first page has the names, so that pages can be put behind each other.
+    fileprivate func csv(withTitles: Bool) throws -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(rows.count)
+        if withTitles { CSVAnswer.append(columns.map { .string($0.name) }, to: &bytes) }
+        for row in try JSONValue(parsing: rows).arrayValue ?? [] {
+            CSVAnswer.append(row.arrayValue ?? [], to: &bytes)
+        }
+        return bytes
+    }
+
+    fileprivate func response(type: String, bytes: [UInt8]) -> Response {
         var headers: HTTPFields = [.contentType: type]
         if let nextCursor, let name = HTTPFields.Element.Name("X-Next-Cursor") { headers[name] = nextCursor }
-        return Response(status: .ok, headers: headers, body: ResponseBody(byteBuffer: ByteBuffer(bytes: rows)))
+        return Response(status: .ok, headers: headers, body: ResponseBody(byteBuffer: ByteBuffer(bytes: bytes)))
     }
 }

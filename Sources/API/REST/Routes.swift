@@ -24,13 +24,17 @@ extension Route {
         _ service: some ResourceService<Spec>,
         schema: String,
         list: (@Sendable (Call) async throws -> Page<Resource<Spec>>)? = nil,
-        listParameters: [Parameter] = []
+        listParameters: [Parameter] = [],
+        delete: (@Sendable (Call) async throws -> Void)? = nil,
+        deleteParameters: [Parameter] = []
     ) -> [Route] {
         let kind = Spec.kind.rawValue
         let noun = Spec.kind.noun
         let base = "\(prefix)/\(kind)"
         let id = Parameter.path("id", "Name, GUID or full resource name of the \(noun).", example: .string("example"))
+        let removal = removal(service, base: base, parameters: [id] + deleteParameters, delete: delete)
         return changes(service, schema: schema, base: base, id: id) + [
+            removal,
             Route(
                 method: .get,
                 path: base,
@@ -100,21 +104,30 @@ extension Route {
                     try await service.update(call.id, call.document(), by: call.caller, dryRun: call.isDryRun)
                 )
             },
-            Route(
-                method: .delete,
-                path: "\(base)/{id}",
-                id: "delete_\(noun)",
-                tag: kind,
-                summary: "Remove a \(noun); refused with the list of users while something uses it.",
-                parameters: [id],
-                status: 204,
-                contents: [],
-                refusals: [404, 409, 422, 507]
-            ) { call in
-                try await service.delete(call.id, by: call.caller)
-                return .empty
-            },
         ]
+    }
+
+    private static func removal<Spec: ResourceSpec>(
+        _ service: some ResourceService<Spec>,
+        base: String,
+        parameters: [Parameter],
+        delete: (@Sendable (Call) async throws -> Void)?
+    ) -> Route {
+        let noun = Spec.kind.noun
+        return Route(
+            method: .delete,
+            path: "\(base)/{id}",
+            id: "delete_\(noun)",
+            tag: Spec.kind.rawValue,
+            summary: "Remove a \(noun); refused with the list of users while something uses it.",
+            parameters: parameters,
+            status: 204,
+            contents: [],
+            refusals: [404, 409, 422, 507]
+        ) { call in
+            if let delete { try await delete(call) } else { try await service.delete(call.id, by: call.caller) }
+            return .empty
+        }
     }
 }
 

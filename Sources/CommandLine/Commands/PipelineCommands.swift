@@ -11,7 +11,7 @@ struct PipelinesCommand: AsyncParsableCommand {
         [
             CreatePipeline.self, UpdatePipeline.self, DeployPipeline.self, UndeployPipeline.self, PausePipeline.self,
             ResumePipeline.self, GetPipeline.self, ListCommand<PipelineNoun>.self, StatusOfPipeline.self,
-            ReplayPipeline.self, DeleteCommand<PipelineNoun>.self,
+            ReplayPipeline.self, DeletePipelines.self,
         ],
         aliases: ["pipeline"]
     )
@@ -214,6 +214,36 @@ extension EngineClient {
             let name = Sanitizer.clean(item["name"]?.stringValue ?? id)
             let status = item["status"]?.stringValue
             return "Pipeline \(done): \(style.bold(name))\n" + (status.map { "Status: \(style.status($0))\n" } ?? "")
+        }
+    }
+}
+
+struct DeletePipelines: ClientCommand {
+    static let configuration = CommandConfiguration.client(
+        "delete",
+        "Delete pipelines; the tables they declare stay, unless --tables is given.",
+        discussion:
+            "Stops what runs. With --tables the tables of the manifest go too, with all their rows, but never one that another pipeline "
+            + "declares as well. Asks first when a person can answer.",
+        examples: [
+            "martlet pipelines delete inspect-frames", "martlet pipelines delete --force --tables inspect-frames other",
+        ],
+        aliases: ["rm"]
+    )
+    @Argument(help: "Names, GUIDs or resource names.", completion: .custom(ResourceNames.complete("pipelines")))
+    var ids: [String]
+    @Flag(name: .long, help: "Delete the tables their manifests declare too, with all rows.") var tables = false
+    @Flag(name: [.short, .long], help: "Do not ask.") var force = false
+    @OptionGroup(title: "Global Options") var global: GlobalOptions
+
+    func execute(_ client: EngineClient) async throws {
+        try await client.delete(
+            PipelineNoun.display,
+            ids,
+            force: force,
+            query: [("tables", tables ? "true" : nil)]
+        ) {
+            "Delete pipeline \(ids.joined(separator: ", "))\(tables ? " and the tables it declares, with all their rows" : "")?"
         }
     }
 }

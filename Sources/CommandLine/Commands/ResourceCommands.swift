@@ -84,6 +84,7 @@ extension EngineClient {
         _ display: ResourceDisplay,
         _ ids: [String],
         force: Bool,
+        query: [(String, String?)] = [],
         question: (() async throws -> String)? = nil
     ) async throws {
         if !force, canAsk, try !ask(await question?() ?? "Delete \(display.noun) \(ids.joined(separator: ", "))?") {
@@ -91,7 +92,7 @@ extension EngineClient {
         }
         var deleted: [String] = []
         for id in ids {
-            guard try await send(APIRequest("DELETE", [display.kind, id])) != nil else { continue }
+            guard try await send(APIRequest("DELETE", [display.kind, id], query: query)) != nil else { continue }
             deleted.append(id)
             if isHuman { try confirm(.null) { "\(display.title) deleted: \(Sanitizer.clean(id))\n" } }
         }

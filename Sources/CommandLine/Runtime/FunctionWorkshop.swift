@@ -1,6 +1,8 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
+package import MartletCore
+
 /// What the command line needs for function folders on this machine, without an engine; `Functions` provides it.
 package protocol FunctionWorkshop: Sendable {
     /// Makes `folder` with the files of a new Python function; `force` writes into a folder that has files already.
@@ -16,37 +18,4 @@ package protocol FunctionWorkshop: Sendable {
     ///
     /// - Returns: The exit code for the process.
     func localRun(_ run: LocalRun) async throws -> Int32
-}
-
-/// How `functions localrun` starts a function.
-package struct LocalRun: Sendable, Equatable {
-    package var name: String
-    /// Folder with the handler.
-    package var folder: String
-    /// Handler file inside the folder.
-    package var handler: String
-    /// File with `envs` and `secrets`; a missing one is only worth a warning.
-    package var config: String?
-    package var port: Int
-    /// NOTSET, DEBUG, INFO, WARNING, ERROR or CRITICAL.
-    package var logLevel: String
-    package var detach: Bool
-
-    package init(
-        name: String,
-        folder: String,
-        handler: String,
-        config: String?,
-        port: Int,
-        logLevel: String,
-        detach: Bool
-    ) {
-        self.name = name
-        self.folder = folder
-        self.handler = handler
-        self.config = config
-        self.port = port
-        self.logLevel = logLevel
-        self.detach = detach
-    }
 }

@@ -110,6 +110,19 @@ package struct PipelineManifest: Codable, Sendable, Equatable {
     package var triggers: [TriggerInstance] = []
     package var functionDeployments: [FunctionDeployment] = []
     package var links: [Link] = []
+    /// Tables of topics that deploying makes, or changes where they exist.
+    package var tables: [Table] = []
 
     package init() {}
+
+    package init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        environmentVariables = try container.decode([EnvironmentVariable].self, forKey: .environmentVariables)
+        secrets = try container.decode([String].self, forKey: .secrets)
+        triggers = try container.decode([TriggerInstance].self, forKey: .triggers)
+        functionDeployments = try container.decode([FunctionDeployment].self, forKey: .functionDeployments)
+        links = try container.decode([Link].self, forKey: .links)
+        // Manifests stored before there were tables have none.
+        tables = try container.decodeIfPresent([Table].self, forKey: .tables) ?? []
+    }
 }

@@ -56,6 +56,10 @@ package protocol PipelineServices: ResourceService<PipelineSpec> {
     /// - Returns: How many records will be delivered again.
     func replay(_ pipeline: String, from start: ReplayStart, by caller: Caller) async throws -> Int64
     func deployments(_ pipeline: String) async throws -> [DeploymentStatus]
+    /// Removes a pipeline; with `tables` also the tables that its newest and its running manifest declare, rows and all.
+    ///
+    /// - Throws: `ServiceError` `.inUse` for a table that another pipeline declares too, before anything is removed.
+    func delete(_ pipeline: String, tables: Bool, by caller: Caller) async throws
 }
 
 /// An event that could not be processed.

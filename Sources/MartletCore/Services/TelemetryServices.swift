@@ -191,11 +191,17 @@ package struct TraceSummary: Sendable, Codable, Equatable {
     }
 }
 
-/// Where services leave spans, log records and metric points; never blocks and never throws.
+/// Where services leave spans, log records, metric points and events of the engine; never blocks and never throws.
 package protocol TelemetrySink: Sendable {
     func record(spans: [SpanRecord])
     func record(logs: [LogRecord])
     func record(metrics: [MetricPoint])
+    func record(events: [EngineEvent])
+}
+
+extension TelemetrySink {
+    /// Drops them: not every sink is about the engine itself.
+    package func record(events: [EngineEvent]) {}
 }
 
 /// Questions about what happened.

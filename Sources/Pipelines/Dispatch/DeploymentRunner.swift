@@ -38,6 +38,8 @@ package final class DeploymentRunner: Sendable {
         var credits: [Gate] = []
         var nextLookMicros: Int64 = 0
         var reason: String?
+        /// Workers that died and were not replaced yet.
+        var crashes = 0
     }
 
     private enum Start: Sendable {
@@ -166,8 +168,14 @@ package final class DeploymentRunner: Sendable {
                 guard let input = message.input else { continue }
                 core.handle(input, nowMicros: now, idleProcessorShare: services.idleProcessorShare())
                 message.credit?.set(open: true)
-                if case .worker(let id, .exited(let exit)) = input { forget(id, exit) }
-                if case .worker(_, .ready) = input { decide(nil) }
+                if case .worker(let id, .exited(let exit)) = input {
+                    forget(id, exit)
+                    if exit.cause != .stopped { intake.crashes += 1 }
+                }
+                if case .worker(let id, .ready) = input {
+                    decide(nil)
+                    tellReady(id, &intake)
+                }
             }
             if intake.hasBegun, !core.isDraining, now >= intake.nextLookMicros {
                 await open(&intake, &core, in: &support)
@@ -359,10 +367,10 @@ package final class DeploymentRunner: Sendable {
     }
 
     private static func trace(of event: PendingEvent) -> TraceContext {
-        if let header = event.record.header("ce_traceparent"), let trace = TraceContext(traceparent: header) {
+        if let header = event.record.header("ce_traceparent"), let trace = TraceContext(traceparent: Array(header)) {
             return trace
         }
-        if let id = event.record.header("ce_id") { return TraceContext(eventID: id) }
+        if let id = event.record.header("ce_id") { return TraceContext(eventID: Array(id)) }
         return TraceContext(eventID: Array("\(event.partition)-\(event.record.offset)".utf8))
     }
 
@@ -402,6 +410,7 @@ package final class DeploymentRunner: Sendable {
         do {
             _ = try await services.producer.send(records, topic: services.deadLetterTopic)
             metrics.gaveUp(ids.count)
+            tellDeadLetters(letters)
             mailbox.send(Message(input: .deadLettered(ids, error: nil)))
         } catch let error as EventLogError where error.code == .messageTooLarge && !isBare {
             for letter in letters { await deadLetter([letter], isBare: letters.count == 1) }
@@ -456,12 +465,63 @@ package final class DeploymentRunner: Sendable {
         decide(failure)
         logger.error("function cannot run", metadata: ["reason": "\(failure.reason)"])
         services.telemetry.record(logs: [record("ERROR", failure.traceback ?? failure.reason)])
+        tell("Worker", "Failed", plan.name, .error, "the function cannot run: \(failure.reason)")
     }
 
     private func report(_ exit: WorkerExit) {
         logger.warning("worker died", metadata: ["reason": "\(exit.reason)"])
         let tail = exit.outputTail.isEmpty ? "" : "\n" + exit.outputTail
         services.telemetry.record(logs: [record("ERROR", exit.reason + tail)])
+        tell("Worker", "Crashed", plan.name, .error, exit.reason)
+    }
+
+    /// Tells of a worker that is ready; one that follows a crash is a restart.
+    private func tellReady(_ id: String, _ intake: inout Intake) {
+        guard intake.crashes > 0 else {
+            return tell("Worker", "Started", id, .info, "a worker is ready")
+        }
+        intake.crashes -= 1
+        tell("Worker", "Restarted", id, .info, "a worker is ready in place of one that died")
+    }
+
+    private func tellDeadLetters(
+        _ letters: [(id: Int, event: PendingEvent, failure: InvocationResult.Failure)]
+    ) {
+        guard let first = letters.first else { return }
+        let count = letters.count == 1 ? "an event was" : "\(letters.count) events were"
+        tell(
+            "DeadLetter",
+            "Written",
+            services.deadLetterTopic,
+            .warn,
+            "\(count) given up: \(first.failure.type): \(first.failure.message)",
+            ["events": "\(letters.count)"]
+        )
+    }
+
+    private func tell(
+        _ kind: String,
+        _ action: String,
+        _ name: String,
+        _ severity: Severity,
+        _ message: String,
+        _ details: [String: String] = [:]
+    ) {
+        var details = details
+        details["deployment"] = plan.name
+        details["revision"] = "\(plan.revision)"
+        services.telemetry.record(events: [
+            EngineEvent(
+                kind,
+                action,
+                name,
+                severity: severity,
+                "\(plan.pipelineName)/\(plan.name): \(message)",
+                pipeline: plan.pipelineName,
+                function: plan.functionName,
+                details: details
+            )
+        ])
     }
 
     private func record(_ severity: String, _ message: String, trace: TraceContext? = nil, span: UInt64 = 0)

@@ -70,6 +70,8 @@ package struct PipelineGraph: Sendable {
     ///
     /// - Throws: `.failedPrecondition`.
     package func checkDeployable() throws(ServiceError) {
+        // A pipeline can be tables alone: its triggers' events are all they need.
+        if manifest.functionDeployments.isEmpty, edges.isEmpty, !manifest.tables.isEmpty { return }
         guard !manifest.functionDeployments.isEmpty, !edges.isEmpty else {
             throw ServiceError(
                 .failedPrecondition,

@@ -17,7 +17,8 @@ package enum PipelineManifestReader {
     ///
     /// - Throws: `.invalid` with every fault found, each with its line, field and fix.
     package static func read(
-        _ document: Document
+        _ document: Document,
+        tables: (any ManifestTables)? = nil
     ) throws(ServiceError) -> (
         name: String?, description: String?, tags: [String]?, manifest: PipelineManifest, references: ManifestReferences
     ) {
@@ -41,13 +42,13 @@ package enum PipelineManifestReader {
         root.ignore("pipeline_name", "pipeline_guid", "alias", "is_published", "dry_run")
         let body = root.object("manifest", what: "a manifest")
         if body != nil {
-            for field in ["config", "triggers", "function_deployments", "links"] where root.has(field) {
+            for field in ["config", "triggers", "function_deployments", "links", "tables"] where root.has(field) {
                 root.ignore(field)
                 root.fail(field, "'\(field)' stands beside 'manifest'", fix: "move it into 'manifest'")
             }
         }
         var references = ManifestReferences()
-        let manifest = readManifest(body ?? root, &references)
+        let manifest = readManifest(body ?? root, tables, &references)
         for fault in PipelineGraph.faults(in: manifest) {
             (body ?? root).fail(fault.field, fault.message, fix: fault.fix)
         }
@@ -60,7 +61,7 @@ package enum PipelineManifestReader {
         guard let object = document.value.objectValue else { return document.value.stringValue != nil }
         return [
             "manifest", "config", "triggers", "function_deployments", "functions", "links", "environment_variables",
-            "secrets",
+            "secrets", "tables",
         ]
         .contains { field in object[field].map { $0 != .null } ?? false }
     }
@@ -112,6 +113,7 @@ package enum PipelineManifestReader {
 
     private static func readManifest(
         _ body: DocumentReader,
+        _ tables: (any ManifestTables)?,
         _ references: inout ManifestReferences
     ) -> PipelineManifest {
         var manifest = PipelineManifest()
@@ -121,6 +123,7 @@ package enum PipelineManifestReader {
         manifest.triggers = readTriggers(body, &references)
         manifest.functionDeployments = readDeployments(body, &references)
         manifest.links = readLinks(body)
+        manifest.tables = readTables(body, tables, &references)
         return manifest
     }
 

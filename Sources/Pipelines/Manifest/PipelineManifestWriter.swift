@@ -25,6 +25,18 @@ package enum PipelineManifestWriter {
         write(manifest.triggers, to: &text)
         text.entries("function_deployments", manifest.functionDeployments, write)
         text.entries("links", manifest.links, write)
+        if !manifest.tables.isEmpty {
+            text.entries("tables", manifest.tables) { table, text in
+                // JSON is YAML, and every value of a table is short.
+                for member in table.document.objectValue?.members ?? [] {
+                    if case .string(let value) = member.value {
+                        text.field(member.key, value)
+                    } else {
+                        text.raw(member.key, member.value.text)
+                    }
+                }
+            }
+        }
         text.close()
         return text.text
     }

@@ -82,6 +82,19 @@ struct TableFolder: Sendable {
         publish(added: paths.filter { !present.contains(publishedPath($0)) }, removed: [])
     }
 
+    /// Brings files back from the links that programs outside read; durable on return.
+    func restore(_ paths: [String]) throws {
+        guard !paths.isEmpty else { return }
+        for path in paths {
+            let parent = URL(fileURLWithPath: absolute(path)).deletingLastPathComponent().path
+            try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
+            guard Glibc.link(linkPath(path), absolute(path)) == 0 || errno == EEXIST else {
+                throw Self.failure(absolute(path))
+            }
+        }
+        try synchronize(paths.map(absolute))
+    }
+
     /// Where programs outside find a file, `files/rows/…` as `rows/…`.
     func publishedPath(_ path: String) -> String {
         path.hasPrefix("files/") ? String(path.dropFirst("files/".utf8.count)) : path

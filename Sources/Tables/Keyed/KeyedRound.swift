@@ -16,7 +16,7 @@ struct KeyedRound: Sendable {
     /// The table's columns as they have to be for these rows.
     let columns: [Column]
     /// Where each column of ``columns`` stands in ``latest``, by its name in lower case.
-    let places: [[UInt8]: Int]
+    let places: [[UInt8]: String]
     let deletes: Int64
     let upserts: Int64
     let rejects: Int
@@ -24,7 +24,7 @@ struct KeyedRound: Sendable {
     let offsets: [Int32: Int64]
 
     /// A column's name in ``latest``.
-    func place(of column: String) -> String { "c\(places[KeyedTable.folded(column)] ?? 0)" }
+    func place(of column: String) -> String { places[KeyedTable.folded(column)] ?? "NULL" }
 }
 
 /// Turns fetched records into rounds, one after the other; owns the tables in memory that they are put into.
@@ -32,6 +32,7 @@ final class KeyedStage: Sendable {
     private let table: KeyedTable
     private let space: FreshSpace
     private let batch: RowBatch
+    private let keepsOrigin: Bool
     private let rows: String
     private let latest: String
     private let rejects: String
@@ -41,13 +42,15 @@ final class KeyedStage: Sendable {
         self.table = table
         self.space = space
         let spec = table.spec
+        keepsOrigin = table.keepsOrigin
         batch = try RowBatch(
             columns: table.batchColumns(),
             settings: RowBatchSettings(
                 table: table.name,
                 topic: spec.topic,
                 unknownFields: spec.unknownFields,
-                key: spec.key
+                key: spec.key,
+                keepsOrigin: table.keepsOrigin
             )
         )
         let number = space.nextGeneration()
@@ -82,12 +85,23 @@ final class KeyedStage: Sendable {
             if batch.rejectCount > 0 { try writeRejects(connection) }
             return counts
         }
-        let places = columns.enumerated().map { (KeyedTable.folded($1.name), $0) }
+        let places = places(columns)
+        // Those there are keep their order; system columns are not the batch's.
+        let types = Dictionary(
+            columns.map { (KeyedTable.folded($0.name), $0) },
+            uniquingKeysWith: { first, _ in first }
+        )
+        let kept = known.map { types[KeyedTable.folded($0.name)] ?? $0 }
+        let names = Set(kept.map { KeyedTable.folded($0.name) })
+        let added = columns.filter {
+            let name = KeyedTable.folded($0.name)
+            return name != extra && !names.contains(name)
+        }
         return KeyedRound(
             latest: latest,
             rejectsTable: "\(Lake.freshDatabase).main.\(rejects)",
-            columns: columns.filter { KeyedTable.folded($0.name) != extra },
-            places: Dictionary(places, uniquingKeysWith: { first, _ in first }),
+            columns: kept + added,
+            places: places,
             deletes: counts.deletes,
             upserts: counts.upserts,
             rejects: batch.rejectCount,
@@ -102,7 +116,9 @@ final class KeyedStage: Sendable {
         _ connection: Connection
     ) throws -> (deletes: Int64, upserts: Int64) {
         let all = "\(Lake.freshDatabase).main.\(rows)"
-        let list = columns.indices.map { ", c\($0) \(columns[$0].type)" }.joined()
+        let origin = keepsOrigin ? SystemColumns.keyed.map { ", \(SQLText.identifier($0.name)) \($0.type)" } : []
+        let list = (origin + columns.indices.map { ", c\($0) \(columns[$0].type)" }).joined()
+        let places = places(columns)
         try connection.execute("CREATE OR REPLACE TABLE \(all) (deletes BOOLEAN\(list))")
         try connection.transaction {
             let appender = try VectorAppender(connection: connection, catalog: Lake.freshDatabase, table: rows)
@@ -110,10 +126,10 @@ final class KeyedStage: Sendable {
             try appender.flush()
         }
         var deletes = "coalesce(deletes, false)"
-        if let rule = spec.deleteRule, let place = Self.place(rule.field, columns) {
-            deletes += " OR coalesce(CAST(c\(place) AS VARCHAR) = \(SQLText.literal(rule.value)), false)"
+        if let rule = spec.deleteRule, let place = places[KeyedTable.folded(rule.field)] {
+            deletes += " OR coalesce(CAST(\(place) AS VARCHAR) = \(SQLText.literal(rule.value)), false)"
         }
-        let key = spec.key.compactMap { Self.place($0, columns).map { "c\($0)" } }.joined(separator: ", ")
+        let key = spec.key.compactMap { places[KeyedTable.folded($0)] }.joined(separator: ", ")
         try connection.execute(
             """
             CREATE OR REPLACE TABLE \(latest) AS SELECT * REPLACE (\(deletes) AS deletes) FROM \(all) \
@@ -140,8 +156,13 @@ final class KeyedStage: Sendable {
         }
     }
 
-    private static func place(_ name: String, _ columns: [AppendTableSchemaVersion.Column]) -> Int? {
-        let wanted = KeyedTable.folded(name)
-        return columns.firstIndex { KeyedTable.folded($0.name) == wanted }
+    /// What the columns are called in ``rows``, by their name in lower case.
+    private func places(_ columns: [AppendTableSchemaVersion.Column]) -> [[UInt8]: String] {
+        var places: [[UInt8]: String] = [:]
+        if keepsOrigin {
+            for column in SystemColumns.keyed { places[Array(column.name.utf8)] = SQLText.identifier(column.name) }
+        }
+        for (index, column) in columns.enumerated() { places[KeyedTable.folded(column.name)] = "c\(index)" }
+        return places
     }
 }

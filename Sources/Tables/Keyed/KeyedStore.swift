@@ -222,9 +222,12 @@ struct KeyedStore: Sendable {
     }
 
     /// Removes tables whose resource is gone: a crash came between the catalog and DuckDB.
-    static func sweep(_ lake: Lake, keeping guids: Set<String>) async throws {
+    ///
+    /// `known` is asked after DuckDB, so that a table made meanwhile, which the catalog has first, is among them.
+    static func sweep(_ lake: Lake, keeping known: () async throws -> Set<String>) async throws {
         guard try await lake.tableNames().contains(offsetsTable) else { return }
         let rows = try await lake.query("SELECT DISTINCT \"table\", guid FROM \(offsetsTable)").rows()
+        let guids = try await known()
         let gone = rows.map { (name: $0[0].text, guid: $0[1].text) }.filter { !guids.contains($0.guid) }
         guard !gone.isEmpty else { return }
         try await lake.transact(changesTables: true) { connection in

@@ -40,9 +40,17 @@ final class KeyedTable: Sendable {
         try state.withLock { try body(&$0) }
     }
 
+    /// Whether rows say which record they came from: for a declared column, or for the rule that deletes rows.
+    var keepsOrigin: Bool {
+        let spec = spec
+        return (spec.columns.map(\.name) + [spec.deleteRule?.field].compactMap(\.self))
+            .contains { SystemColumns.isReserved(Self.folded($0)) }
+    }
+
     /// Where the topic's field that deletes rows stands in the columns a batch begins with.
     func batchColumns() -> [AppendTableSchemaVersion.Column] {
-        let (spec, columns) = with { ($0.resource.spec, $0.columns) }
+        let (spec, all) = with { ($0.resource.spec, $0.columns) }
+        let columns = all.filter { !SystemColumns.isReserved(Self.folded($0.name)) }
         guard let field = ruleField(spec, columns) else { return columns }
         return columns + [field]
     }
@@ -54,7 +62,9 @@ final class KeyedTable: Sendable {
     ) -> AppendTableSchemaVersion.Column? {
         guard let rule = spec.deleteRule else { return nil }
         let wanted = Self.folded(rule.field)
-        guard !columns.contains(where: { Self.folded($0.name) == wanted }) else { return nil }
+        guard !SystemColumns.isReserved(wanted), !columns.contains(where: { Self.folded($0.name) == wanted }) else {
+            return nil
+        }
         return .init(name: rule.field, type: "VARCHAR", isDeclared: true)
     }
 

@@ -3,6 +3,7 @@
 
 import Catalog
 import EventLog
+import Foundation
 import Lake
 import Logging
 import MartletCore
@@ -16,12 +17,14 @@ final class KeyedTables: Sendable {
     }
 
     private let services: SinkServices
+    private let appendTables: TableRegistry
     private let onStart: @Sendable (KeyedSink) -> Void
     private let state = Mutex(State())
 
     /// `onStart` is handed every sink that is to run.
-    init(services: SinkServices, onStart: @escaping @Sendable (KeyedSink) -> Void) {
+    init(services: SinkServices, appendTables: TableRegistry, onStart: @escaping @Sendable (KeyedSink) -> Void) {
         self.services = services
+        self.appendTables = appendTables
         self.onStart = onStart
         // The table of offsets stays behind when the last keyed table is deleted.
         claim()
@@ -85,13 +88,27 @@ final class KeyedTables: Sendable {
 
     /// Removes what DuckDB has of tables that were deleted.
     func sweep() async throws {
-        let known = try await services.catalog.tables.all().map(\.guid)
-        try await KeyedStore.sweep(services.space.lake, keeping: Set(known))
+        try await KeyedStore.sweep(services.space.lake) { [services] in
+            Set(try await services.catalog.tables.all().map(\.guid))
+        }
     }
 
-    /// Keeps functions from writing where only the topic may.
-    private func claim() {
-        let names = all().flatMap(\.storedNames)
+    /// Removes what a crash left of deleted tables, where there can be any: DuckDB is not opened for nothing.
+    func sweepLeftovers() async {
+        guard FileManager.default.fileExists(atPath: services.space.lake.configuration.databasePath) else { return }
+        do { try await sweep() } catch {
+            services.logger.warning(
+                "what is left of deleted tables cannot be removed; the next start tries again",
+                metadata: ["error": "\(error)"]
+            )
+        }
+    }
+
+    /// Keeps functions from writing where only the topic may; called again whenever a table comes or goes.
+    func claim() {
+        let appended = appendTables.all().filter { !$0.spec.isInternal }
+            .flatMap { [$0.name, $0.name + TableRegistry.rejectsSuffix] }
+        let names = all().flatMap(\.storedNames) + appended
         services.space.lake.setFollowers(names + [KeyedStore.offsetsTable])
     }
 

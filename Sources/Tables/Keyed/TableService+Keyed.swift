@@ -23,7 +23,16 @@ extension TableService {
             (state.resource, state.columns, state.status, state.offsets, state.isLoaded)
         }
         // Before its sink has opened it there is nothing to count, or DuckDB itself is what fails.
-        let counts = isLoaded ? try await runtime.keyed.store(of: table).counts() : nil
+        var counts: (rows: Int64, rejects: Int64)?
+        var missing: String?
+        if isLoaded {
+            do { counts = try await runtime.keyed.store(of: table).counts() } catch let error as LakeError {
+                // Somebody dropped what only its topic may change; that must not hide the other tables of a list.
+                missing =
+                    "its rows cannot be read: \(error.message); where they were dropped by SQL, delete the table and create it again, "
+                    + "which reads the topic from its start"
+            }
+        }
         var described = TableDescription(
             resource,
             columns: Self.columns(resource.spec, columns),
@@ -36,7 +45,8 @@ extension TableService {
         case .starting, .paused: described.state = .paused
         case .failing: described.state = .failed
         }
-        described.reason = status.reason ?? (status.phase == .starting ? "it is being started" : nil)
+        if missing != nil { described.state = .failed }
+        described.reason = missing ?? status.reason ?? (status.phase == .starting ? "it is being started" : nil)
         return described
     }
 

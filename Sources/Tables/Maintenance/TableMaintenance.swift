@@ -138,6 +138,7 @@ struct TableMaintenance: Sendable {
                     schema: change.schema,
                     written: written
                 )
+                services.tell(commit, of: table)
                 return commit
             } catch {
                 // A failing disk can report an error for what it has stored all the same: what the catalog lists stays.

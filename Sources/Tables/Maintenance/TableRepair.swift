@@ -33,6 +33,7 @@ struct TableRepair: Sendable {
                     )
                 )
             }
+            try table.layout.folder.restore(found.restorable)
             for finding in findings where finding.kind == .damagedFile { try setAside(finding.path) }
             table.layout.folder.remove(findings.filter { $0.kind == .orphanFile }.map(\.path))
             table.layout.folder.publish(added: found.unpublished, removed: [])
@@ -46,6 +47,8 @@ struct TableRepair: Sendable {
         var lost: [AppendTableFile] = []
         /// Files that programs outside do not see.
         var unpublished: [String] = []
+        /// Files that are gone, and whose other name is still there.
+        var restorable: [String] = []
     }
 
     private static func inspect(
@@ -60,7 +63,7 @@ struct TableRepair: Sendable {
             let problem: String
             var kind = TableFinding.Kind.damagedFile
             if let size = present[file.path] {
-                guard let reason = damage(file, size, folder, connection) else {
+                guard let reason = damage(file, at: file.path, size, folder, connection) else {
                     let link = folder.publishedPath(file.path)
                     guard present[link] == nil else { continue }
                     found.unpublished.append(file.path)
@@ -76,6 +79,12 @@ struct TableRepair: Sendable {
                     continue
                 }
                 problem = reason
+            } else if let size = present[folder.publishedPath(file.path)],
+                damage(file, at: folder.publishedPath(file.path), size, folder, connection) == nil
+            {
+                found.restorable.append(file.path)
+                found.findings.append(restorable(file, folder))
+                continue
             } else {
                 kind = .missingFile
                 problem = "the catalog lists it with \(file.rows) rows, and it is not there"
@@ -113,6 +122,16 @@ struct TableRepair: Sendable {
         return found
     }
 
+    private static func restorable(_ file: AppendTableFile, _ folder: TableFolder) -> TableFinding {
+        TableFinding(
+            kind: .missingFile,
+            path: file.path,
+            problem: "the catalog lists it with \(file.rows) rows, and only its other name is there",
+            action: "bring it back from \(folder.publishedPath(file.path))",
+            isDone: false
+        )
+    }
+
     /// Whether a file cannot be one that a commit under way is writing.
     private static func isOld(_ path: String) -> Bool {
         let attributes = try? FileManager.default.attributesOfItem(atPath: path)  // Gone meanwhile: nothing to do.
@@ -126,12 +145,13 @@ struct TableRepair: Sendable {
     /// What is wrong with a file that is there; reads all of it, because a flipped bit shows only then.
     private static func damage(
         _ file: AppendTableFile,
+        at place: String,
         _ size: Int64,
         _ folder: TableFolder,
         _ connection: Connection
     ) -> String? {
         guard size == file.bytes else { return "it has \(size) bytes and the catalog says \(file.bytes)" }
-        let path = SQLText.literal(folder.absolute(file.path))
+        let path = SQLText.literal(folder.absolute(place))
         do {
             let counts = try connection.query(
                 "SELECT count(*), count(COLUMNS(*)) FROM read_parquet(\(path), hive_partitioning = false)"

@@ -164,19 +164,28 @@ package final class RowBatch: @unchecked Sendable {
         }
     }
 
-    /// Writes the rows of a keyed table to one with a BOOLEAN that is true where a row deletes its key, then ``columns``.
+    /// Writes the rows of a keyed table to one with a BOOLEAN that is true where a row deletes its key, then ``SystemColumns/keyed``
+    /// where the settings keep the origin, then ``columns``.
     package func writeKeyed(to appender: VectorAppender) throws(DuckDBError) {
         try exclusively { (filler) throws(DuckDBError) in
             let places = Self.places(filler)
             precondition(
-                appender.columnCount == 1 + places.count,
+                appender.columnCount == 1 + places.count
+                    + (filler.settings.keepsOrigin ? SystemColumns.keyed.count : 0),
                 "RowBatch: the table has other columns than the rows"
             )
             let system = filler.rows
             let states = UnsafePointer(filler.states)
+            let keepsOrigin = filler.settings.keepsOrigin
             try appender.append(rowCount: system.count) { (vectors, rows) throws(DuckDBError) in
                 var writer = ChunkWriter(vectors, rows)
                 writer.put(system.deletes)
+                if keepsOrigin {
+                    writer.position(system)
+                    for column in [system.id, system.type, system.source, system.subject, system.traceID] {
+                        writer.put(column)
+                    }
+                }
                 for place in places { writer.put(states[place].memory) }
             }
         }

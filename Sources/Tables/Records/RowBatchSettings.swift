@@ -17,6 +17,8 @@ package struct RowBatchSettings: Sendable, Equatable {
     package var columnsMax: Int
     /// Names of the key columns, all of them among the columns the batch begins with; empty for an append table.
     package var key: [String]
+    /// Whether rows of a keyed table say which record they came from.
+    package var keepsOrigin: Bool
 
     package init(
         table: String,
@@ -24,7 +26,8 @@ package struct RowBatchSettings: Sendable, Equatable {
         format: TableSpec.Format = .json,
         unknownFields: TableSpec.UnknownFields = .add,
         columnsMax: Int = 1000,
-        key: [String] = []
+        key: [String] = [],
+        keepsOrigin: Bool = false
     ) {
         self.table = table
         self.topic = topic
@@ -32,6 +35,7 @@ package struct RowBatchSettings: Sendable, Equatable {
         self.unknownFields = unknownFields
         self.columnsMax = columnsMax
         self.key = key
+        self.keepsOrigin = keepsOrigin
     }
 }
 

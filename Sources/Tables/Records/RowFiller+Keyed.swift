@@ -10,8 +10,9 @@ extension RowFiller {
     mutating func addKeyed(_ record: RawRecord) {
         var value = record.value.map { (start: $0, end: $0 + record.valueCount) }
         var isDeletion = false
+        var attributes = EventAttributes()
         if record.headerCount > 0 {
-            var attributes = attributes(record)
+            attributes = self.attributes(record)
             if attributes.isStructured, value != nil {
                 if let fault = openEvent(&value, &attributes) { return reject(record, fault) }
                 if value == nil { return reject(record, "the event has no data, so nothing says which row it is for") }
@@ -37,6 +38,10 @@ extension RowFiller {
         for place in keyPlaces where states[place].stamp != stamp || !states[place].memory.isValid(rows.count) {
             eraseRow()
             return reject(record, Self.missing(columns[place].name))
+        }
+        if settings.keepsOrigin {
+            commitRow(record)
+            storeAttributes(attributes)
         }
         if isDeletion { rows.deletes.store(true, at: rows.count) }
         rows.count &+= 1

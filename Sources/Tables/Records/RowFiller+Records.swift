@@ -48,7 +48,7 @@ extension RowFiller {
         rows.count += 1
     }
 
-    private mutating func storeAttributes(_ attributes: EventAttributes) {
+    mutating func storeAttributes(_ attributes: EventAttributes) {
         let row = rows.count
         if let id = attributes.id { rows.id.store(id, at: row) }
         if let type = attributes.type { rows.type.store(type, at: row) }

@@ -55,6 +55,15 @@ package enum SystemColumns {
         "(" + definitions.map { SQLText.identifier($0.name) + " " + $0.type }.joined(separator: ", ") + ")"
     }
 
+    /// Those that a keyed table may declare, in the order ``RowBatch/writeKeyed(to:)`` writes them.
+    package static let keyed = position + attributes
+
+    /// The type a system column is declared with in a keyed table; nil for one that it cannot have.
+    static func declaredType(_ folded: [UInt8]) -> String? {
+        guard let found = keyed.first(where: { Array($0.name.utf8) == folded }) else { return nil }
+        return found.type == "INTEGER" ? "BIGINT" : found.type
+    }
+
     /// Whether a name is a system column's in any case.
     static func isReserved(_ folded: [UInt8]) -> Bool { reserved.contains(folded) }
 

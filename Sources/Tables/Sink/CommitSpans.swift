@@ -64,7 +64,6 @@ struct CommitSpans: Sendable {
     }
 
     private static func spanID() -> String {
-        let digits = String(UInt64.random(in: 1 ... .max), radix: 16)
-        return String(repeating: "0", count: 16 - digits.count) + digits
+        TraceContext.text(UInt64.random(in: 1 ... .max))
     }
 }

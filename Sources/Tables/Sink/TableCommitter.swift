@@ -30,6 +30,7 @@ struct TableCommitter: Sendable {
                 "took": "\(ContinuousClock.now - started)",
             ]
         )
+        services.tell(commit, of: table)
         await note(commit)
         await trace(commit, rows)
         return commit

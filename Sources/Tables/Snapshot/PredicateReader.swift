@@ -10,15 +10,22 @@ struct PredicateReader {
 
     private let sql: [UInt8]
     private let connection: Connection
+    private let isOwnColumn: (String) -> Bool
     private var occurrences: [String: Int] = [:]
     private var found: [String: [Comparison]] = [:]
 
     /// What a statement asks of its tables; nothing where it is no query, nor EXPLAIN of one.
     ///
     /// Blocks.
-    static func read(_ statement: String, on connection: Connection) -> QueryPredicates {
+    ///
+    /// `isColumn` says of a word in lower case whether some table has a column of that name, which then means that column.
+    static func read(
+        _ statement: String,
+        on connection: Connection,
+        isColumn: @escaping (String) -> Bool = { _ in false }
+    ) -> QueryPredicates {
         let sql = explained(statement)
-        var reader = PredicateReader(sql: Array(sql.utf8), connection: connection)
+        var reader = PredicateReader(sql: Array(sql.utf8), connection: connection, isOwnColumn: isColumn)
         guard let rows = try? connection.query("SELECT json_serialize_sql(?)", [.string(sql)]).rows(),
             let text = rows.first?.first?.text, let tree = try? JSONValue(parsing: text)
         else { return QueryPredicates() }
@@ -38,9 +45,10 @@ struct PredicateReader {
         return String(rest)
     }
 
-    private init(sql: [UInt8], connection: Connection) {
+    private init(sql: [UInt8], connection: Connection, isOwnColumn: @escaping (String) -> Bool) {
         self.sql = sql
         self.connection = connection
+        self.isOwnColumn = isOwnColumn
     }
 
     private mutating func visit(_ node: JSONValue) {
@@ -110,7 +118,8 @@ struct PredicateReader {
                 let right = condition["right"]
             else { return }
             if Self.isColumn(left) {
-                add(left, kind, constant(right) ?? evaluated(condition, left, right, kind), sources)
+                let value = constant(right) ?? evaluated(condition, left, right, kind, isAlone: sources.count == 1)
+                add(left, kind, value, sources)
             } else {
                 add(right, kind.mirrored, constant(left), sources)
             }
@@ -203,9 +212,10 @@ struct PredicateReader {
         _ condition: JSONValue,
         _ left: JSONValue,
         _ right: JSONValue,
-        _ kind: Comparison.Operator
+        _ kind: Comparison.Operator,
+        isAlone: Bool
     ) -> QueryPredicates.Constant? {
-        guard kind == .greater || kind == .greaterOrEqual, Self.isTime(right),
+        guard kind == .greater || kind == .greaterOrEqual, isTime(right, isAlone),
             let start = condition["query_location"]?.intValue,
             let length = condition["query_location_length"]?.intValue,
             let column = left["query_location"]?.intValue, let columnLength = left["query_location_length"]?.intValue,
@@ -218,13 +228,21 @@ struct PredicateReader {
         return .timestamp(micros)
     }
 
-    private static func isTime(_ node: JSONValue) -> Bool {
+    /// Words that DuckDB parses as columns, and reads as times where there is no such column.
+    private static let timeWords: Set = ["current_timestamp", "current_date", "localtimestamp"]
+
+    private func isTime(_ node: JSONValue, _ isAlone: Bool) -> Bool {
         switch node["class"]?.stringValue {
         case "CONSTANT": return true
-        case "CAST": return node["child"].map(isTime) ?? false
+        case "COLUMN_REF":
+            // In a join the word could be a column of a table that is not known here.
+            guard isAlone, let path = node["column_names"]?.arrayValue, path.count == 1 else { return false }
+            let word = path[0].stringValue?.lowercased() ?? ""
+            return Self.timeWords.contains(word) && !isOwnColumn(word)
+        case "CAST": return node["child"].map { isTime($0, isAlone) } ?? false
         case "FUNCTION":
-            return timeFunctions.contains(node["function_name"]?.stringValue?.lowercased() ?? "")
-                && (node["arguments"]?.arrayValue ?? []).allSatisfy { isTime($0["expression"] ?? $0) }
+            return Self.timeFunctions.contains(node["function_name"]?.stringValue?.lowercased() ?? "")
+                && (node["arguments"]?.arrayValue ?? []).allSatisfy { isTime($0["expression"] ?? $0, isAlone) }
         default: return false
         }
     }

@@ -13,6 +13,7 @@ import Synchronization
 /// table after commit 12, `trips@2026-11-21T10:00:00Z` what was committed by then, `trips__rejected` its rejects.
 final class TableNames: QueryNames {
     private let registry: TableRegistry
+    private let keyed: KeyedTables
     private let maxStaleness: Duration?
     /// Snapshots of AS OF, by table and then by what follows the `@`; the empty text is for the table's plain name.
     private let pinned: [String: [String: TableSnapshot]]
@@ -21,11 +22,13 @@ final class TableNames: QueryNames {
 
     init(
         registry: TableRegistry,
+        keyed: KeyedTables,
         maxStaleness: Duration?,
         pinned: [String: [String: TableSnapshot]],
         predicates: QueryPredicates
     ) {
         self.registry = registry
+        self.keyed = keyed
         self.maxStaleness = maxStaleness
         self.pinned = pinned
         self.predicates = predicates
@@ -43,7 +46,9 @@ final class TableNames: QueryNames {
             name = String(name.dropLast(TableRegistry.rejectsSuffix.count))
             part = .rejects
         }
-        guard let table = registry.find(name) else { return nil }
+        guard let table = registry.find(name) else {
+            return name == TableList.name && version.isEmpty ? TableList.query(registry, keyed: keyed.all()) : nil
+        }
         let key = TableRegistry.key(name)
         let snapshot: TableSnapshot
         if let pinned = pinned[key]?[version] {

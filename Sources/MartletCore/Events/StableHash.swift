@@ -4,19 +4,28 @@
 /// A 128-bit hash that is the same in every run and version; not meant to resist an adversary.
 ///
 /// Ids of events and traces are made with it, so it must never change.
-struct StableHash {
+package struct StableHash: Sendable {
     private var low: UInt64 = 0x9E37_79B9_7F4A_7C15
     private var high: UInt64 = 0xC2B2_AE3D_27D4_EB4F
 
-    mutating func add(_ word: UInt64) {
+    package init() {}
+
+    /// Adds eight bytes.
+    package mutating func add(_ word: UInt64) {
         low = Self.mix(low ^ word, 0xA076_1D64_78BD_642F)
         high = Self.mix(high ^ word.byteSwapped, 0xE703_7ED1_A0B4_28DB) &+ low
     }
 
-    mutating func add(_ text: String) {
+    /// Adds a text, and where it ends.
+    package mutating func add(_ text: String) {
+        add(Array(text.utf8))
+    }
+
+    /// Adds bytes, and where they end.
+    package mutating func add(_ bytes: [UInt8]) {
         var word: UInt64 = 0
         var count: UInt64 = 0
-        for byte in text.utf8 {
+        for byte in bytes {
             word = word << 8 | UInt64(byte)
             count += 1
             if count % 8 == 0 {
@@ -29,7 +38,7 @@ struct StableHash {
     }
 
     /// Both halves of the hash.
-    var value: (high: UInt64, low: UInt64) {
+    package var value: (high: UInt64, low: UInt64) {
         let first = Self.mix(low ^ 0x8EBC_6AF0_9C88_C6E3, high ^ 0x5899_65CC_7537_4CC3)
         return (first, Self.mix(first ^ high, low ^ 0x1D8E_4E27_C47D_124F))
     }
@@ -37,32 +46,5 @@ struct StableHash {
     private static func mix(_ left: UInt64, _ right: UInt64) -> UInt64 {
         let product = left.multipliedFullWidth(by: right)
         return product.high ^ product.low
-    }
-}
-
-/// Trace and span ids that follow from an event's id.
-package struct EventTrace: Sendable, Equatable {
-    /// 32 lower-case hex digits.
-    package let traceID: String
-    /// 16 lower-case hex digits; the span of the trigger.
-    package let spanID: String
-
-    /// Seeds the ids from an event's id.
-    package init(eventID: String) {
-        var hash = StableHash()
-        hash.add(eventID)
-        let trace = hash.value
-        hash.add("span")
-        // Ids of zeros mean "none".
-        traceID = Self.hex(trace.high | 1) + Self.hex(trace.low)
-        spanID = Self.hex(hash.value.low | 1)
-    }
-
-    /// The W3C header that makes both known downstream.
-    package var traceparent: String { "00-\(traceID)-\(spanID)-01" }
-
-    static func hex(_ value: UInt64) -> String {
-        let digits = String(value, radix: 16)
-        return String(repeating: "0", count: 16 - digits.utf8.count) + digits
     }
 }

@@ -1,8 +1,6 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
-import MartletCore
-
 /// The W3C trace context of an event.
 package struct TraceContext: Sendable, Equatable {
     package var traceHigh: UInt64
@@ -16,8 +14,7 @@ package struct TraceContext: Sendable, Equatable {
     }
 
     /// Parses `00-<32 hex>-<16 hex>-<2 hex>`; nil for anything else, all zeros included.
-    package init?(traceparent bytes: some Collection<UInt8>) {
-        let text = Array(bytes)
+    package init?(traceparent text: [UInt8]) {
         guard text.count >= 55, text[2] == 0x2D, text[35] == 0x2D, text[52] == 0x2D,
             let high = Self.hex(text[3..<19]), let low = Self.hex(text[19..<35]), let span = Self.hex(text[36..<52]),
             high | low != 0, span != 0
@@ -25,22 +22,31 @@ package struct TraceContext: Sendable, Equatable {
         self.init(traceHigh: high, traceLow: low, spanID: span)
     }
 
-    /// The context of an event that carries none: its trace id follows from its id, so every hop finds the same one.
-    package init(eventID: some Collection<UInt8>) {
-        var high: UInt64 = 0xcbf2_9ce4_8422_2325
-        var low: UInt64 = 0x9ae1_6a3b_2f90_404f
-        for byte in eventID {
-            high = (high ^ UInt64(byte)) &* 0x100_0000_01b3
-            low = (low &+ UInt64(byte)) &* 0x9e37_79b9_7f4a_7c15
-            low ^= low >> 29
-        }
-        self.init(traceHigh: high | 1, traceLow: low, spanID: 0)
+    /// The context of an event that carries none: its trace id follows from its id, so every hop finds the same one; it has no span.
+    package init(eventID: [UInt8]) {
+        var hash = StableHash()
+        hash.add(eventID)
+        let trace = hash.value
+        // An id of zeros means "none".
+        self.init(traceHigh: trace.high | 1, traceLow: trace.low, spanID: 0)
+    }
+
+    /// The context that a trigger gives its event: trace and span follow from the event's id.
+    package init(triggerOf eventID: String) {
+        self.init(eventID: Array(eventID.utf8))
+        var hash = StableHash()
+        hash.add(eventID)
+        hash.add("span")
+        spanID = hash.value.low | 1
     }
 
     /// The trace as 32 hex digits.
     package var traceID: String { Self.text(traceHigh) + Self.text(traceLow) }
     /// The span as 16 hex digits.
     package var spanText: String { Self.text(spanID) }
+
+    /// The W3C header that makes trace and span known downstream.
+    package var traceparent: String { traceparent(span: spanID) }
 
     /// The header value with `span` as parent of what follows.
     package func traceparent(span: UInt64) -> String {
@@ -68,22 +74,5 @@ package struct TraceContext: Sendable, Equatable {
             }
         }
         return value
-    }
-}
-
-/// Span ids: unique with overwhelming likelihood, quick, not secret.
-struct SpanIDGenerator {
-    private var state: UInt64
-
-    init(seed: UInt64 = UInt64.random(in: .min ... .max)) {
-        state = seed
-    }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-        return (mixed ^ (mixed >> 31)) | 1
     }
 }

@@ -1,0 +1,38 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import MartletCore
+
+extension SinkServices {
+    /// Tells of a commit as an event of the engine; the engine's own tables would tell of themselves for ever, so only of their repair.
+    func tell(_ commit: TableCommit, of table: AppendTable) {
+        let spec = table.spec
+        guard !spec.isInternal || commit.kind == .repair else { return }
+        let action: String
+        var severity = Severity.info
+        switch commit.kind {
+        case .append: (action, severity) = ("Committed", .debug)
+        case .compaction: (action, severity) = ("Compacted", .debug)
+        case .retention: action = "Expired"
+        case .replay: action = "Replayed"
+        case .repair: (action, severity) = ("Repaired", .warn)
+        case .schema: action = "ColumnsChanged"
+        }
+        telemetry.record(events: [
+            EngineEvent(
+                "Table",
+                action,
+                table.name,
+                severity: severity,
+                "table '\(table.name)': commit \(commit.number) (\(commit.kind.rawValue)) added \(commit.rowsAdded) rows and removed "
+                    + "\(commit.rowsRemoved)",
+                details: [
+                    "commit": "\(commit.number)", "topic": spec.topic, "rows_added": "\(commit.rowsAdded)",
+                    "rows_removed": "\(commit.rowsRemoved)", "rows_rejected": "\(commit.rowsRejected)",
+                    "files_added": "\(commit.filesAdded)", "files_removed": "\(commit.filesRemoved)",
+                ],
+                time: commit.time
+            )
+        ])
+    }
+}
