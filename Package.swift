@@ -121,11 +121,18 @@ let package = Package(
             path: "Sources/API/GRPC"
         ),
         .target(
+            name: "KafkaAPI",
+            dependencies: [
+                "EventLog", "KafkaCodec", "MartletCore", "Topics", collections, logging, nioCore, nioPosix, lifecycle,
+            ],
+            path: "Sources/API/Kafka"
+        ),
+        .target(
             name: "Engine",
             dependencies: [
                 "API", "CLinux", "Catalog", "Documents", "DuckDB", "EventLog", "Functions", "KafkaCodec", "Lake",
                 "MartletCore",
-                "GRPCAPI", "OTLP", "TelemetryExport",
+                "GRPCAPI", "KafkaAPI", "OTLP", "TelemetryExport",
                 "Pipelines", "Tables",
                 "Telemetry", "Topics", "Triggers", "WorkerGateway", "Workers", configuration, lifecycle, logging,
                 nioPosix, signals, system,

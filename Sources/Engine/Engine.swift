@@ -40,9 +40,9 @@ package struct Engine: Sendable {
 
     /// Runs until SIGINT or SIGTERM.
     ///
-    /// - Parameter onReady: Called with the API's address, and host and port of gRPC where that is served, once both accept requests.
+    /// - Parameter onReady: Called with where the servers listen once all of them do.
     /// - Throws: `ServiceError` saying what keeps the engine from starting.
-    package func run(onReady: @escaping @Sendable (_ address: String, _ grpc: String?) -> Void) async throws {
+    package func run(onReady: @escaping @Sendable (EngineAddresses) -> Void) async throws {
         do {
             try await start(onReady: onReady)
         } catch {
@@ -50,7 +50,7 @@ package struct Engine: Sendable {
         }
     }
 
-    private func start(onReady: @escaping @Sendable (_ address: String, _ grpc: String?) -> Void) async throws {
+    private func start(onReady: @escaping @Sendable (EngineAddresses) -> Void) async throws {
         AllocatorSettings.apply()
         let layout = try DataLayout(dataDirectory: configuration.dataDirectory)
         let lock = try DataDirectoryLock(directory: layout.root)
@@ -78,7 +78,7 @@ package struct Engine: Sendable {
 
     private func serve(
         _ parts: EngineParts,
-        onReady: @escaping @Sendable (_ address: String, _ grpc: String?) -> Void
+        onReady: @escaping @Sendable (EngineAddresses) -> Void
     ) async throws {
         let configuration = configuration
         var api = APIConfiguration(parseDocument: { try DocumentParser.parse($0, contentType: $1) })
@@ -92,7 +92,8 @@ package struct Engine: Sendable {
             return explained.code == .internal ? nil : explained
         }
         let progress = StartProgress()
-        let addresses = ListeningAddresses(awaitsGRPC: configuration.grpcEnabled, onReady)
+        let servers = 1 + (configuration.grpcEnabled ? 1 : 0) + (configuration.kafkaEnabled ? 1 : 0)
+        let addresses = ListeningAddresses(servers: servers, onReady)
         let status = EngineStatusService(parts: parts, startedAt: Date(), progress: progress, addresses: addresses)
         let server = try APIServer(
             configuration: api,
@@ -101,12 +102,13 @@ package struct Engine: Sendable {
             onListening: { port in addresses.apiListens(configuration.host, port) }
         )
         let grpc = try grpcServer(parts, status, addresses)
+        let kafka = try kafkaServer(parts, addresses)
         let exporter = parts.exporter.map { exporter in
             DrainingService("telemetry export", run: { await exporter.run() }, drain: { await exporter.drain() })
         }
         // Stopped in the reverse order, so that the exporter still sends what the others leave behind.
         let before: [any Service] = exporter.map { [$0] } ?? []
-        let after: [any Service] = grpc.map { [$0] } ?? []
+        let after: [any Service] = (grpc.map { [$0] } ?? []) + (kafka.map { [$0] } ?? [])
         let services: [any Service] = [
             BackgroundService("log", logger) { await parts.stores.log.run() },
             BackgroundService("tables", logger) { try await parts.stores.lake.run() },

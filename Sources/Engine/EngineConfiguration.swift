@@ -38,6 +38,20 @@ package struct EngineConfiguration: Sendable {
     package var grpcHost: String?
     /// One above the HTTP server's where not set, and a free one where that takes a free one.
     package var grpcPort: Int?
+    /// Whether Kafka's clients are served.
+    package var kafkaEnabled = true
+    package var kafkaHost = "127.0.0.1"
+    /// 1022 above the HTTP server's where not set, and a free one where that takes a free one.
+    package var kafkaPort: Int?
+    /// What clients are told to connect to, where that is not what the engine listens on.
+    package var kafkaAdvertisedHost: String?
+    package var kafkaAdvertisedPort: Int?
+    /// Whether another address than loopback may be served without authentication.
+    package var kafkaAllowsAnonymous = false
+    /// Whether a topic is made when a client names one that does not exist.
+    package var kafkaCreatesTopics = true
+    /// Partitions of such a topic.
+    package var kafkaDefaultPartitions = 1
     /// Where telemetry goes besides the store; nil for nowhere, or where OpenTelemetry's variables say.
     package var exportEndpoint: String?
     /// Headers for it; may hold a token.
@@ -94,7 +108,9 @@ package struct EngineConfiguration: Sendable {
         "topics.dead-letter", "python.environment", "python.sdk", "duckdb.library", "functions.install-system-packages",
         "telemetry.retention-days", "tables.memory-mib", "tables.spill-mib", "sql.timeout-seconds", "sql.idle-seconds",
         "log.level",
-        "grpc.enabled", "grpc.host", "grpc.port", "telemetry.export.endpoint", "telemetry.export.headers",
+        "grpc.enabled", "grpc.host", "grpc.port", "kafka.enabled", "kafka.host", "kafka.port", "kafka.advertised-host",
+        "kafka.advertised-port", "kafka.allow-anonymous", "kafka.create-topics", "kafka.default-partitions",
+        "telemetry.export.endpoint", "telemetry.export.headers",
         "telemetry.export.signals",
     ]
 
@@ -146,9 +162,15 @@ package struct EngineConfiguration: Sendable {
         logLevel = reader.string(forKey: "log.level", default: logLevel)
         grpcEnabled = reader.string(forKey: "grpc.enabled", default: "true") != "false"
         grpcHost = reader.string(forKey: "grpc.host")
-        if reader.string(forKey: "grpc.port") != nil || reader.int(forKey: "grpc.port") != nil {
-            grpcPort = try Self.integer(reader, "grpc.port", default: 0)
-        }
+        grpcPort = try Self.optionalInteger(reader, "grpc.port")
+        kafkaEnabled = reader.string(forKey: "kafka.enabled", default: "true") != "false"
+        kafkaHost = reader.string(forKey: "kafka.host", default: kafkaHost)
+        kafkaPort = try Self.optionalInteger(reader, "kafka.port")
+        kafkaAdvertisedHost = reader.string(forKey: "kafka.advertised-host")
+        kafkaAdvertisedPort = try Self.optionalInteger(reader, "kafka.advertised-port")
+        kafkaAllowsAnonymous = reader.string(forKey: "kafka.allow-anonymous", default: "false") == "true"
+        kafkaCreatesTopics = reader.string(forKey: "kafka.create-topics", default: "true") != "false"
+        kafkaDefaultPartitions = try Self.integer(reader, "kafka.default-partitions", default: kafkaDefaultPartitions)
         exportEndpoint = reader.string(forKey: "telemetry.export.endpoint")
         exportHeaders = reader.string(forKey: "telemetry.export.headers", isSecret: true)
         exportSignals = reader.string(forKey: "telemetry.export.signals")
@@ -160,6 +182,12 @@ package struct EngineConfiguration: Sendable {
             throw ServiceError.invalid(field: key, "\(seconds) is out of range", fix: "use 1 to 86400")
         }
         return seconds
+    }
+
+    private static func optionalInteger(_ reader: ConfigReader, _ key: String) throws -> Int? {
+        let name = ConfigKey(key.split(separator: ".").map(String.init))
+        guard reader.string(forKey: name) != nil || reader.int(forKey: name) != nil else { return nil }
+        return try integer(reader, key, default: 0)
     }
 
     private static func integer(_ reader: ConfigReader, _ key: String, default value: Int) throws -> Int {

@@ -29,7 +29,8 @@ struct EngineStatusService: EngineServices {
                     message: report.reason
                 )
             },
-            grpcAddress: addresses.grpc
+            grpcAddress: addresses.now.grpc,
+            kafkaAddress: addresses.now.kafka
         )
     }
 

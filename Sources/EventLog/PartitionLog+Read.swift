@@ -234,7 +234,7 @@ extension PartitionLog {
 
     // MARK: Waiting
 
-    private func waitForRecords(
+    func waitForRecords(
         at offset: Int64,
         _ isolation: ReadIsolation,
         atMost duration: Duration

@@ -86,3 +86,14 @@ extension PartitionLog {
         return nil
     }
 }
+
+extension PartitionLog {
+    /// Returns the record with the highest timestamp, the first of several; blocks.
+    func latestRecord() throws(EventLogError) -> TimedOffset? {
+        let newest = state.withLock { state in
+            state.segments.filter { $0.nextOffset > state.logStartOffset }.map(\.maxTimestamp).max()
+        }
+        guard let newest, newest >= 0 else { return nil }
+        return try firstRecord(atOrAfter: newest)
+    }
+}

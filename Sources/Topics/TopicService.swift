@@ -9,11 +9,11 @@ package import MartletCore
 
 /// Topics as people manage them: the catalog knows them, the event log holds their records.
 package struct TopicService: TopicServices {
-    private static let partitionsMax = 10_000
+    static let partitionsMax = 10_000
     private static let dayMilliseconds: Int64 = 86_400_000
 
-    private let catalog: Catalog
-    private let log: any EventLog
+    let catalog: Catalog
+    let log: any EventLog
     private let producer: RecordProducer
 
     package init(catalog: Catalog, log: any EventLog, producer: RecordProducer) {
@@ -76,16 +76,24 @@ package struct TopicService: TopicServices {
                 spec: spec
             )
         }
-        guard !dryRun else { return topic }
+        if !dryRun { try await make(topic) }
+        return topic
+    }
+
+    /// Makes the topic's partitions; where that fails, the catalog forgets it again.
+    func make(_ topic: Resource<TopicSpec>) async throws {
         do {
-            if try await log.topic(name) == nil {
-                try await log.createTopic(name, partitions: spec.partitions, settings: Self.settings(spec))
+            if try await log.topic(topic.name) == nil {
+                try await log.createTopic(
+                    topic.name,
+                    partitions: topic.spec.partitions,
+                    settings: Self.settings(topic.spec)
+                )
             }
         } catch {
             try await catalog.topics.delete(topic.guid)
             throw error
         }
-        return topic
     }
 
     package func update(
@@ -171,10 +179,6 @@ package struct TopicService: TopicServices {
             Record(event: event, key: event[extension: "partitionkey"].map { Array($0.utf8) }, timestamp: now)
         }
         return try await producer.send(records, topic: topic.name).count
-    }
-
-    private static func settings(_ spec: TopicSpec) -> TopicSettings {
-        TopicSettings(retentionMilliseconds: spec.retentionMilliseconds, retentionBytes: spec.retentionBytes)
     }
 
     /// Fields other systems name, and those `topics get` shows and nobody sets.

@@ -42,6 +42,12 @@ struct ServeCommand: AsyncParsableCommand {
     )
     var grpcPort: Int?
 
+    @Option(
+        name: .customLong("kafka-port"),
+        help: "Port for Kafka's clients (default: 9092, or 1022 above --port; 0 takes a free one)."
+    )
+    var kafkaPort: Int?
+
     @Option(help: "YAML file with settings.")
     var config: String?
 
@@ -58,6 +64,7 @@ struct ServeCommand: AsyncParsableCommand {
         flags["http.port"] = port.map(String.init)
         flags["log.level"] = logLevel
         flags["grpc.port"] = grpcPort.map(String.init)
+        flags["kafka.port"] = kafkaPort.map(String.init)
         let configuration = try await EngineConfiguration.load(file: config, flags: flags)
         guard let level = Logger.Level(rawValue: configuration.logLevel.lowercased()) else {
             throw ServiceError.invalid(
@@ -70,13 +77,14 @@ struct ServeCommand: AsyncParsableCommand {
         logger.logLevel = level
         let started = ContinuousClock.now
         let data = URL(fileURLWithPath: configuration.dataDirectory).standardizedFileURL.path
-        try await Engine(configuration: configuration, logger: logger).run { address, grpc in
+        try await Engine(configuration: configuration, logger: logger).run { addresses in
             let taken = ContinuousClock.now - started
             let milliseconds = taken.components.seconds * 1000 + taken.components.attoseconds / 1_000_000_000_000_000
             let lines = """
                 Martlet \(Engine.version) is ready after \(milliseconds) ms
-                  API   \(address)/api/v1   (description: \(address)/openapi.json)
-                  OTLP  \(address)/v1/{traces,logs,metrics}\(grpc.map { "   gRPC: \($0)" } ?? "")
+                  API   \(addresses.api)/api/v1   (description: \(addresses.api)/openapi.json)
+                  OTLP  \(addresses.api)/v1/{traces,logs,metrics}\(addresses.grpc.map { "   gRPC: \($0)" } ?? "")
+                  Kafka \(addresses.kafka ?? "switched off")
                   Data  \(data)
                   Stop with Ctrl-C.
 

@@ -413,7 +413,7 @@ enum OpenAPISchemas {
             "Engine",
             #"""
             {"type":"object","required":["version","started_at","data_directory","damage"],"properties":{"version":{"type":"string"},"duckdb_version":{"type":"string"},
-            "started_at":{"type":"string","format":"date-time"},"data_directory":{"type":"string"},"grpc_address":{"type":"string"},
+            "started_at":{"type":"string","format":"date-time"},"data_directory":{"type":"string"},"grpc_address":{"type":"string"},"kafka_address":{"type":"string"},
             "damage":{"type":"array","items":{"type":"object","required":["what","path","message"],
             "properties":{"what":{"type":"string"},"path":{"type":"string"},"message":{"type":"string"}}}}}}
             """#

@@ -100,6 +100,8 @@ package struct EngineStatus: Codable, Sendable, Equatable {
     package var damage: [Damage]
     /// Host and port of the gRPC server; nil where there is none.
     package var grpcAddress: String?
+    /// Host and port for Kafka's clients; nil where there is no door for them.
+    package var kafkaAddress: String?
 
     /// Makes a status.
     package init(
@@ -108,7 +110,8 @@ package struct EngineStatus: Codable, Sendable, Equatable {
         startedAt: Date,
         dataDirectory: String,
         damage: [Damage] = [],
-        grpcAddress: String? = nil
+        grpcAddress: String? = nil,
+        kafkaAddress: String? = nil
     ) {
         self.version = version
         self.duckdbVersion = duckdbVersion
@@ -116,5 +119,6 @@ package struct EngineStatus: Codable, Sendable, Equatable {
         self.dataDirectory = dataDirectory
         self.damage = damage
         self.grpcAddress = grpcAddress
+        self.kafkaAddress = kafkaAddress
     }
 }

@@ -29,6 +29,7 @@ struct EngineStatus: ClientCommand {
             var list = FieldList()
             list.add("Address", client.settings.server)
             list.add("gRPC Address", answer["grpc_address"]?.stringValue)
+            list.add("Kafka Address", answer["kafka_address"]?.stringValue)
             list.add("Version", answer["version"]?.stringValue)
             list.add("DuckDB", answer["duckdb_version"]?.stringValue)
             list.add("Started At", Quantity.time(answer["started_at"]?.stringValue))

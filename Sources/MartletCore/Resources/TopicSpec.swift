@@ -16,6 +16,8 @@ package struct TopicSpec: ResourceSpec, Equatable {
     package var isDeadLetter: Bool
     /// Made by the engine for a link of a pipeline.
     package var isInternal: Bool
+    /// Further settings by Kafka's names for them; only those that have been set.
+    package var configs: [String: String]?
 
     package init(
         partitions: Int32,
@@ -23,7 +25,8 @@ package struct TopicSpec: ResourceSpec, Equatable {
         retentionBytes: Int64? = nil,
         isDefault: Bool = false,
         isDeadLetter: Bool = false,
-        isInternal: Bool = false
+        isInternal: Bool = false,
+        configs: [String: String]? = nil
     ) {
         self.partitions = partitions
         self.retentionMilliseconds = retentionMilliseconds
@@ -31,6 +34,7 @@ package struct TopicSpec: ResourceSpec, Equatable {
         self.isDefault = isDefault
         self.isDeadLetter = isDeadLetter
         self.isInternal = isInternal
+        self.configs = configs
     }
 }
 

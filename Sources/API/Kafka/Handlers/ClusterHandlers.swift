@@ -1,0 +1,214 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import EventLog
+import KafkaCodec
+import Logging
+import MartletCore
+import Topics
+
+// What the cluster is: its APIs, its one broker, its topics.
+extension KafkaDoor {
+    /// The table of versions.
+    static func servedVersions() -> ApiVersionsResponse {
+        ApiVersionsResponse(
+            apiKeys: servedAPIs.map { api in
+                ApiVersionsResponse.ApiVersion(
+                    apiKey: api.rawValue,
+                    minVersion: api.advertisedVersions.lowerBound,
+                    maxVersion: api.advertisedVersions.upperBound
+                )
+            }
+        )
+    }
+
+    /// The APIs that ``call(_:_:)`` knows, and Produce.
+    private static let servedAPIs: [KafkaAPIKey] = [
+        .produce, .fetch, .listOffsets, .metadata, .apiVersions, .createTopics, .deleteTopics, .offsetForLeaderEpoch,
+        .describeConfigs, .alterConfigs, .describeLogDirs, .createPartitions, .incrementalAlterConfigs,
+        .describeCluster, .describeTopicPartitions,
+    ]
+
+    func apiVersions(_ request: ApiVersionsRequest, _ call: Call) -> ApiVersionsResponse {
+        if call.version >= 3 {
+            call.session.tells(software: "\(request.clientSoftwareName) \(request.clientSoftwareVersion)")
+        }
+        return Self.servedVersions()
+    }
+
+    func metadata(_ request: MetadataRequest, _ call: Call) async -> MetadataResponse {
+        let place = advertised
+        var response = MetadataResponse(
+            brokers: [
+                MetadataResponse.MetadataResponseBroker(nodeID: Self.nodeID, host: place.host, port: place.port)
+            ],
+            clusterID: configuration.clusterID,
+            controllerID: Self.nodeID,
+            clusterAuthorizedOperations: Self.noOperations
+        )
+        // Version 0 has no null: there an empty list means all.
+        if let wanted = request.topics, call.version > 0 || !wanted.isEmpty {
+            let mayCreate = configuration.createsTopics && (call.version < 4 || request.allowAutoTopicCreation)
+            for topic in wanted { response.topics.append(await find(topic, mayCreate: mayCreate)) }
+        } else {
+            response.topics = log.topics().map(Self.describe)
+        }
+        return response
+    }
+
+    private func find(
+        _ wanted: MetadataRequest.MetadataRequestTopic,
+        mayCreate: Bool
+    ) async -> MetadataResponse.MetadataResponseTopic {
+        typealias Topic = MetadataResponse.MetadataResponseTopic
+        guard let name = wanted.name else {
+            if let found = log.topic(id: wanted.topicID) { return Self.describe(found) }
+            return Topic(
+                errorCode: .unknownTopicId,
+                topicID: wanted.topicID,
+                topicAuthorizedOperations: Self.noOperations
+            )
+        }
+        if let found = log.topic(name) { return Self.describe(found) }
+        func refused(_ code: KafkaErrorCode) -> Topic {
+            Topic(errorCode: code, name: name, topicAuthorizedOperations: Self.noOperations)
+        }
+        do throws(EventLogError) {
+            try TopicName.validate(name)
+        } catch {
+            return refused(.invalidTopicException)
+        }
+        guard mayCreate, !name.hasPrefix("__") else { return refused(.unknownTopicOrPartition) }
+        do {
+            try await topics.create(
+                name,
+                partitions: configuration.partitionsDefault,
+                configs: [:],
+                validateOnly: false
+            )
+        } catch let error as ServiceError where error.code == .alreadyExists {
+            // Another client was faster.
+        } catch {
+            logger.warning("a topic was not made", metadata: ["topic": "\(name)", "error": "\(error)"])
+            return refused(TopicRefusal(error).code)
+        }
+        return log.topic(name).map(Self.describe) ?? refused(.leaderNotAvailable)
+    }
+
+    private static func describe(_ topic: TopicDescription) -> MetadataResponse.MetadataResponseTopic {
+        MetadataResponse.MetadataResponseTopic(
+            name: topic.name,
+            topicID: KafkaUUID(topic.id),
+            isInternal: topic.isInternal,
+            partitions: (0..<topic.partitions).map { number in
+                MetadataResponse.MetadataResponsePartition(
+                    partitionIndex: number,
+                    leaderID: nodeID,
+                    leaderEpoch: leaderEpoch,
+                    replicaNodes: [nodeID],
+                    isrNodes: [nodeID]
+                )
+            },
+            topicAuthorizedOperations: noOperations
+        )
+    }
+
+    func describeCluster(_ request: DescribeClusterRequest, _ call: Call) -> DescribeClusterResponse {
+        let place = advertised
+        return DescribeClusterResponse(
+            endpointType: request.endpointType,
+            clusterID: configuration.clusterID,
+            controllerID: Self.nodeID,
+            brokers: [
+                DescribeClusterResponse.DescribeClusterBroker(
+                    brokerID: Self.nodeID,
+                    host: place.host,
+                    port: place.port
+                )
+            ],
+            clusterAuthorizedOperations: Self.noOperations
+        )
+    }
+
+    /// Metadata in pages: at most so many partitions, and where to go on.
+    func describeTopicPartitions(
+        _ request: DescribeTopicPartitionsRequest,
+        _ call: Call
+    ) -> DescribeTopicPartitionsResponse {
+        typealias Topic = DescribeTopicPartitionsResponse.DescribeTopicPartitionsResponseTopic
+        typealias Partition = DescribeTopicPartitionsResponse.DescribeTopicPartitionsResponsePartition
+        let names = request.topics.isEmpty ? log.topics().map(\.name) : Set(request.topics.map(\.name)).sorted()
+        var left = Int(min(max(1, request.responsePartitionLimit), 2000))
+        var response = DescribeTopicPartitionsResponse()
+        for name in names {
+            if let cursor = request.cursor, name < cursor.topicName { continue }
+            guard left > 0 else {
+                response.nextCursor = DescribeTopicPartitionsResponse.Cursor(topicName: name, partitionIndex: 0)
+                break
+            }
+            guard let topic = log.topic(name) else {
+                response.topics.append(Topic(errorCode: .unknownTopicOrPartition, name: name))
+                continue
+            }
+            let first = request.cursor.map { $0.topicName == name ? max(0, $0.partitionIndex) : 0 } ?? 0
+            let end = min(topic.partitions, first + Int32(left))
+            response.topics.append(
+                Topic(
+                    name: name,
+                    topicID: KafkaUUID(topic.id),
+                    isInternal: topic.isInternal,
+                    partitions: (min(first, end)..<end).map { number in
+                        Partition(
+                            partitionIndex: number,
+                            leaderID: Self.nodeID,
+                            leaderEpoch: Self.leaderEpoch,
+                            replicaNodes: [Self.nodeID],
+                            isrNodes: [Self.nodeID]
+                        )
+                    },
+                    topicAuthorizedOperations: Self.noOperations
+                )
+            )
+            left -= Int(max(0, end - first))
+            if end < topic.partitions {
+                response.nextCursor = DescribeTopicPartitionsResponse.Cursor(topicName: name, partitionIndex: end)
+                break
+            }
+        }
+        return response
+    }
+
+    func describeLogDirs(_ request: DescribeLogDirsRequest, _ call: Call) -> DescribeLogDirsResponse {
+        typealias Result = DescribeLogDirsResponse.DescribeLogDirsResult
+        let sizes = log.sizes()
+        var wanted: [(String, [Int32])] = []
+        if let topics = request.topics {
+            wanted = topics.map { ($0.topic, $0.partitions) }
+        } else {
+            wanted = log.topics().map { ($0.name, Array(0..<$0.partitions)) }
+        }
+        let space = log.space()
+        return DescribeLogDirsResponse(
+            results: [
+                Result(
+                    logDir: log.path,
+                    topics: wanted.map { name, partitions in
+                        DescribeLogDirsResponse.DescribeLogDirsTopic(
+                            name: name,
+                            partitions: partitions.compactMap { number in
+                                sizes[TopicPartition(topic: name, partition: number)].map { size in
+                                    DescribeLogDirsResponse.DescribeLogDirsPartition(
+                                        partitionIndex: number,
+                                        partitionSize: size
+                                    )
+                                }
+                            }
+                        )
+                    },
+                    totalBytes: space?.total ?? -1,
+                    usableBytes: space?.usable ?? -1
+                )
+            ]
+        )
+    }
+}

@@ -1,0 +1,148 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import EventLog
+import KafkaCodec
+import Logging
+import NIOCore
+import Synchronization
+
+extension KafkaDoor {
+    /// Puts the batches of a produce request into the log's queues at once, in their order, and answers when all are done.
+    func produce(
+        _ head: RequestHead,
+        _ frame: ByteBuffer,
+        _ session: KafkaSession,
+        _ finish: @escaping @Sendable (ResponseQueue.Answer) -> Void
+    ) {
+        let request: ProduceRequest
+        do throws(KafkaCodecError) {
+            request = try head.body(frame, as: ProduceRequest.self)
+        } catch {
+            logger.info(
+                "a Kafka connection was closed: its request cannot be read",
+                metadata: ["peer": "\(session.peer)", "api": "Produce", "error": "\(error)"]
+            )
+            return finish(.close([]))
+        }
+        let round = ProduceRound(request, head, logger: logger, finish)
+        guard [-1, 0, 1].contains(request.acks) else { return round.refuseAll(.invalidRequiredAcks) }
+        guard round.count > 0 else { return round.refuseAll(.noError) }
+        for (topic, data) in request.topicData.enumerated() {
+            for (place, partition) in data.partitionData.enumerated() {
+                let id = TopicPartition(topic: data.name, partition: partition.index)
+                guard let records = partition.records, records.byteCount > 0 else {
+                    round.refuse(topic, place, .corruptMessage, "there are no records")
+                    continue
+                }
+                guard !id.topic.hasPrefix("__") else {
+                    round.refuse(topic, place, .topicAuthorizationFailed, "topics of that form are the engine's own")
+                    continue
+                }
+                log.submit(head.records(records, in: frame), to: id) { result in
+                    round.set(topic, place, result)
+                }
+            }
+        }
+    }
+}
+
+/// A produce request whose batches are on their way to disk.
+private final class ProduceRound: Sendable {
+    private struct State {
+        var response: ProduceResponse
+        var left: Int
+        var hasFailed = false
+    }
+
+    /// How many batches there are.
+    let count: Int
+    private let head: RequestHead
+    private let acks: Int16
+    private let logger: Logger
+    private let finish: @Sendable (ResponseQueue.Answer) -> Void
+    private let state: Mutex<State>
+
+    init(
+        _ request: ProduceRequest,
+        _ head: RequestHead,
+        logger: Logger,
+        _ finish: @escaping @Sendable (ResponseQueue.Answer) -> Void
+    ) {
+        self.head = head
+        self.logger = logger
+        self.finish = finish
+        acks = request.acks
+        count = request.topicData.reduce(0) { $0 + $1.partitionData.count }
+        let response = ProduceResponse(
+            responses: request.topicData.map { topic in
+                ProduceResponse.TopicProduceResponse(
+                    name: topic.name,
+                    partitionResponses: topic.partitionData.map { partition in
+                        ProduceResponse.PartitionProduceResponse(index: partition.index, baseOffset: -1)
+                    }
+                )
+            }
+        )
+        state = Mutex(State(response: response, left: count))
+    }
+
+    func set(_ topic: Int, _ place: Int, _ result: Result<AppendResult, EventLogError>) {
+        switch result {
+        case .success(let appended):
+            change(topic, place) { partition in
+                partition.baseOffset = appended.baseOffset
+                partition.logStartOffset = appended.logStartOffset
+            }
+        case .failure(let error): refuse(topic, place, error.kafkaCode, error.message)
+        }
+    }
+
+    func refuse(_ topic: Int, _ place: Int, _ code: KafkaErrorCode, _ message: String) {
+        change(topic, place, failed: true) { partition in
+            partition.errorCode = code
+            partition.errorMessage = message
+        }
+    }
+
+    /// Answers every partition alike.
+    func refuseAll(_ code: KafkaErrorCode) {
+        let response = state.withLock { state in
+            for topic in state.response.responses.indices {
+                for place in state.response.responses[topic].partitionResponses.indices {
+                    state.response.responses[topic].partitionResponses[place].errorCode = code
+                }
+            }
+            return state.response
+        }
+        end(response, hasFailed: code != .noError)
+    }
+
+    private func change(
+        _ topic: Int,
+        _ place: Int,
+        failed: Bool = false,
+        _ change: (inout ProduceResponse.PartitionProduceResponse) -> Void
+    ) {
+        let finished = state.withLock { state -> (ProduceResponse, Bool)? in
+            change(&state.response.responses[topic].partitionResponses[place])
+            state.hasFailed = state.hasFailed || failed
+            state.left -= 1
+            return state.left == 0 ? (state.response, state.hasFailed) : nil
+        }
+        if let (response, hasFailed) = finished { end(response, hasFailed: hasFailed) }
+    }
+
+    private func end(_ response: ProduceResponse, hasFailed: Bool) {
+        guard acks != 0 else {
+            // Without answers, the end of the connection is the only way to tell.
+            return finish(hasFailed ? .close([]) : .none)
+        }
+        do throws(KafkaCodecError) {
+            finish(try head.answer(response))
+        } catch {
+            logger.error("a produce response cannot be written", metadata: ["error": "\(error)"])
+            finish(.close([]))
+        }
+    }
+}

@@ -1,0 +1,36 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+/// Where the Kafka door listens, what it tells clients of itself and how much it takes.
+package struct KafkaConfiguration: Sendable {
+    /// Name or address to listen on.
+    package var host = "127.0.0.1"
+    /// Port to listen on; 0 takes a free one.
+    package var port = 9092
+    /// Host that clients are told to connect to; nil is ``host``.
+    package var advertisedHost: String?
+    /// Port that clients are told to connect to; nil is the port listened on.
+    package var advertisedPort: Int?
+    /// Largest request, in bytes.
+    package var requestBytesMax = 100 << 20
+    /// Most bytes of large requests held at once, over all connections.
+    package var requestMemoryBytes = 512 << 20
+    /// Most bytes of records in one answer, whatever the client asks for; a first batch may be larger.
+    package var fetchBytesMax = 55 << 20
+    /// Most connections open at once; a further one is closed as soon as it is made.
+    package var connectionsMax = 2048
+    /// Requests of one connection at work at once; only those that append run beside each other.
+    package var requestsPerConnectionMax = 64
+    /// Seconds a connection may rest between requests.
+    package var idleSeconds = 600
+    /// Seconds a client may leave a request unfinished, or an answer unread, without any progress.
+    package var stallSeconds = 30
+    /// Partitions of a topic made because a client named it; also of one created without a number.
+    package var partitionsDefault: Int32 = 1
+    /// Whether topics are made when a client names one that does not exist.
+    package var createsTopics = true
+    /// Name of the cluster, the same after every start.
+    package var clusterID = "martlet"
+
+    package init() {}
+}

@@ -1,0 +1,155 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import Logging
+import MartletCore
+import NIOCore
+import NIOPosix
+import ServiceLifecycle
+import Synchronization
+
+/// The Kafka door: a broker that Kafka's clients connect to.
+///
+/// Listens while ``run()`` runs; a graceful shutdown answers the requests at work and closes the connections.
+package struct KafkaServer: Service {
+    private let door: KafkaDoor
+    private let onListening: @Sendable (_ port: Int) async -> Void
+
+    /// Makes a server of a door.
+    package init(door: KafkaDoor, onListening: @escaping @Sendable (_ port: Int) async -> Void = { _ in }) {
+        self.door = door
+        self.onListening = onListening
+    }
+
+    /// Listens and serves until shut down.
+    ///
+    /// - Throws: `ServiceError` `.failedPrecondition` where the address cannot be listened on.
+    package func run() async throws {
+        let connections = OpenConnections(most: door.configuration.connectionsMax)
+        let listener = try await listen(connections)
+        let port = listener.localAddress?.port ?? 0
+        door.listens(port: port)
+        door.logger.debug("Kafka listens", metadata: ["port": "\(port)"])
+        await onListening(port)
+        await withTaskCancellationOrGracefulShutdownHandler {
+            // Ends when the listener does.
+            try? await listener.closeFuture.get()
+        } onCancelOrGracefulShutdown: {
+            listener.close(promise: nil)
+        }
+        await connections.closeAll(within: .seconds(5))
+    }
+
+    private func listen(_ connections: OpenConnections) async throws -> any Channel {
+        let configuration = door.configuration
+        let door = door
+        let bootstrap = ServerBootstrap(group: .singletonMultiThreadedEventLoopGroup)
+            .serverChannelOption(.backlog, value: 1024)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .childChannelOption(.socketOption(.tcp_nodelay), value: 1)
+            .childChannelOption(.writeBufferWaterMark, value: .init(low: 256 << 10, high: 1 << 20))
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    guard connections.add(channel) else {
+                        door.logger.warning(
+                            "a Kafka connection was refused: there are too many",
+                            metadata: ["most": "\(configuration.connectionsMax)"]
+                        )
+                        throw ChannelError.eof
+                    }
+                    let pipeline = channel.pipeline.syncOperations
+                    try pipeline.addHandler(
+                        IdleStateHandler(allTimeout: .seconds(Int64(configuration.idleSeconds)))
+                    )
+                    try pipeline.addHandler(
+                        FrameReader(
+                            bytesMax: configuration.requestBytesMax,
+                            memory: door.memory,
+                            stall: .seconds(Int64(configuration.stallSeconds)),
+                            logger: door.logger
+                        )
+                    )
+                    try pipeline.addHandler(KafkaConnection(door: door, session: KafkaSession(channel)))
+                }
+            }
+        do {
+            return try await bootstrap.bind(host: configuration.host, port: configuration.port).get()
+        } catch {
+            throw failure(error)
+        }
+    }
+
+    private func failure(_ error: any Error) -> ServiceError {
+        let place = "cannot listen for Kafka on \(door.configuration.host):\(door.configuration.port)"
+        switch (error as? IOError)?.errnoCode {
+        case EADDRINUSE:
+            return ServiceError(
+                .failedPrecondition,
+                "\(place): another program uses that port",
+                fix: "choose another with kafka.port, or do without Kafka clients: kafka.enabled: false"
+            )
+        case EACCES:
+            return ServiceError(
+                .failedPrecondition,
+                "\(place): not allowed",
+                fix: "choose a port from 1024 on with kafka.port"
+            )
+        default:
+            return ServiceError(
+                .failedPrecondition,
+                "\(place): \(error)",
+                fix: "choose another address with kafka.host"
+            )
+        }
+    }
+}
+
+/// The connections that are open, so that there are not too many and all can be closed.
+private final class OpenConnections: Sendable {
+    private struct State {
+        var channels: [ObjectIdentifier: any Channel] = [:]
+        var isClosing = false
+    }
+
+    private let most: Int
+    private let state = Mutex(State())
+
+    init(most: Int) {
+        self.most = most
+    }
+
+    /// Takes a connection in; false where there are enough.
+    func add(_ channel: any Channel) -> Bool {
+        let key = ObjectIdentifier(channel)
+        let isTaken = state.withLock { state in
+            guard !state.isClosing, state.channels.count < most else { return false }
+            state.channels[key] = channel
+            return true
+        }
+        if isTaken { channel.closeFuture.whenComplete { _ in self.remove(key) } }
+        return isTaken
+    }
+
+    private func remove(_ key: ObjectIdentifier) {
+        state.withLock { _ = $0.channels.removeValue(forKey: key) }
+    }
+
+    /// Asks every connection to finish what it has begun, and closes what is left after a while.
+    func closeAll(within patience: Duration) async {
+        let channels = state.withLock { state in
+            state.isClosing = true
+            return Array(state.channels.values)
+        }
+        for channel in channels { channel.pipeline.fireUserInboundEventTriggered(ConnectionShouldEnd()) }
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { for channel in channels { try? await channel.closeFuture.get() } }
+            group.addTask { try? await Task.sleep(for: patience) }
+            await group.next()
+            for channel in channels { channel.close(promise: nil) }
+            group.cancelAll()
+        }
+    }
+}
+
+/// Tells a connection to end as soon as nothing is at work.
+struct ConnectionShouldEnd: Sendable {}

@@ -1,0 +1,175 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import Catalog
+import EventLog
+package import MartletCore
+
+// Topics as Kafka's clients manage them: by name, with settings under Kafka's names.
+extension TopicService {
+    private static let owner = ResourceMetadata.Owner(name: "kafka")
+
+    /// Creates a topic with settings by Kafka's names, where nil stands for the default; returns it as it is, or would be.
+    ///
+    /// - Throws: `ServiceError` `.alreadyExists`; `.invalid` naming the setting; `EventLogError` `.invalidTopicName`.
+    @discardableResult
+    package func create(
+        _ name: String,
+        partitions: Int32,
+        configs: [String: String?],
+        validateOnly: Bool
+    ) async throws -> Resource<TopicSpec> {
+        try TopicName.validate(name)
+        try Self.refuseEngineNames(name)
+        guard (1...Int32(Self.partitionsMax)).contains(partitions) else {
+            throw ServiceError.invalid(
+                field: "partitions",
+                "\(partitions) is out of range",
+                fix: "use 1 to \(Self.partitionsMax)"
+            )
+        }
+        var spec = TopicSpec(partitions: partitions)
+        var set: [String: String] = [:]
+        for (config, value) in configs {
+            if let value { set[config] = value } else { try Self.checkName(config) }
+        }
+        try Self.apply(set, to: &spec)
+        let wanted = spec
+        let topic: Resource<TopicSpec> = try await catalog.transaction(dryRun: validateOnly) { tx in
+            try tx.create(name: name, owner: Self.owner, spec: wanted)
+        }
+        if !validateOnly { try await make(topic) }
+        return topic
+    }
+
+    /// Deletes a topic; see ``delete(_:by:)``.
+    package func delete(_ name: String) async throws {
+        try Self.refuseEngineNames(name)
+        try await delete(name, by: Caller(name: Self.owner.name))
+    }
+
+    /// Raises the number of partitions.
+    ///
+    /// - Throws: `ServiceError` `.notFound`; `.invalid` where there are as many already.
+    package func addPartitions(_ name: String, total: Int32, validateOnly: Bool) async throws {
+        try Self.refuseEngineNames(name)
+        try await change(name, dryRun: validateOnly) { spec in
+            guard total > spec.partitions, total <= Int32(Self.partitionsMax) else {
+                throw ServiceError.invalid(
+                    field: "partitions",
+                    "\(total) is not more than the \(spec.partitions) there are, or more than \(Self.partitionsMax)"
+                )
+            }
+            spec.partitions = total
+        }
+    }
+
+    /// Changes settings; the closure gets those that are set, by Kafka's names.
+    ///
+    /// - Throws: `ServiceError` `.notFound`; `.invalid` naming the setting.
+    package func alter(
+        _ name: String,
+        validateOnly: Bool,
+        _ alter: @escaping @Sendable (inout [String: String]) throws -> Void
+    ) async throws {
+        try Self.refuseEngineNames(name)
+        try await change(name, dryRun: validateOnly) { spec in
+            var set = Self.overrides(of: spec)
+            try alter(&set)
+            try Self.apply(set, to: &spec)
+        }
+    }
+
+    /// Returns the settings of a topic that are not the defaults, by Kafka's names.
+    ///
+    /// - Throws: `ServiceError` `.notFound`.
+    package func overrides(_ name: String) async throws -> [String: String] {
+        if let topic = try await catalog.topics.find(name) { return Self.overrides(of: topic.spec) }
+        guard let topic = try await log.topic(name) else { throw ServiceError.notFound(.topics, name) }
+        // One of the engine's own, which the catalog does not list.
+        return Self.overrides(
+            of: TopicSpec(
+                partitions: topic.partitions,
+                retentionMilliseconds: topic.settings.retentionMilliseconds,
+                retentionBytes: topic.settings.retentionBytes
+            )
+        )
+    }
+
+    private func change(
+        _ name: String,
+        dryRun: Bool,
+        _ change: @escaping @Sendable (inout TopicSpec) throws -> Void
+    ) async throws {
+        let topic = try await catalog.transaction(dryRun: dryRun) { tx in
+            try tx.update(TopicSpec.self, name) { topic in try change(&topic.spec) }
+        }
+        guard !dryRun else { return }
+        try await log.updateTopic(
+            topic.name,
+            settings: Self.settings(topic.spec),
+            partitions: topic.spec.partitions
+        )
+    }
+
+    private static func refuseEngineNames(_ name: String) throws(ServiceError) {
+        guard !name.hasPrefix("__") else {
+            throw ServiceError(
+                .failedPrecondition,
+                "topic '\(name)' would be, or is, the engine's own",
+                fix: "choose a name that does not begin with '__'"
+            )
+        }
+    }
+
+    private static func checkName(_ config: String) throws(ServiceError) {
+        guard let known = TopicConfig.named(config) else { return try TopicConfig.check(config, "") }
+        try TopicConfig.check(config, known.value)
+    }
+
+    // MARK: Settings
+
+    /// Settings that have fields of their own.
+    private static let retentionTime = "retention.ms"
+    private static let retentionSize = "retention.bytes"
+
+    static func overrides(of spec: TopicSpec) -> [String: String] {
+        var set = spec.configs ?? [:]
+        let defaults = TopicSpec(partitions: 1)
+        if spec.retentionMilliseconds != defaults.retentionMilliseconds {
+            set[retentionTime] = "\(spec.retentionMilliseconds ?? -1)"
+        }
+        if spec.retentionBytes != defaults.retentionBytes { set[retentionSize] = "\(spec.retentionBytes ?? -1)" }
+        return set
+    }
+
+    /// Makes `set` the topic's settings; what it leaves out gets its default.
+    private static func apply(_ set: [String: String], to spec: inout TopicSpec) throws(ServiceError) {
+        for name in set.keys.sorted() { try TopicConfig.check(name, set[name] ?? "") }
+        let defaults = TopicSpec(partitions: spec.partitions)
+        func limit(_ name: String, _ value: Int64?) -> Int64? {
+            guard let number = set[name].flatMap({ Int64($0) }) else { return value }
+            return number < 0 ? nil : number
+        }
+        spec.retentionMilliseconds = limit(retentionTime, defaults.retentionMilliseconds)
+        spec.retentionBytes = limit(retentionSize, defaults.retentionBytes)
+        let others = set.filter { $0.key != retentionTime && $0.key != retentionSize }
+        spec.configs = others.isEmpty ? nil : others
+    }
+
+    /// What the log is told.
+    static func settings(_ spec: TopicSpec) -> TopicSettings {
+        var settings = TopicSettings(
+            retentionMilliseconds: spec.retentionMilliseconds,
+            retentionBytes: spec.retentionBytes
+        )
+        let configs = spec.configs ?? [:]
+        if let value = configs["segment.bytes"].flatMap({ Int64($0) }) { settings.segmentBytes = value }
+        if let value = configs["segment.ms"].flatMap({ Int64($0) }) { settings.segmentMilliseconds = value }
+        if let value = configs["max.message.bytes"].flatMap({ Int32($0) }) { settings.messageBytesMax = value }
+        if let value = configs["martlet.durability"].flatMap({ TopicSettings.Durability(rawValue: $0) }) {
+            settings.durability = value
+        }
+        return settings
+    }
+}
