@@ -144,7 +144,7 @@ let package = Package(
         ),
         .executableTarget(
             name: "eventlog-crash-writer",
-            dependencies: ["EventLog", "KafkaCodec", logging],
+            dependencies: ["EventLog", "KafkaCodec", "Transactions", logging],
             path: "Sources/EventLogCrashWriter"
         ),
         .executableTarget(
@@ -172,7 +172,10 @@ let package = Package(
         .testTarget(name: "DocumentsTests", dependencies: ["Documents", "MartletCore"]),
         .testTarget(name: "KafkaCodecTests", dependencies: ["KafkaCodec"]),
         .testTarget(name: "EventLogTests", dependencies: ["EventLog", "KafkaCodec", "eventlog-crash-writer", logging]),
-        .testTarget(name: "TransactionsTests", dependencies: ["EventLog", "KafkaCodec", "Transactions", logging]),
+        .testTarget(
+            name: "TransactionsTests",
+            dependencies: ["EventLog", "KafkaCodec", "Transactions", "eventlog-crash-writer", logging]
+        ),
         .testTarget(name: "CatalogTests", dependencies: ["Catalog", "MartletCore"]),
         .testTarget(name: "ArrowIPCTests", dependencies: ["ArrowIPC"]),
         .testTarget(name: "DuckDBTests", dependencies: ["DuckDB", "MartletCore"]),
