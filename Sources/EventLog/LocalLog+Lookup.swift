@@ -44,13 +44,18 @@ extension LocalLog {
     /// Waits until one of the partitions has a record at or behind its offset; false when the time is up.
     ///
     /// - Throws: `.unknownTopic`, `.unknownPartition`, `CancellationError`.
-    package func waitForRecords(behind ends: [(TopicPartition, Int64)], atMost duration: Duration) async throws -> Bool
-    {
-        if ends.count == 1 { return try await partition(ends[0].0).0.waitForRecords(at: ends[0].1, atMost: duration) }
+    package func waitForRecords(
+        behind ends: [(TopicPartition, Int64)],
+        atMost duration: Duration,
+        isolation: ReadIsolation
+    ) async throws -> Bool {
         let partitions = try ends.map { (try partition($0.0).0, $0.1) }
+        if let (partition, offset) = partitions.first, partitions.count == 1 {
+            return try await partition.waitForRecords(at: offset, isolation, atMost: duration)
+        }
         return try await withThrowingTaskGroup(of: Bool.self) { group in
             for (partition, offset) in partitions {
-                group.addTask { try await partition.waitForRecords(at: offset, atMost: duration) }
+                group.addTask { try await partition.waitForRecords(at: offset, isolation, atMost: duration) }
             }
             let isThere = try await group.next() ?? false
             group.cancelAll()

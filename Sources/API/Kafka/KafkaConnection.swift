@@ -121,16 +121,26 @@ final class KafkaConnection: ChannelDuplexHandler {
             switch next {
             case .none: break
             case .parts(let parts):
-                for part in parts { context.write(wrapOutboundOut(part), promise: nil) }
+                guard write(parts, context) else { return }
                 wrote = true
             case .close(let parts):
-                for part in parts { context.write(wrapOutboundOut(part), promise: nil) }
+                guard write(parts, context) else { return }
                 return leave(context)
             }
         }
         if wrote { context.flush() }
         if isLeaving, answers.isEmpty { return leave(context) }
         pump(context)
+    }
+
+    /// Writes the parts of an answer; where one cannot be, the connection ends, since what follows would be misread.
+    private func write(_ parts: [ResponsePart], _ context: ChannelHandlerContext) -> Bool {
+        for part in parts where !context.write(part) {
+            door.logger.error("no descriptor was left to send a file with", metadata: ["peer": "\(context.channel.peer)"])
+            end(context)
+            return false
+        }
+        return true
     }
 
     /// Closes once everything is written.

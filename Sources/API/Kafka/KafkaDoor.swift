@@ -83,6 +83,8 @@ package final class KafkaDoor: Sendable {
         case .alterConfigs: try await call.answer(alterConfigs)
         case .incrementalAlterConfigs: try await call.answer(incrementalAlterConfigs)
         case .describeLogDirs: try await call.answer(describeLogDirs)
+        case .deleteRecords: try await call.answer(deleteRecords)
+        case .describeProducers: try await call.answer(describeProducers)
         default: unsupported(call.head, call.session)
         }
     }
@@ -93,7 +95,7 @@ package final class KafkaDoor: Sendable {
             var response = Self.servedVersions()
             response.errorCode = .unsupportedVersion
             if let frame = try? response.frame(correlationID: head.header.correlationID, version: 0) {
-                return .parts([.byteBuffer(ByteBuffer(bytes: frame.bytes))])
+                return .parts([.bytes(ByteBuffer(bytes: frame.bytes))])
             }
         }
         logger.info(

@@ -52,6 +52,6 @@ struct RequestHead: Sendable {
     /// The response as it is sent, where it refers to no records.
     func answer(_ response: some KafkaResponse) throws(KafkaCodecError) -> ResponseQueue.Answer {
         let frame = try response.frame(correlationID: header.correlationID, version: version)
-        return .parts([.byteBuffer(ByteBuffer(bytes: frame.bytes))])
+        return .parts([.bytes(ByteBuffer(bytes: frame.bytes))])
     }
 }

@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import DequeModule
-import NIOCore
 
 /// Answers of one connection, given out in the order of the requests whatever the order they are ready in.
 ///
@@ -10,11 +9,11 @@ import NIOCore
 struct ResponseQueue {
     enum Answer {
         /// Parts to be written one after the other.
-        case parts([IOData])
+        case parts([ResponsePart])
         /// The request has no answer, as a produce request that wants no acknowledgement.
         case none
         /// The connection ends once what is in front has been written.
-        case close([IOData])
+        case close([ResponsePart])
     }
 
     private var slots: Deque<Answer?> = []

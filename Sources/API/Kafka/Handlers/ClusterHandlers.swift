@@ -24,7 +24,8 @@ extension KafkaDoor {
 
     /// The APIs that ``call(_:_:)`` knows, and Produce.
     private static let servedAPIs: [KafkaAPIKey] = [
-        .produce, .fetch, .listOffsets, .metadata, .apiVersions, .createTopics, .deleteTopics, .offsetForLeaderEpoch,
+        .produce, .fetch, .listOffsets, .metadata, .apiVersions, .createTopics, .deleteTopics, .deleteRecords, .offsetForLeaderEpoch,
+        .describeProducers,
         .describeConfigs, .alterConfigs, .describeLogDirs, .createPartitions, .incrementalAlterConfigs,
         .describeCluster, .describeTopicPartitions,
     ]

@@ -6,6 +6,9 @@ import KafkaCodec
 import NIOCore
 
 extension KafkaDoor {
+    /// The longest a fetch may wait, in milliseconds.
+    private static let waitMax: Int32 = 300_000
+
     /// Answers with whole batches, waiting until there are as many bytes as the client wants or its time is up.
     func fetch(_ call: Call) async throws -> ResponseQueue.Answer {
         let request = try call.head.body(call.frame, as: FetchRequest.self)
@@ -14,22 +17,20 @@ extension KafkaDoor {
             let code: KafkaErrorCode = request.sessionID == 0 ? .invalidFetchSessionEpoch : .fetchSessionIdNotFound
             return try call.head.answer(FetchResponse(errorCode: code))
         }
-        var plan = FetchPlan(request, version: call.version, bytesMax: configuration.fetchBytesMax, topicNames: name)
+        var plan = FetchPlan(request, version: call.version, bytesMax: configuration.fetchBytesMax) {
+            log.topic(id: $0)?.name
+        }
         let clock = ContinuousClock()
-        let deadline = clock.now + .milliseconds(min(max(0, request.maxWaitMs), 300_000))
+        let deadline = clock.now + .milliseconds(min(max(0, request.maxWaitMs), Self.waitMax))
         while true {
-            try await plan.read(from: log)
+            await plan.read(from: log)
             if plan.isSatisfied { break }
             let left = clock.now.duration(to: deadline)
-            guard left > .zero else { break }
-            guard try await log.waitForRecords(behind: plan.ends, atMost: left) else { break }
+            guard left > .zero,
+                try await log.waitForRecords(behind: plan.ends, atMost: left, isolation: plan.isolation)
+            else { break }
         }
         return try call.head.answer(plan.response, records: plan.records)
-    }
-
-    /// The name of the topic with this id.
-    private func name(of id: KafkaUUID) -> String? {
-        log.topic(id: id)?.name
     }
 }
 
@@ -44,23 +45,22 @@ struct FetchPlan {
         var end: Int64?
     }
 
-    private(set) var response: FetchResponse
+    let isolation: ReadIsolation
+    private(set) var response = FetchResponse()
     /// What the response's records refer to.
-    private(set) var records: [[UInt8]] = []
+    private(set) var records: [RecordRange.Content] = []
     private var parts: [Part] = []
     private let bytesMax: Int
     private let bytesMin: Int
-    private let isCommitted: Bool
     private var hasError = false
     private var byteCount = 0
 
-    init(_ request: FetchRequest, version: Int16, bytesMax: Int, topicNames: (KafkaUUID) -> String?) {
+    init(_ request: FetchRequest, version: Int16, bytesMax: Int, topicName: (KafkaUUID) -> String?) {
         self.bytesMax = min(bytesMax, Int(max(0, request.maxBytes)))
         bytesMin = Int(max(0, request.minBytes))
-        isCommitted = request.isolationLevel == 1
-        response = FetchResponse()
+        isolation = request.isolationLevel == 1 ? .committed : .uncommitted
         for (topic, asked) in request.topics.enumerated() {
-            let name = version >= 13 ? topicNames(asked.topicID) : asked.topic
+            let name = version >= 13 ? topicName(asked.topicID) : asked.topic
             var answer = FetchResponse.FetchableTopicResponse(topic: name ?? "", topicID: asked.topicID)
             for (place, partition) in asked.partitions.enumerated() {
                 var data = FetchResponse.PartitionData(
@@ -97,65 +97,72 @@ struct FetchPlan {
     var ends: [(TopicPartition, Int64)] { parts.map { ($0.id, $0.end ?? $0.offset) } }
 
     /// Reads every partition anew.
-    mutating func read(from log: LocalLog) async throws {
+    mutating func read(from log: LocalLog) async {
         records.removeAll()
         byteCount = 0
         for number in parts.indices {
             let part = parts[number]
-            let data = await Self.read(part.id, part.offset, bytes(for: part), from: log)
-            set(number, data)
+            // The very first batch is given whatever its size; where nothing more fits, only the bounds are.
+            let room = min(part.bytesMax, bytesMax - byteCount)
+            let found = await Self.read(part.id, part.offset, byteCount == 0 || room > 0 ? room : nil, isolation, log)
+            set(number, found)
         }
     }
 
-    /// How much of a partition fits; the very first batch is given whatever its size.
-    private func bytes(for part: Part) -> Int? {
-        if byteCount == 0 { return min(part.bytesMax, bytesMax) }
-        let left = min(part.bytesMax, bytesMax - byteCount)
-        return left > 0 ? left : nil
+    private enum Found {
+        case range(RecordRange)
+        case bounds(start: Int64, end: Int64, stable: Int64)
+        case failed(EventLogError)
     }
 
     private static func read(
         _ id: TopicPartition,
         _ offset: Int64,
         _ bytesMax: Int?,
-        from log: LocalLog
-    ) async -> Result<ReadResult, EventLogError> {
+        _ isolation: ReadIsolation,
+        _ log: LocalLog
+    ) async -> Found {
         do {
             guard let bytesMax else {
                 let bounds = try log.bounds(id)
-                return .success(
-                    ReadResult(bytes: [], highWatermark: bounds.end, logStartOffset: bounds.start, nextOffset: offset)
-                )
+                return .bounds(start: bounds.start, end: bounds.end, stable: bounds.stable)
             }
-            return .success(try await log.read(id, from: offset, bytesMax: bytesMax))
+            return .range(try await log.readRange(id, from: offset, bytesMax: bytesMax, isolation: isolation))
         } catch let error as EventLogError {
-            return .failure(error)
+            return .failed(error)
         } catch {
-            return .failure(EventLogError(.closed, "\(error)"))
+            return .failed(EventLogError(.closed, "\(error)"))
         }
     }
 
-    private mutating func set(_ number: Int, _ result: Result<ReadResult, EventLogError>) {
+    private mutating func set(_ number: Int, _ found: Found) {
         let part = parts[number]
         var data = response.responses[part.topic].partitions[part.place]
-        switch result {
-        case .success(let read):
+        data.records = .empty
+        data.abortedTransactions = isolation == .committed ? [] : nil
+        switch found {
+        case .range(let range):
+            data.highWatermark = range.highWatermark
+            data.lastStableOffset = range.lastStableOffset
+            data.logStartOffset = range.logStartOffset
+            parts[number].end = range.nextOffset
             // A batch that is larger than what is left waits for the next answer, unless it is the first.
-            let fits = byteCount == 0 || byteCount + read.bytes.count <= bytesMax
-            data.highWatermark = read.highWatermark
-            data.lastStableOffset = read.highWatermark
-            data.logStartOffset = read.logStartOffset
-            data.abortedTransactions = isCommitted ? [] : nil
-            data.records = .empty
-            parts[number].end = read.nextOffset
-            if !read.bytes.isEmpty, fits {
-                data.records = KafkaRecords(reference: records.count, byteCount: read.bytes.count)
-                records.append(read.bytes)
-                byteCount += read.bytes.count
+            if range.byteCount > 0, byteCount == 0 || byteCount + range.byteCount <= bytesMax {
+                data.records = KafkaRecords(reference: records.count, byteCount: range.byteCount)
+                if isolation == .committed {
+                    data.abortedTransactions = range.abortedTransactions.map {
+                        FetchResponse.AbortedTransaction(producerID: $0.producerID, firstOffset: $0.firstOffset)
+                    }
+                }
+                records.append(range.content)
+                byteCount += range.byteCount
             }
-        case .failure(let error):
+        case .bounds(let start, let end, let stable):
+            data.highWatermark = end
+            data.lastStableOffset = stable
+            data.logStartOffset = start
+        case .failed(let error):
             data.errorCode = error.kafkaCode
-            data.records = .empty
             hasError = true
         }
         response.responses[part.topic].partitions[part.place] = data
@@ -164,17 +171,22 @@ struct FetchPlan {
 
 extension RequestHead {
     /// The response as it is sent, with the records it refers to in their places.
-    func answer(_ response: FetchResponse, records: [[UInt8]]) throws(KafkaCodecError) -> ResponseQueue.Answer {
+    func answer(
+        _ response: FetchResponse,
+        records: [RecordRange.Content]
+    ) throws(KafkaCodecError) -> ResponseQueue.Answer {
         let frame = try response.frame(correlationID: header.correlationID, version: version)
         let bytes = ByteBuffer(bytes: frame.bytes)
-        var parts: [IOData] = []
+        var parts: [ResponsePart] = []
         for segment in frame.segments {
             switch segment {
             case .bytes(let range):
-                if let slice = bytes.getSlice(at: range.lowerBound, length: range.count) {
-                    parts.append(.byteBuffer(slice))
+                if let slice = bytes.getSlice(at: range.lowerBound, length: range.count) { parts.append(.bytes(slice)) }
+            case .records(let chunk):
+                switch records[chunk.reference] {
+                case .bytes(let batches): parts.append(.bytes(ByteBuffer(bytes: batches)))
+                case .file(let range): parts.append(.file(range))
                 }
-            case .records(let chunk): parts.append(.byteBuffer(ByteBuffer(bytes: records[chunk.reference])))
             }
         }
         return .parts(parts)

@@ -50,7 +50,7 @@ extension KafkaDoor {
     ) async throws -> (offset: Int64, timestamp: Int64)? {
         let bounds = try log.bounds(id)
         switch time {
-        case SpecialTime.latest: return (bounds.end, -1)
+        case SpecialTime.latest: return (isCommitted ? bounds.stable : bounds.end, -1)
         case SpecialTime.earliest, SpecialTime.earliestLocal: return (bounds.start, -1)
         case SpecialTime.maximum: return try await log.latestRecord(id)
         case SpecialTime.latestTiered: return nil

@@ -36,6 +36,12 @@ extension EventLogError {
         case .invalidSettings: .invalidConfig
         case .offsetOutOfRange: .offsetOutOfRange
         case .corruptBatch: .corruptMessage
+        case .invalidRecord: .invalidRecord
+        case .outOfOrderSequence: .outOfOrderSequenceNumber
+        case .unknownProducer: .unknownProducerId
+        case .invalidProducerEpoch: .invalidProducerEpoch
+        case .invalidTransactionState: .invalidTxnState
+        case .coordinatorFenced: .transactionCoordinatorFenced
         case .messageTooLarge: .messageTooLarge
         case .diskFull, .partitionStopped, .inputOutput: .kafkaStorageError
         case .damaged: .kafkaStorageError
