@@ -62,6 +62,7 @@ let package = Package(
         .target(name: "Documents", dependencies: ["MartletCore", yaml]),
         .target(name: "KafkaCodec", dependencies: ["CChecksum"]),
         .target(name: "EventLog", dependencies: ["CLinux", "KafkaCodec", "MartletCore", collections, heap, logging]),
+        .target(name: "Transactions", dependencies: ["EventLog", "KafkaCodec", logging]),
         .target(name: "Catalog", dependencies: ["Documents", "MartletCore", crypto, sqlite]),
         .target(name: "ArrowIPC"),
         .target(name: "DuckDB", dependencies: ["ArrowIPC", "CDuckDB", "MartletCore"]),
@@ -146,7 +147,7 @@ let package = Package(
         ),
         .executableTarget(
             name: "eventlog-crash-writer",
-            dependencies: ["EventLog", "KafkaCodec", logging],
+            dependencies: ["EventLog", "KafkaCodec", "Transactions", logging],
             path: "Sources/EventLogCrashWriter"
         ),
         .executableTarget(
@@ -174,6 +175,10 @@ let package = Package(
         .testTarget(name: "DocumentsTests", dependencies: ["Documents", "MartletCore"]),
         .testTarget(name: "KafkaCodecTests", dependencies: ["KafkaCodec"]),
         .testTarget(name: "EventLogTests", dependencies: ["EventLog", "KafkaCodec", "eventlog-crash-writer", logging]),
+        .testTarget(
+            name: "TransactionsTests",
+            dependencies: ["EventLog", "KafkaCodec", "Transactions", "eventlog-crash-writer", logging]
+        ),
         .testTarget(name: "CatalogTests", dependencies: ["Catalog", "MartletCore"]),
         .testTarget(name: "ArrowIPCTests", dependencies: ["ArrowIPC"]),
         .testTarget(name: "DuckDBTests", dependencies: ["DuckDB", "MartletCore"]),

@@ -11,8 +11,12 @@ import Logging
 
 let arguments = CommandLine.arguments
 guard arguments.count >= 3, let round = Int(arguments[2]) else {
-    print("usage: eventlog-crash-writer DIRECTORY ROUND [FILE-SIZE-LIMIT]")
+    print("usage: eventlog-crash-writer DIRECTORY ROUND [FILE-SIZE-LIMIT | transactions]")
     exit(2)
+}
+if arguments.count > 3, arguments[3] == "transactions" {
+    try await TransactionWork(directory: arguments[1], round: round).run()
+    exit(0)
 }
 if arguments.count > 3, let bytes = rlim_t(arguments[3]) {
     signal(SIGXFSZ, SIG_IGN)
