@@ -101,6 +101,11 @@ enum Disk {
         try writeNew(path, bytes, flushes: false)
     }
 
+    /// Replaces a file by one whose content is flushed; after a power failure the earlier one may be back.
+    static func replaceUnlisted(_ path: String, with bytes: [UInt8]) throws(EventLogError) {
+        try writeNew(path, bytes, flushes: true)
+    }
+
     static func readWhole(_ path: String) throws(EventLogError) -> [UInt8] {
         let file = try DiskFile(path: path, flags: O_RDONLY)
         return try file.read(at: 0, count: Int(try file.size()))

@@ -101,7 +101,7 @@ extension PartitionLog {
 
     /// Stores what is known of producers, where it changed and all of it is flushed; blocks.
     ///
-    /// Two snapshots are kept: the newer one may be lost with the checkpoint that would have named it.
+    /// Two snapshots are kept: a power failure may take the newer one's name, which is not flushed by itself.
     func storeProducers() throws(EventLogError) {
         let found = state.withLock { state -> (ProducerTable, Int64)? in
             guard state.producersChanged else { return nil }
@@ -111,7 +111,7 @@ extension PartitionLog {
         }
         guard let (table, offset) = found else { return }
         let path = ProducerSnapshot.path(in: directory, at: offset)
-        try Disk.replace(path, with: ProducerSnapshot(offset: offset, table: table).encoded())
+        try Disk.replaceUnlisted(path, with: ProducerSnapshot(offset: offset, table: table).encoded())
         let outdated = state.withLock { state -> [Int64] in
             state.snapshots.removeAll { $0 == offset }
             state.snapshots.append(offset)

@@ -225,7 +225,9 @@ struct ProducerChanges: Sendable {
             state.begin(epoch: header.producerEpoch)
         }
         guard header.baseSequence == state.nextSequence else {
-            return .refused(found == nil ? Self.unknown(header) : Self.outOfOrder(header, state.nextSequence))
+            // Of a producer that only its markers have told of, no earlier batch is known either.
+            let isUnknown = found.map { $0.epoch == header.producerEpoch && $0.batches.isEmpty } ?? true
+            return .refused(isUnknown ? Self.unknown(header) : Self.outOfOrder(header, state.nextSequence))
         }
         if header.isTransactional {
             if state.transactionStart == nil {

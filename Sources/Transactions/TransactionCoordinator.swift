@@ -210,6 +210,17 @@ package final class TransactionCoordinator: Sendable {
 
     // MARK: Looking
 
+    /// Whether the producer's open transaction has these partitions, so that batches need not wait for
+    /// ``addPartitions(transactionalID:producer:partitions:)`` (Produce from version 12 on adds them by itself).
+    package func hasPartitions(
+        transactionalID id: String,
+        producer: ProducerIdentity,
+        partitions: some Sequence<TopicPartition>
+    ) -> Bool {
+        guard let state = registry[id], state.phase == .ongoing, state.producer == producer else { return false }
+        return partitions.allSatisfy(state.partitions.contains)
+    }
+
     /// Whether a transaction that is not finished has an offset of the group for the partition: readers that want stable
     /// offsets wait (OffsetFetch with `require_stable`).
     package func hasPendingOffsets(group: String, partition: TopicPartition) -> Bool {

@@ -146,6 +146,8 @@ struct TransactionTests {
             try await log.createTopic("t", partitions: 1, settings: TopicSettings())
             _ = try await log.writeMarker(p0, producerID: 9, epoch: 2, coordinatorEpoch: 5, commit: true)
             _ = try await log.writeMarker(p0, producerID: 10, epoch: 2, coordinatorEpoch: 5, commit: false)
+            let later = batch(["x"], producer: 9, epoch: 2, sequence: 3, isTransactional: true)
+            #expect(try await log.refusal(later) == .unknownProducer)
             let found = try await log.read(p0, from: 0, bytesMax: 1 << 20)
             var walk = RecordBatches(found.bytes)
             let first = try #require(try walk.nextBatch())

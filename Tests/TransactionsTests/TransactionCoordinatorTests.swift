@@ -122,7 +122,12 @@ struct TransactionCoordinatorTests {
             try await stand.coordinator.addPartitions(transactionalID: "x", producer: producer, partitions: [p(0)])
             await #expect(throws: EventLogError.self) { try await stand.put("other", p(1), producer, sequence: 0) }
             try await stand.put("in", p(0), producer, sequence: 0)
+            func isIn(_ partitions: [TopicPartition]) -> Bool {
+                stand.coordinator.hasPartitions(transactionalID: "x", producer: producer, partitions: partitions)
+            }
+            #expect(isIn([p(0)]) && !isIn([p(0), p(1)]))
             _ = try await stand.coordinator.end(transactionalID: "x", producer: producer, commit: true)
+            #expect(!isIn([p(0)]))
             // For clients whose epoch stays the same too.
             await #expect(throws: EventLogError.self) { try await stand.put("late", p(0), producer, sequence: 1) }
             #expect(try stand.log.bounds(p(0)) == (0, 2, 2))
