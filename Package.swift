@@ -63,6 +63,7 @@ let package = Package(
         .target(name: "KafkaCodec", dependencies: ["CChecksum"]),
         .target(name: "EventLog", dependencies: ["CLinux", "KafkaCodec", "MartletCore", collections, heap, logging]),
         .target(name: "Transactions", dependencies: ["EventLog", "KafkaCodec", logging]),
+        .target(name: "Groups", dependencies: ["EventLog", "KafkaCodec", "MartletCore", heap, logging]),
         .target(name: "Catalog", dependencies: ["Documents", "MartletCore", crypto, sqlite]),
         .target(name: "ArrowIPC"),
         .target(name: "DuckDB", dependencies: ["ArrowIPC", "CDuckDB", "MartletCore"]),
@@ -126,7 +127,8 @@ let package = Package(
         .target(
             name: "KafkaAPI",
             dependencies: [
-                "EventLog", "KafkaCodec", "MartletCore", "Topics", collections, logging, nioCore, nioPosix, lifecycle,
+                "EventLog", "Groups", "KafkaCodec", "MartletCore", "Topics", "Transactions", collections, logging, nioCore,
+                nioPosix, lifecycle,
             ],
             path: "Sources/API/Kafka"
         ),
@@ -135,8 +137,8 @@ let package = Package(
             dependencies: [
                 "API", "CLinux", "Catalog", "Documents", "DuckDB", "EventLog", "Functions", "KafkaCodec", "Lake",
                 "MartletCore",
-                "GRPCAPI", "KafkaAPI", "OTLP", "TelemetryExport",
-                "Pipelines", "Tables",
+                "GRPCAPI", "KafkaAPI", "OTLP", "TelemetryExport", "Transactions",
+                "Groups", "Pipelines", "Tables",
                 "Telemetry", "Topics", "Triggers", "WorkerGateway", "Workers", configuration, lifecycle, logging,
                 nioPosix, signals, system,
             ]

@@ -39,7 +39,14 @@ extension Engine {
         }
         let host = kafka.host
         return KafkaServer(
-            door: KafkaDoor(configuration: kafka, log: parts.stores.log, topics: parts.topics, logger: logger),
+            door: KafkaDoor(
+                configuration: kafka,
+                log: parts.stores.log,
+                topics: parts.topics,
+                groups: parts.groups,
+                transactions: parts.transactions,
+                logger: logger
+            ),
             onListening: { port in addresses.kafkaListens(host, port) }
         )
     }

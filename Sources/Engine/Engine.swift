@@ -59,6 +59,7 @@ package struct Engine: Sendable {
         let stores = try await EngineStores(configuration, layout, logger)
         do {
             let parts = try EngineParts(stores, configuration, layout, logger)
+            try await parts.transactions.recover()
             try await parts.topics.prepare(
                 defaultTopic: configuration.defaultTopic,
                 deadLetterTopic: configuration.deadLetterTopic
@@ -116,6 +117,8 @@ package struct Engine: Sendable {
             BackgroundService("log", logger) { await parts.stores.log.run() },
             BackgroundService("tables", logger) { try await parts.stores.lake.run() },
             BackgroundService("table sinks", logger) { await parts.tables.run() },
+            BackgroundService("consumer groups", logger) { await parts.groups.run() },
+            BackgroundService("transactions", logger) { await parts.transactions.run() },
             BackgroundService("statements", logger) { await parts.statements.run() },
             BackgroundService("telemetry", logger) { await parts.stores.telemetry.run() },
             BackgroundService("metrics", logger) { await parts.telemetry.collector.run() },

@@ -6,6 +6,7 @@ import Catalog
 import EventLog
 import Foundation
 import Functions
+import Groups
 import Lake
 import Logging
 import MartletCore
@@ -16,6 +17,7 @@ import Tables
 import Telemetry
 import TelemetryExport
 import Topics
+import Transactions
 import Triggers
 import WorkerGateway
 import Workers
@@ -29,6 +31,9 @@ struct EngineParts: Sendable {
     let pipelineService: PipelineService
     let deadLetters: DeadLetterService
     let topics: TopicService
+    /// Consumer groups, for every door.
+    let groups: GroupCoordinator
+    let transactions: TransactionCoordinator
     let tables: TableRuntime
     let secrets: SecretService
     let triggers: TriggerRuntime
@@ -71,6 +76,12 @@ struct EngineParts: Sendable {
         self.pipelines = pipelines
         deadLetters = DeadLetterService(catalog: catalog, services: dispatch)
         topics = TopicService(catalog: catalog, log: stores.log, producer: producer)
+        let transactions = TransactionCoordinator(log: stores.log, logger: logger)
+        self.transactions = transactions
+        groups = GroupCoordinator(
+            store: LogGroupStore(log: stores.log, unstable: { transactions.pendingOffsets(of: $0) }),
+            logger: logger
+        )
         tables = TableRuntime(
             catalog: catalog,
             log: stores.log,

@@ -227,6 +227,11 @@ package final class TransactionCoordinator: Sendable {
         registry.hasPendingOffsets(group, partition)
     }
 
+    /// Returns the partitions of a group that ``hasPendingOffsets(group:partition:)`` is true for.
+    package func pendingOffsets(of group: String) -> Set<TopicPartition> {
+        registry.pendingOffsets(of: group)
+    }
+
     /// Describes a transactional id (DescribeTransactions).
     ///
     /// - Throws: `.transactionalIDNotFound`.

@@ -47,6 +47,14 @@ final class TransactionRegistry: Sendable {
         }
     }
 
+    func pendingOffsets(of group: String) -> Set<TopicPartition> {
+        content.withLock { content in
+            (content.pending[group] ?? []).reduce(into: []) { found, id in
+                found.formUnion((content.states[id]?.offsets[group] ?? [:]).keys)
+            }
+        }
+    }
+
     /// Runs `body` while nobody else works on the id.
     ///
     /// - Throws: `.concurrentTransactions` when too many wait already.

@@ -2,12 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import EventLog
+package import Groups
 import KafkaCodec
 package import Logging
 import MartletCore
 import NIOCore
 import Synchronization
 package import Topics
+package import Transactions
 
 /// What the Kafka door does with a request: finds who answers it.
 package final class KafkaDoor: Sendable {
@@ -21,15 +23,26 @@ package final class KafkaDoor: Sendable {
     let configuration: KafkaConfiguration
     let log: LocalLog
     let topics: TopicService
+    let groups: GroupCoordinator
+    let transactions: TransactionCoordinator
     let logger: Logger
     let memory: RequestMemory
     private let port = Mutex<Int?>(nil)
 
     /// Makes a door to the log.
-    package init(configuration: KafkaConfiguration, log: LocalLog, topics: TopicService, logger: Logger) {
+    package init(
+        configuration: KafkaConfiguration,
+        log: LocalLog,
+        topics: TopicService,
+        groups: GroupCoordinator,
+        transactions: TransactionCoordinator,
+        logger: Logger
+    ) {
         self.configuration = configuration
         self.log = log
         self.topics = topics
+        self.groups = groups
+        self.transactions = transactions
         self.logger = logger
         memory = RequestMemory(bytes: configuration.requestMemoryBytes)
     }
@@ -85,6 +98,24 @@ package final class KafkaDoor: Sendable {
         case .describeLogDirs: try await call.answer(describeLogDirs)
         case .deleteRecords: try await call.answer(deleteRecords)
         case .describeProducers: try await call.answer(describeProducers)
+        case .findCoordinator: try await call.answer(findCoordinator)
+        case .joinGroup: try await call.answer(joinGroup)
+        case .syncGroup: try await call.answer(syncGroup)
+        case .heartbeat: try await call.answer(heartbeat)
+        case .leaveGroup: try await call.answer(leaveGroup)
+        case .listGroups: try await call.answer(listGroups)
+        case .describeGroups: try await call.answer(describeGroups)
+        case .deleteGroups: try await call.answer(deleteGroups)
+        case .offsetCommit: try await call.answer(offsetCommit)
+        case .offsetFetch: try await call.answer(offsetFetch)
+        case .offsetDelete: try await call.answer(offsetDelete)
+        case .initProducerId: try await call.answer(initProducerID)
+        case .addPartitionsToTxn: try await call.answer(addPartitionsToTransaction)
+        case .addOffsetsToTxn: try await call.answer(addOffsetsToTransaction)
+        case .txnOffsetCommit: try await call.answer(transactionOffsetCommit)
+        case .endTxn: try await call.answer(endTransaction)
+        case .describeTransactions: try await call.answer(describeTransactions)
+        case .listTransactions: try await call.answer(listTransactions)
         default: unsupported(call.head, call.session)
         }
     }

@@ -24,10 +24,12 @@ extension KafkaDoor {
 
     /// The APIs that ``call(_:_:)`` knows, and Produce.
     private static let servedAPIs: [KafkaAPIKey] = [
-        .produce, .fetch, .listOffsets, .metadata, .apiVersions, .createTopics, .deleteTopics, .deleteRecords, .offsetForLeaderEpoch,
-        .describeProducers,
-        .describeConfigs, .alterConfigs, .describeLogDirs, .createPartitions, .incrementalAlterConfigs,
-        .describeCluster, .describeTopicPartitions,
+        .produce, .fetch, .listOffsets, .metadata, .offsetCommit, .offsetFetch, .findCoordinator, .joinGroup, .heartbeat,
+        .leaveGroup, .syncGroup, .describeGroups, .listGroups, .apiVersions, .createTopics, .deleteTopics,
+        .deleteRecords, .initProducerId, .offsetForLeaderEpoch, .addPartitionsToTxn, .addOffsetsToTxn, .endTxn,
+        .txnOffsetCommit, .describeConfigs, .alterConfigs, .describeLogDirs, .createPartitions, .deleteGroups,
+        .incrementalAlterConfigs, .offsetDelete, .describeCluster, .describeProducers, .describeTransactions,
+        .listTransactions, .describeTopicPartitions,
     ]
 
     func apiVersions(_ request: ApiVersionsRequest, _ call: Call) -> ApiVersionsResponse {

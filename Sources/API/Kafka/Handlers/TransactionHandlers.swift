@@ -1,0 +1,210 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import EventLog
+import Groups
+import KafkaCodec
+import Logging
+import Transactions
+
+// Producer ids and transactions.
+extension KafkaDoor {
+    func initProducerID(_ request: InitProducerIdRequest, _ call: Call) async -> InitProducerIdResponse {
+        let expected =
+            request.producerID >= 0
+            ? ProducerIdentity(id: request.producerID, epoch: request.producerEpoch) : nil
+        do {
+            let producer = try await transactions.initProducerID(
+                transactionalID: request.transactionalID,
+                timeoutMilliseconds: request.transactionTimeoutMs,
+                expected: expected
+            )
+            return InitProducerIdResponse(producerID: producer.id, producerEpoch: producer.epoch)
+        } catch {
+            return InitProducerIdResponse(
+                errorCode: code(error, knowsFenced: call.version >= 4),
+                producerID: -1,
+                producerEpoch: -1
+            )
+        }
+    }
+
+    func addPartitionsToTransaction(
+        _ request: AddPartitionsToTxnRequest,
+        _ call: Call
+    ) async -> AddPartitionsToTxnResponse {
+        let wanted = request.v3AndBelowTopics.flatMap { topic in
+            topic.partitions.map { TopicPartition(topic: topic.name, partition: $0) }
+        }
+        let unknown = Set(wanted.filter { $0.topic.hasPrefix("__") || (try? log.bounds($0)) == nil })
+        var whole = KafkaErrorCode.noError
+        if unknown.isEmpty {
+            do {
+                try await transactions.addPartitions(
+                    transactionalID: request.v3AndBelowTransactionalID,
+                    producer: ProducerIdentity(
+                        id: request.v3AndBelowProducerID,
+                        epoch: request.v3AndBelowProducerEpoch
+                    ),
+                    partitions: wanted
+                )
+            } catch {
+                whole = code(error, knowsFenced: call.version >= 2)
+            }
+        } else {
+            // All or none: one partition that is not there keeps the others out.
+            whole = .operationNotAttempted
+        }
+        return AddPartitionsToTxnResponse(
+            resultsByTopicV3AndBelow: request.v3AndBelowTopics.map { topic in
+                AddPartitionsToTxnResponse.AddPartitionsToTxnTopicResult(
+                    name: topic.name,
+                    resultsByPartition: topic.partitions.map { number in
+                        let id = TopicPartition(topic: topic.name, partition: number)
+                        return AddPartitionsToTxnResponse.AddPartitionsToTxnPartitionResult(
+                            partitionIndex: number,
+                            partitionErrorCode: unknown.contains(id) ? .unknownTopicOrPartition : whole
+                        )
+                    }
+                )
+            }
+        )
+    }
+
+    func addOffsetsToTransaction(_ request: AddOffsetsToTxnRequest, _ call: Call) async -> AddOffsetsToTxnResponse {
+        do {
+            try await transactions.addOffsets(
+                transactionalID: request.transactionalID,
+                producer: ProducerIdentity(id: request.producerID, epoch: request.producerEpoch),
+                group: request.groupID
+            )
+            return AddOffsetsToTxnResponse()
+        } catch {
+            return AddOffsetsToTxnResponse(errorCode: code(error, knowsFenced: call.version >= 2))
+        }
+    }
+
+    /// Offsets that count when the transaction is committed; the group says first whether the member may.
+    func transactionOffsetCommit(_ request: TxnOffsetCommitRequest, _ call: Call) async -> TxnOffsetCommitResponse {
+        var offsets: [TopicPartition: GroupOffsets.Position] = [:]
+        for topic in request.topics {
+            for partition in topic.partitions {
+                offsets[TopicPartition(topic: topic.name, partition: partition.partitionIndex)] = GroupOffsets.Position(
+                    partition.committedOffset,
+                    metadata: partition.committedMetadata ?? ""
+                )
+            }
+        }
+        let identity = GroupIdentity(
+            generation: request.generationID,
+            memberID: request.memberID,
+            instanceID: request.groupInstanceID
+        )
+        let (accepted, refused) = groups.check(offsets)
+        var whole = KafkaErrorCode.of(
+            groups.checkCommit(group: request.groupID, by: identity, isTransactional: true)
+        )
+        if whole == .noError, !accepted.isEmpty {
+            do {
+                try await transactions.commitOffsets(
+                    transactionalID: request.transactionalID,
+                    producer: ProducerIdentity(id: request.producerID, epoch: request.producerEpoch),
+                    group: request.groupID,
+                    offsets: accepted
+                )
+            } catch {
+                whole = code(error, knowsFenced: call.version >= 3)
+            }
+        }
+        return TxnOffsetCommitResponse(
+            topics: request.topics.map { topic in
+                TxnOffsetCommitResponse.TxnOffsetCommitResponseTopic(
+                    name: topic.name,
+                    partitions: topic.partitions.map { partition in
+                        let id = TopicPartition(topic: topic.name, partition: partition.partitionIndex)
+                        return TxnOffsetCommitResponse.TxnOffsetCommitResponsePartition(
+                            partitionIndex: id.partition,
+                            errorCode: whole == .noError ? .of(refused[id]) : whole
+                        )
+                    }
+                )
+            }
+        )
+    }
+
+    func endTransaction(_ request: EndTxnRequest, _ call: Call) async -> EndTxnResponse {
+        do {
+            _ = try await transactions.end(
+                transactionalID: request.transactionalID,
+                producer: ProducerIdentity(id: request.producerID, epoch: request.producerEpoch),
+                commit: request.committed
+            )
+            return EndTxnResponse()
+        } catch {
+            return EndTxnResponse(errorCode: code(error, knowsFenced: call.version >= 2))
+        }
+    }
+
+    func describeTransactions(_ request: DescribeTransactionsRequest, _ call: Call) -> DescribeTransactionsResponse {
+        typealias State = DescribeTransactionsResponse.TransactionState
+        return DescribeTransactionsResponse(
+            transactionStates: request.transactionalIDs.map { id in
+                do {
+                    let state = try transactions.describe(id)
+                    let topics = Dictionary(grouping: state.partitions) { $0.topic }
+                    return State(
+                        transactionalID: id,
+                        transactionState: state.phase.name,
+                        transactionTimeoutMs: state.timeoutMilliseconds,
+                        transactionStartTimeMs: state.startedAt ?? -1,
+                        producerID: state.producer.id,
+                        producerEpoch: state.producer.epoch,
+                        topics: topics.sorted { $0.key < $1.key }.map { name, partitions in
+                            DescribeTransactionsResponse.TopicData(
+                                topic: name,
+                                partitions: partitions.map(\.partition).sorted()
+                            )
+                        }
+                    )
+                } catch {
+                    return State(errorCode: code(error, knowsFenced: true), transactionalID: id)
+                }
+            }
+        )
+    }
+
+    func listTransactions(_ request: ListTransactionsRequest, _ call: Call) -> ListTransactionsResponse {
+        let phases = Dictionary(TransactionState.Phase.allCases.map { ($0.name, $0) }) { first, _ in first }
+        let unknown = request.stateFilters.filter { phases[$0] == nil }
+        let wanted = Set(request.stateFilters.compactMap { phases[$0] })
+        // Filters that name no state there is let nothing through.
+        guard request.stateFilters.isEmpty || !wanted.isEmpty else {
+            return ListTransactionsResponse(unknownStateFilters: unknown)
+        }
+        let found = transactions.list(
+            phases: wanted,
+            producerIDs: Set(request.producerIDFilters),
+            runningMillisecondsMin: request.durationFilter >= 0 ? request.durationFilter : nil
+        )
+        return ListTransactionsResponse(
+            unknownStateFilters: unknown,
+            transactionStates: found.map { id, state in
+                ListTransactionsResponse.TransactionState(
+                    transactionalID: id,
+                    producerID: state.producer.id,
+                    transactionState: state.phase.name
+                )
+            }
+        )
+    }
+
+    /// The protocol's code; older versions know one that was fenced by another number.
+    private func code(_ error: any Error, knowsFenced: Bool) -> KafkaErrorCode {
+        guard let refused = error as? TransactionError else {
+            logger.error("a transaction's request failed", metadata: ["error": "\(error)"])
+            return .unknownServerError
+        }
+        if refused.code == .producerFenced, !knowsFenced { return .invalidProducerEpoch }
+        return KafkaErrorCode(rawValue: refused.code.rawValue) ?? .unknownServerError
+    }
+}
