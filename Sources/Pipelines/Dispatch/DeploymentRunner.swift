@@ -23,6 +23,8 @@ package final class DeploymentRunner: Sendable {
     /// How often topics are looked at for new partitions.
     private static let lookIntervalMicros: Int64 = 2_000_000
     private static let timerSlackMicros: Int64 = 1000
+    /// Characters of a message that an event of the engine has.
+    private static let toldMax = 2000
 
     private struct Message: Sendable {
         var input: DispatchInput?
@@ -516,7 +518,8 @@ package final class DeploymentRunner: Sendable {
                 action,
                 name,
                 severity: severity,
-                "\(plan.pipelineName)/\(plan.name): \(message)",
+                // What a function says of its failure can be of any length.
+                "\(plan.pipelineName)/\(plan.name): \(message.prefix(Self.toldMax))",
                 pipeline: plan.pipelineName,
                 function: plan.functionName,
                 details: details
