@@ -181,6 +181,7 @@ let package = Package(
             name: "TransactionsTests",
             dependencies: ["EventLog", "KafkaCodec", "Transactions", "eventlog-crash-writer", logging]
         ),
+        .testTarget(name: "GroupsTests", dependencies: ["EventLog", "Groups", "KafkaCodec", "MartletCore", logging]),
         .testTarget(name: "CatalogTests", dependencies: ["Catalog", "MartletCore"]),
         .testTarget(name: "ArrowIPCTests", dependencies: ["ArrowIPC"]),
         .testTarget(name: "DuckDBTests", dependencies: ["DuckDB", "MartletCore"]),
