@@ -141,4 +141,5 @@ struct BenchmarkStand {
 private struct NoTelemetry: TelemetrySink {
     func record(spans: [SpanRecord]) {}
     func record(logs: [LogRecord]) {}
+    func record(metrics: [MetricPoint]) {}
 }
