@@ -50,9 +50,9 @@ struct ParquetWriter: Sendable {
         let order =
             sortColumns.isEmpty ? "" : " ORDER BY \(sortColumns.map(SQLText.identifier).joined(separator: ", "))"
         do {
-            let result = try connection.query(
+            let result = try connection.prepare(
                 "COPY (SELECT *\(leftOut) FROM (\(query))\(order)) TO \(SQLText.literal(target)) (\(options))"
-            )
+            ).executePatiently()
             var files: [AppendTableFile] = []
             while let chunk = try result.nextChunk() {
                 // Name, rows, bytes, footer's bytes, statistics by column; what follows has a type of its own.

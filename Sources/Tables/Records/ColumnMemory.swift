@@ -61,8 +61,8 @@ struct ColumnMemory {
 
     @inline(never)
     private mutating func grow(to rows: Int) {
-        var wanted = max(capacity, 1024)
-        while wanted < rows { wanted *= 2 }
+        // By half: what is too much by then is memory that nobody uses.
+        let wanted = (max(rows, 1024, capacity + capacity / 2) + 63) & ~63
         let values = UnsafeMutableRawPointer.allocate(byteCount: wanted * stride, alignment: 16)
         memcpy(values, data, capacity * stride)
         memset(values + capacity * stride, 0, (wanted - capacity) * stride)
@@ -74,6 +74,9 @@ struct ColumnMemory {
         validity = words
         capacity = wanted
     }
+
+    /// Bytes of memory it holds.
+    var memoryBytes: Int { capacity * stride + capacity >> 3 }
 
     /// Gives every value another form; `convert` reads the old place and writes the new one.
     mutating func restride(
@@ -94,13 +97,20 @@ struct ColumnMemory {
 
 /// Memory for strings that do not fit their entries; pointers stay valid until it is reset or freed.
 struct ByteArena {
+    /// Blocks of the one size, of which the first `used` hold strings.
     private var blocks: [UnsafeMutableRawBufferPointer] = []
+    private var used = 0
+    /// Blocks for one huge string each.
+    private var large: [UnsafeMutableRawBufferPointer] = []
     private var next: UnsafeMutablePointer<UInt8>?
     private var left = 0
     /// Bytes handed out.
     private(set) var byteCount = 0
 
-    private static let blockSize = 1 << 20
+    private static let blockSize = 1 << 18
+
+    /// Bytes of memory it holds.
+    var memoryBytes: Int { blocks.count * Self.blockSize + large.reduce(0) { $0 + $1.count } }
 
     @inline(__always)
     mutating func allocate(_ count: Int) -> UnsafeMutablePointer<UInt8> {
@@ -115,15 +125,20 @@ struct ByteArena {
 
     @inline(never)
     private mutating func allocateBlock(_ count: Int) -> UnsafeMutablePointer<UInt8> {
-        let block = UnsafeMutableRawBufferPointer.allocate(byteCount: max(Self.blockSize, count), alignment: 16)
-        let start = block.baseAddress.unsafelyUnwrapped.assumingMemoryBound(to: UInt8.self)
         byteCount += count
         // A block of its own for one huge string must not throw away what is left of the current one.
-        if count < Self.blockSize || next == nil {
-            next = start + count
-            left = block.count - count
+        if count > Self.blockSize / 4 {
+            let block = UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 16)
+            large.append(block)
+            return block.baseAddress.unsafelyUnwrapped.assumingMemoryBound(to: UInt8.self)
         }
-        blocks.append(block)
+        if used == blocks.count {
+            blocks.append(UnsafeMutableRawBufferPointer.allocate(byteCount: Self.blockSize, alignment: 16))
+        }
+        let start = blocks[used].baseAddress.unsafelyUnwrapped.assumingMemoryBound(to: UInt8.self)
+        used += 1
+        next = start + count
+        left = Self.blockSize - count
         return start
     }
 
@@ -179,18 +194,18 @@ struct ByteArena {
         return entry
     }
 
-    /// Forgets everything handed out and keeps one block.
+    /// Forgets everything handed out and keeps the memory, but for huge strings.
     mutating func reset() {
-        let kept = blocks.first { $0.count == Self.blockSize }
-        for block in blocks where block.baseAddress != kept?.baseAddress { block.deallocate() }
-        blocks = kept.map { [$0] } ?? []
-        next = kept?.baseAddress?.assumingMemoryBound(to: UInt8.self)
-        left = kept?.count ?? 0
+        for block in large { block.deallocate() }
+        large = []
+        used = 0
+        next = nil
+        left = 0
         byteCount = 0
     }
 
     func free() {
-        for block in blocks { block.deallocate() }
+        for block in blocks + large { block.deallocate() }
     }
 }
 

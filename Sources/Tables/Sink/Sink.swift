@@ -32,6 +32,7 @@ final class Sink: Sendable {
     private let services: SinkServices
     private let mailbox = SinkMailbox()
     private let finished = OneTimeGate()
+    private let pool = BatchPool(countMax: 16)
     private let board = Mutex<[Int32: Int64]>([:])
     private let logger: Logger
 
@@ -189,7 +190,7 @@ final class Sink: Sendable {
             progress.roundCost = .now - started
         }
         let work = progress.takeBacklog()
-        let intake = RecordIntake(table: table, space: services.space)
+        let intake = RecordIntake(table: table, space: services.space, pool: pool)
         do {
             try await intake.take(work.map(\.0), &progress)
             board.withLock { $0 = progress.taken }

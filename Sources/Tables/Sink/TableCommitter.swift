@@ -37,7 +37,7 @@ struct TableCommitter: Sendable {
 
     /// Tells the traces of the rows where they ended; the engine's own tables would trace themselves.
     private func trace(_ commit: TableCommit, _ rows: [FreshRows]) async {
-        let filled = rows.filter { $0.rowCount > 0 }
+        let filled = rows.filter { $0.mayHaveTraces }
         guard !table.spec.isInternal, !filled.isEmpty else { return }
         let end = Timestamp.nowMicroseconds()
         do {

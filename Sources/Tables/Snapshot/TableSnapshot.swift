@@ -51,9 +51,15 @@ final class TableSnapshot: Sendable {
             let source = layout.read(members, part)
             parts.append(select(part, from: source, having: schemas[version] ?? [], isFile: true))
         }
-        for rows in fresh {
-            let source = part == .rows ? rows.rowsTable : rows.rejectsTable
-            parts.append(select(part, from: source, having: rows.columns, isFile: false))
+        // Rejects always have the same columns; rows that follow each other mostly have.
+        var rest = fresh[...]
+        while let first = rest.first {
+            let columns = first.columns
+            let alike = rest.prefix { part == .rejects || $0.columns == columns }
+            rest = rest.dropFirst(alike.count)
+            for source in FreshRows.sources(of: Array(alike), part) {
+                parts.append(select(part, from: source, having: columns, isFile: false))
+            }
         }
         if parts.isEmpty { parts.append(empty(part)) }
         return parts.joined(separator: " UNION ALL ")
