@@ -11,6 +11,7 @@ final class RowScan: Sendable {
     /// Where chunks begin: a source, and its first row.
     private let chunks: [(source: Int, rows: Range<Int>)]
     private let rowCount: Int
+    private let columnCount: UInt64
 
     private static let chunkRows = 2048
 
@@ -25,6 +26,7 @@ final class RowScan: Sendable {
         }
         self.chunks = chunks
         rowCount = sources.reduce(0) { $0 + $1.sourceRowCount }
+        columnCount = UInt64(sources.map(\.sourceColumns.count).max() ?? 0)
     }
 
     /// How far an execution of the statement is.
@@ -65,11 +67,13 @@ final class RowScan: Sendable {
         let characters = api.pointee.get_varchar(value)
         defer { api.pointee.free(characters) }
         let text = characters.map { String(cString: $0) } ?? ""
-        guard let sources = finder.sources(named: text), let first = sources.first else {
+        guard let sources = finder.sources(named: text),
+            let widest = sources.max(by: { $0.sourceColumns.count < $1.sourceColumns.count })
+        else {
             api.pointee.bind_set_error(info, "there are no rows '\(text)' in memory")
             return
         }
-        for column in first.sourceColumns {
+        for column in widest.sourceColumns {
             var type = column.type.makeHandle(api)
             api.pointee.bind_add_result_column(info, column.name, type)
             api.pointee.destroy_logical_type(&type)
@@ -114,9 +118,14 @@ final class RowScan: Sendable {
         let source = scan.sources[chunk.source]
         let vectors = RowVectors(api: api, chunk: output)
         do {
-            // A statement that needs no column asks for a row's number, whose index is beyond them; nobody looks at it.
-            for (place, column) in progress.columns.enumerated() where column < UInt64(source.sourceColumns.count) {
-                try source.fill(vectors[place], column: Int(column), rows: chunk.rows)
+            let count = UInt64(source.sourceColumns.count)
+            // A statement that needs no column asks for a row's number, whose index is beyond them all; nobody looks at it.
+            for (place, column) in progress.columns.enumerated() where column < scan.columnCount {
+                if column < count {
+                    try source.fill(vectors[place], column: Int(column), rows: chunk.rows)
+                } else {
+                    vectors[place].setValidity(nil, wordCount: 0, rowCount: chunk.rows.count)
+                }
             }
             api.pointee.data_chunk_set_size(output, idx_t(chunk.rows.count))
         } catch {

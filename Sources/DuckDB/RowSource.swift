@@ -20,8 +20,9 @@ package protocol RowSource: AnyObject, Sendable {
 
 /// Finds the rows that a statement names.
 package protocol RowSourceFinder: AnyObject, Sendable {
-    /// The sources of a text, to be read one after the other, all with the same columns; nil where it names none.
+    /// The sources of a text, to be read one after the other; nil where it names none.
     ///
+    /// The columns of each are those that the widest begins with; those it does not have are NULL.
     /// Called while a statement is bound, which keeps them from then on; must not wait.
     func sources(named text: String) -> [any RowSource]?
 }

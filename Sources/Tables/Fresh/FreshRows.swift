@@ -19,6 +19,7 @@ final class FreshRows: Sendable {
         var rows: Int64 = 0
         var rejects: Int64 = 0
         var bytes = 0
+        var memory = 0
         var oldest: ContinuousClock.Instant?
     }
 
@@ -31,11 +32,13 @@ final class FreshRows: Sendable {
     private let rejectsName: String
     private let state: Mutex<State>
     private let space: FreshSpace
+    private let charge: SinkMemory.Charge?
 
-    /// Makes rows that are to be filled, in tables of DuckDB's that the caller makes.
-    init(columns: [AppendTableSchemaVersion.Column], space: FreshSpace) {
+    /// Makes rows that are to be filled, in tables of DuckDB's that the caller makes; their memory is accounted to `charge`.
+    init(columns: [AppendTableSchemaVersion.Column], space: FreshSpace, charge: SinkMemory.Charge? = nil) {
         number = space.nextGeneration()
         batch = nil
+        self.charge = charge
         rowsName = "rows\(number)"
         rejectsName = "rejects\(number)"
         state = Mutex(State(columns: columns))
@@ -46,6 +49,7 @@ final class FreshRows: Sendable {
     init(_ batch: SealedBatch, columns: [AppendTableSchemaVersion.Column], bytes: Int, space: FreshSpace) {
         number = space.nextGeneration()
         self.batch = batch
+        charge = nil
         rowsName = ""
         rejectsName = ""
         state = Mutex(
@@ -73,21 +77,11 @@ final class FreshRows: Sendable {
     var rowsTable: String { "\(Lake.freshDatabase).main.\(rowsName)" }
     var rejectsTable: String { "\(Lake.freshDatabase).main.\(rejectsName)" }
 
-    /// What a statement reads to get the rows or rejects of all of `rows`, which have the same columns; empty where there are none.
-    ///
-    /// What is in one batch each is read as one.
-    static func sources(of rows: [FreshRows], _ part: AppendTableFile.Part) -> [String] {
-        var sources: [String] = []
-        var sealed: [Int] = []
-        for item in rows {
-            if let batch = item.batch {
-                if part == .rows ? batch.rowCount > 0 : batch.rejectCount > 0 { sealed.append(item.number) }
-            } else {
-                sources.append(part == .rows ? item.rowsTable : item.rejectsTable)
-            }
-        }
-        if !sealed.isEmpty { sources.append(FreshSources.expression(sealed, part)) }
-        return sources
+    /// What a statement reads to get the system columns of `rows`.
+    static func sources(of rows: [FreshRows]) -> [String] {
+        let sealed = rows.filter { $0.batch != nil }.map(\.number)
+        let tables = rows.filter { $0.batch == nil }.map(\.rowsTable)
+        return sealed.isEmpty ? tables : tables + [FreshSources.expression(sealed, .rows)]
     }
 
     /// The columns from the records' values.
@@ -96,8 +90,20 @@ final class FreshRows: Sendable {
     var rejectCount: Int64 { state.withLock { $0.rejects } }
     /// Bytes of the records, as they stand in the log.
     var byteCount: Int { state.withLock { $0.bytes } }
-    /// Bytes of memory, estimated where DuckDB has the rows.
-    var memoryBytes: Int { batch?.memoryBytes ?? byteCount * 2 }
+    /// Bytes of memory, estimated where DuckDB has the rows: their values, and a block of 2,048 begun in each column.
+    var memoryBytes: Int {
+        if let batch { return batch.memoryBytes }
+        return state.withLock { $0.memory + ($0.columns.count + SystemColumns.json.count) * Self.columnBytes }
+    }
+
+    private static let columnBytes = 24 << 10
+
+    /// Ends the sink's account, because the rows are in a file.
+    func settle() {
+        batch?.settle()
+        charge?.set(0)
+    }
+
     /// Whether a row may belong to a trace.
     var mayHaveTraces: Bool { batch?.hasTraces ?? (rowCount > 0) }
     /// When its first record was taken.
@@ -128,13 +134,17 @@ final class FreshRows: Sendable {
     }
 
     /// Counts what was added; called after the rows can be seen.
-    func added(rows: Int, rejects: Int, bytes: Int) {
+    ///
+    /// `bytes` are those of the log, `memory` those of the values.
+    func added(rows: Int, rejects: Int, bytes: Int, memory: Int) {
         state.withLock { state in
             state.rows += Int64(rows)
             state.rejects += Int64(rejects)
             state.bytes += bytes
+            state.memory += memory
             if state.oldest == nil { state.oldest = .now }
         }
+        charge?.set(memoryBytes)
     }
 
     /// Names the columns there are after some were added.

@@ -28,29 +28,37 @@ final class SealedBatch: Sendable {
     let rows: SealedRows
     let rejects: SealedRows
 
-    init(_ batch: RowBatch, pool: BatchPool) {
-        let lease = BatchLease(batch, pool: pool)
+    private let charge: SinkMemory.Charge
+
+    init(_ metered: MeteredBatch, pool: BatchPool) {
+        let batch = metered.batch
+        let lease = BatchLease(metered, pool: pool)
         (rowCount, rejectCount, memoryBytes) = (batch.rowCount, batch.rejectCount, batch.memoryBytes)
+        charge = metered.charge
+        charge.set(memoryBytes)
         let parts = batch.seal(rejectedAt: Timestamp.nowMicroseconds())
         hasTraces = parts.rows.system.traceID.capacity > 0
         rows = SealedRows(parts.rows, lease)
         rejects = SealedRows(parts.rejects, lease)
     }
+
+    /// Ends the sink's account: the rows are in a file, and who still reads them here has a memory of its own.
+    func settle() { charge.set(0) }
 }
 
 /// Gives a batch back once neither its rows nor its rejects are read any more.
 private final class BatchLease: Sendable {
-    private let batch: RowBatch
+    private let metered: MeteredBatch
     private let pool: BatchPool
 
-    init(_ batch: RowBatch, pool: BatchPool) {
-        self.batch = batch
+    init(_ metered: MeteredBatch, pool: BatchPool) {
+        self.metered = metered
         self.pool = pool
     }
 
     deinit {
-        batch.unseal()
-        pool.put(batch)
+        metered.batch.unseal()
+        pool.put(metered)
     }
 }
 

@@ -34,7 +34,7 @@ struct TableReplayer: Sendable {
                 rows.set(columns: batch.columns)
                 try rows.create(table.layout.format, on: connection)
                 try connection.transaction { try rows.append([batch], on: connection) }
-                rows.added(rows: batch.rowCount, rejects: batch.rejectCount, bytes: 1)
+                rows.added(rows: batch.rowCount, rejects: batch.rejectCount, bytes: 1, memory: batch.byteCount)
                 let result = (rows: batch.rowCount, rejects: batch.rejectCount)
                 let isKnown = batch.columns == table.read { $0.schemas[version] }
                 return (result, try write(rows, isKnown ? version : version + 1, connection))

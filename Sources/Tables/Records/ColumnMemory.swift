@@ -61,8 +61,9 @@ struct ColumnMemory {
 
     @inline(never)
     private mutating func grow(to rows: Int) {
-        // By half: what is too much by then is memory that nobody uses.
-        let wanted = (max(rows, 1024, capacity + capacity / 2) + 63) & ~63
+        // By half once there are many: what is too much by then is memory that nobody uses.
+        let more = capacity < 4096 ? capacity * 2 : capacity + capacity / 2
+        let wanted = (max(rows, 64, more) + 63) & ~63
         let values = UnsafeMutableRawPointer.allocate(byteCount: wanted * stride, alignment: 16)
         memcpy(values, data, capacity * stride)
         memset(values + capacity * stride, 0, (wanted - capacity) * stride)
@@ -97,7 +98,7 @@ struct ColumnMemory {
 
 /// Memory for strings that do not fit their entries; pointers stay valid until it is reset or freed.
 struct ByteArena {
-    /// Blocks of the one size, of which the first `used` hold strings.
+    /// Blocks of growing size, of which the first `used` hold strings.
     private var blocks: [UnsafeMutableRawBufferPointer] = []
     private var used = 0
     /// Blocks for one huge string each.
@@ -107,10 +108,11 @@ struct ByteArena {
     /// Bytes handed out.
     private(set) var byteCount = 0
 
-    private static let blockSize = 1 << 18
+    private static let firstBlockSize = 1 << 13
+    private static let blockSizeMax = 1 << 18
 
     /// Bytes of memory it holds.
-    var memoryBytes: Int { blocks.count * Self.blockSize + large.reduce(0) { $0 + $1.count } }
+    private(set) var memoryBytes = 0
 
     @inline(__always)
     mutating func allocate(_ count: Int) -> UnsafeMutablePointer<UInt8> {
@@ -126,19 +128,23 @@ struct ByteArena {
     @inline(never)
     private mutating func allocateBlock(_ count: Int) -> UnsafeMutablePointer<UInt8> {
         byteCount += count
+        let wanted = max(Self.firstBlockSize << min(used, 8), min(count, Self.blockSizeMax) * 4)
+        let size = used < blocks.count ? blocks[used].count : min(Self.blockSizeMax, wanted)
         // A block of its own for one huge string must not throw away what is left of the current one.
-        if count > Self.blockSize / 4 {
+        if count > size / 4 {
             let block = UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 16)
+            memoryBytes += count
             large.append(block)
             return block.baseAddress.unsafelyUnwrapped.assumingMemoryBound(to: UInt8.self)
         }
         if used == blocks.count {
-            blocks.append(UnsafeMutableRawBufferPointer.allocate(byteCount: Self.blockSize, alignment: 16))
+            blocks.append(UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 16))
+            memoryBytes += size
         }
         let start = blocks[used].baseAddress.unsafelyUnwrapped.assumingMemoryBound(to: UInt8.self)
         used += 1
         next = start + count
-        left = Self.blockSize - count
+        left = size - count
         return start
     }
 
@@ -196,7 +202,10 @@ struct ByteArena {
 
     /// Forgets everything handed out and keeps the memory, but for huge strings.
     mutating func reset() {
-        for block in large { block.deallocate() }
+        for block in large {
+            memoryBytes -= block.count
+            block.deallocate()
+        }
         large = []
         used = 0
         next = nil

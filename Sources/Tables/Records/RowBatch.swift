@@ -38,20 +38,28 @@ package final class RowBatch: @unchecked Sendable {
     ///
     /// `bytes` are whole batches as the log returns them; a last one that is cut off is left out. A batch that is compressed
     /// or damaged, or the rest of it behind a damaged record, becomes one reject without a value.
+    /// - Returns: The offset to go on from where the batch came to hold `memoryMax` bytes of memory, which it goes beyond by no more than a few
+    ///   hundred records; nil where everything was taken.
     /// - Throws: where the bytes are no batches any more; what stood before is taken, ``nextOffset`` says how far.
+    @discardableResult
     package func append(
         _ bytes: [UInt8],
         from: Int64 = 0,
         partition: Int32,
-        verifiesChecksums: Bool = true
-    ) throws(RecordBatchError) {
+        verifiesChecksums: Bool = true,
+        memoryMax: Int = .max
+    ) throws(RecordBatchError) -> Int64? {
         try exclusively { (filler) throws(RecordBatchError) in
             filler.partition = partition
+            filler.untilLook = 0
             var walk = RecordBatches(bytes, verifiesChecksums: verifiesChecksums)
             while true {
                 do throws(RecordBatchError) {
-                    guard let batch = try walk.nextBatch() else { return }
-                    Self.add(batch, bytes, from, &filler)
+                    guard let batch = try walk.nextBatch() else { return nil }
+                    if let stop = Self.add(batch, bytes, from, memoryMax, &filler) {
+                        filler.nextOffset = max(filler.nextOffset ?? .min, stop)
+                        return stop
+                    }
                     filler.nextOffset = max(filler.nextOffset ?? .min, batch.header.nextOffset)
                 } catch {
                     guard let base = error.baseOffset, let next = error.nextOffset else { throw error }
@@ -62,27 +70,32 @@ package final class RowBatch: @unchecked Sendable {
         }
     }
 
-    private static func add(_ batch: RecordBatch, _ bytes: [UInt8], _ from: Int64, _ filler: inout RowFiller) {
+    private static func add(
+        _ batch: RecordBatch,
+        _ bytes: [UInt8],
+        _ from: Int64,
+        _ memoryMax: Int,
+        _ filler: inout RowFiller
+    ) -> Int64? {
         let header = batch.header
-        guard !header.isControl, header.nextOffset > from else { return }
+        guard !header.isControl, header.nextOffset > from else { return nil }
         guard header.codec == CompressionCodec.none else {
             let name = header.codec.map { "\($0)" } ?? "codec \(header.attributes & 0x07)"
             filler.rejectBatch(header, from: max(header.baseOffset, from), "they are compressed with \(name)")
-            return
+            return nil
         }
-        bytes.withUnsafeBufferPointer { buffer in
-            guard let base = buffer.baseAddress else { return }
+        return bytes.withUnsafeBufferPointer { buffer in
+            guard let base = buffer.baseAddress else { return nil }
             let start = base + batch.range.lowerBound
             if buffer.count - batch.range.upperBound >= padding {
-                filler.addBatch(start, header, from: from)
-                return
+                return filler.addBatch(start, header, from: from, memoryMax: memoryMax)
             }
             // The scan reads a little behind what it scans.
             let copy = UnsafeMutablePointer<UInt8>.allocate(capacity: batch.range.count + padding)
             memcpy(copy, start, batch.range.count)
             memset(copy + batch.range.count, 0, padding)
-            filler.addBatch(copy, header, from: from)
-            copy.deallocate()
+            defer { copy.deallocate() }
+            return filler.addBatch(copy, header, from: from, memoryMax: memoryMax)
         }
     }
 
@@ -120,13 +133,7 @@ package final class RowBatch: @unchecked Sendable {
         }
     }
     /// Bytes of memory it holds, filled or not.
-    package var memoryBytes: Int {
-        exclusively { filler in
-            var sum = filler.arena.memoryBytes + filler.rows.memoryBytes + filler.rejects.memoryBytes
-            for index in 0..<filler.stateCount { sum += filler.states[index].memory.memoryBytes }
-            return sum
-        }
-    }
+    package var memoryBytes: Int { exclusively { $0.memoryBytes } }
     /// Whether a batch of these columns and settings would begin as this one does once it is emptied.
     func continues(_ columns: [AppendTableSchemaVersion.Column], _ settings: RowBatchSettings) -> Bool {
         exclusively { $0.settings == settings && $0.columns == columns }

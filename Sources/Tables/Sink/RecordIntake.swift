@@ -9,39 +9,63 @@ import MartletCore
 struct RecordIntake: Sendable {
     /// More threads than one only help where there are several partitions and processors to spare.
     private static let threads = 2
-    /// From so many bytes on a round stays in its batches. What is less is put into a table of DuckDB's, so that a trickle does not become
-    /// thousands of batches of a few rows.
-    private static let largeRoundBytes = 512 << 10
+    /// From so many bytes on a round stays in its batches.
+    ///
+    /// What is less is put into a table of DuckDB's, so that a trickle does not become thousands of batches of a few rows.
+    private static let largeRoundBytes = 128 << 10
+
+    /// From so many columns on a table of DuckDB's gets no more rows than one of its blocks of 2,048 has: beyond them it takes 256 KiB for
+    /// each column at once.
+    private static let manyColumns = 64
+    private static let blockRows = 2048
 
     typealias Columns = [AppendTableSchemaVersion.Column]
-    private typealias Filled = (batch: RowBatch, share: [Fetched])
+    /// Records that were read, and up to where in each partition.
+    private struct Filled: Sendable {
+        let metered: MeteredBatch
+        let columns: Columns
+        let share: [Fetched]
+        let taken: [Int32: Int64]
+        /// Bytes of the log that it took.
+        let bytes: Int
+
+        var batch: RowBatch { metered.batch }
+    }
 
     let table: AppendTable
     let space: FreshSpace
     let pool: BatchPool
+    let account: SinkMemory.Account
 
-    /// Takes records, and notes in `progress` how far each partition was taken, also where it throws.
+    /// Takes records as far as there is memory, and notes in `progress` how far each partition was taken, also where it throws.
+    ///
+    /// What was fetched may have been taken in part already.
     func take(_ fetched: [Fetched], _ progress: inout SinkProgress) async throws {
         _ = try await space.database()
+        account.note(columns: columns(progress).count)
         let isLarge = fetched.reduce(0) { $0 + $1.bytes.count } >= Self.largeRoundBytes
         let columns = columns(progress)
-        let (filled, failure) = await read(shares(of: fetched), columns)
-        let plain = filled.filter { $0.batch.columns == columns }
-        let changing = filled.filter { $0.batch.columns != columns }
+        let (filled, failure) = await read(shares(of: fetched), columns, progress.taken)
+        let plain = filled.filter { $0.columns == columns }
         if isLarge {
             keep(plain, columns, &progress)
         } else if !plain.isEmpty {
             try await write(plain, columns, &progress)
         }
         // Columns are changed by one share after the other, so that each sees what the others brought.
+        let changing = filled.filter { $0.columns != columns }
         for item in changing.sorted(by: { $0.share[0].partition < $1.share[0].partition }) {
             let before = self.columns(progress)
-            let batch = before == columns ? item.batch : try await read(item.share, before)
-            let after = batch.columns
+            var item: Filled? = item
+            if before != columns, let share = item?.share {
+                item = nil
+                item = try await read(share, before, progress.taken)
+            }
+            guard let item else { continue }
             if isLarge {
-                keep([(batch, item.share)], after, &progress)
+                keep([item], item.columns, &progress)
             } else {
-                try await write([(batch, item.share)], after, &progress)
+                try await write([item], item.columns, &progress)
             }
         }
         if let failure { throw failure }
@@ -67,22 +91,26 @@ struct RecordIntake: Sendable {
 
     // MARK: Reading
 
-    private func read(_ shares: [[Fetched]], _ columns: Columns) async -> ([Filled], (any Error)?) {
-        await withTaskGroup(of: (Int, Result<RowBatch, any Error>).self) { group in
-            for (index, share) in shares.enumerated() {
+    private func read(
+        _ shares: [[Fetched]],
+        _ columns: Columns,
+        _ taken: [Int32: Int64]
+    ) async -> ([Filled], (any Error)?) {
+        await withTaskGroup(of: Result<Filled?, any Error>.self) { group in
+            for share in shares {
                 group.addTask {
                     do {
-                        return (index, .success(try await read(share, columns)))
+                        return .success(try await read(share, columns, taken))
                     } catch {
-                        return (index, .failure(error))
+                        return .failure(error)
                     }
                 }
             }
             var filled: [Filled] = []
             var failure: (any Error)?
-            for await (index, result) in group {
+            for await result in group {
                 switch result {
-                case .success(let batch): filled.append((batch, shares[index]))
+                case .success(let item): if let item { filled.append(item) }
                 case .failure(let error): failure = error
                 }
             }
@@ -90,21 +118,56 @@ struct RecordIntake: Sendable {
         }
     }
 
-    /// Reads records into a batch.
-    private func read(_ share: [Fetched], _ columns: Columns) async throws -> RowBatch {
-        try await space.threads.run {
-            let batch = try pool.take(columns: columns, settings: table.batchSettings)
-            for item in share {
+    /// Reads records that were not taken yet into a batch; nil where there are none, or no memory.
+    private func read(_ share: [Fetched], _ columns: Columns, _ before: [Int32: Int64]) async throws -> Filled? {
+        let left = share.filter { $0.next > before[$0.partition] ?? 0 }
+        guard !left.isEmpty else { return nil }
+        return try await space.threads.run {
+            guard let metered = try batch(for: left, columns) else { return nil }
+            var taken: [Int32: Int64] = [:]
+            var bytes = 0
+            for item in left {
+                let from = max(item.from, before[item.partition] ?? item.from)
                 // The log compares the checksums of what it reads.
-                try batch.append(item.bytes, from: item.from, partition: item.partition, verifiesChecksums: false)
+                let stop = try metered.batch.append(
+                    item.bytes,
+                    from: from,
+                    partition: item.partition,
+                    verifiesChecksums: false,
+                    memoryMax: metered.charge.bytes
+                )
+                taken[item.partition] = stop ?? item.next
+                guard let stop else {
+                    bytes += item.bytes.count
+                    continue
+                }
+                bytes += item.bytes.count * Int(stop - from) / Int(max(1, item.next - item.from))
+                break
             }
-            return batch
+            let columns = metered.batch.columns
+            return Filled(metered: metered, columns: columns, share: left, taken: taken, bytes: bytes)
         }
     }
 
+    /// A batch with an account for what these records will need, or for the most a batch may.
+    private func batch(for share: [Fetched], _ columns: Columns) throws -> MeteredBatch? {
+        let settings = table.batchSettings
+        let bytes = share.reduce(0) { $0 + $1.bytes.count }
+        let wanted = min(account.memory.batchMax, bytes * 3 + 64 << 10)
+        if let kept = pool.take(columns: columns, settings: settings) {
+            // Without more memory it takes as much as it took before.
+            if !kept.charge.grow(to: wanted), kept.charge.bytes < wanted / 2 { pool.empty() }
+            return kept
+        }
+        guard let charge = account.memory.reserve(wanted, for: account) else { return nil }
+        return MeteredBatch(try RowBatch(columns: columns, settings: settings), charge)
+    }
+
     private static func note(_ work: [Filled], _ progress: inout SinkProgress) {
-        for item in work.flatMap(\.share) {
-            progress.taken[item.partition] = max(progress.taken[item.partition] ?? 0, item.next)
+        for item in work {
+            for (partition, next) in item.taken {
+                progress.taken[partition] = max(progress.taken[partition] ?? 0, next)
+            }
         }
     }
 
@@ -113,13 +176,8 @@ struct RecordIntake: Sendable {
     /// Makes batches fresh rows as they are.
     private func keep(_ work: [Filled], _ columns: Columns, _ progress: inout SinkProgress) {
         guard !work.isEmpty else { return }
-        let rows = work.map { batch, share in
-            FreshRows(
-                SealedBatch(batch, pool: pool),
-                columns: columns,
-                bytes: share.reduce(0) { $0 + $1.bytes.count },
-                space: space
-            )
+        let rows = work.map { item in
+            FreshRows(SealedBatch(item.metered, pool: pool), columns: columns, bytes: item.bytes, space: space)
         }
         progress.current += rows
         table.with { state in
@@ -133,7 +191,9 @@ struct RecordIntake: Sendable {
 
     /// Adds the rows of batches that have the same columns to a table of DuckDB's.
     private func write(_ work: [Filled], _ columns: Columns, _ progress: inout SinkProgress) async throws {
-        let rows = try await openRows(for: columns, isWider: work.contains { $0.batch.hasWidenedColumns }, &progress)
+        let isWider = work.contains { $0.batch.hasWidenedColumns }
+        let count = work.reduce(0) { $0 + $1.batch.rowCount }
+        let rows = try await openRows(for: columns, isWider: isWider, adding: count, &progress)
         try await space.threads.run {
             if rows.columns != columns {
                 try addColumns(columns, to: rows)
@@ -145,13 +205,14 @@ struct RecordIntake: Sendable {
                     try connection.transaction { try rows.append(work.map(\.batch), on: connection) }
                 }
             }
-            for (batch, share) in work {
+            for item in work {
                 rows.added(
-                    rows: batch.rowCount,
-                    rejects: batch.rejectCount,
-                    bytes: share.reduce(0) { $0 + $1.bytes.count }
+                    rows: item.batch.rowCount,
+                    rejects: item.batch.rejectCount,
+                    bytes: item.bytes,
+                    memory: item.batch.byteCount
                 )
-                pool.put(batch)
+                pool.put(item.metered)
             }
         }
         Self.note(work, &progress)
@@ -162,10 +223,15 @@ struct RecordIntake: Sendable {
     private func openRows(
         for columns: Columns,
         isWider: Bool,
+        adding count: Int,
         _ progress: inout SinkProgress
     ) async throws -> FreshRows {
-        if let last = progress.current.last, last.batch == nil, !isWider { return last }
-        let rows = FreshRows(columns: columns, space: space)
+        if let last = progress.current.last, last.batch == nil, !isWider,
+            columns.count < Self.manyColumns || Int(last.rowCount) + count <= Self.blockRows
+        {
+            return last
+        }
+        let rows = FreshRows(columns: columns, space: space, charge: account.memory.charge(account))
         let format = table.layout.format
         try await space.threads.run {
             try space.withConnection { try rows.create(format, on: $0) }

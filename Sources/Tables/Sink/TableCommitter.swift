@@ -78,7 +78,7 @@ struct TableCommitter: Sendable {
             fresh: rows,
             commit: 0
         )
-        let writer = ParquetWriter(layout: table.layout, keepsOrder: false)
+        let writer = ParquetWriter(layout: table.layout, keepsOrder: false, groupRows: groupRows(rows))
         let space = services.space
         _ = try await space.database()
         return try await space.files.run {
@@ -98,6 +98,14 @@ struct TableCommitter: Sendable {
                 return files
             }
         }
+    }
+
+    /// As many rows as DuckDB takes by itself, or as there is memory for.
+    private func groupRows(_ rows: [FreshRows]) -> Int {
+        let count = rows.reduce(0) { $0 + $1.rowCount + $1.rejectCount }
+        let bytes = rows.reduce(0) { $0 + $1.memoryBytes }
+        let fitting = services.memory.groupMax / max(1, bytes / max(1, Int(count)))
+        return min(122_880, max(2048, fitting / 2048 * 2048))
     }
 
     private func store(
