@@ -17,9 +17,10 @@ void martlet_name_thread(const char *name) {
     prctl(PR_SET_NAME, name, 0, 0, 0);
 }
 
-void martlet_limit_allocator(int arenas, int trim_threshold_bytes) {
+void martlet_limit_allocator(int arenas, int trim_threshold_bytes, int map_threshold_bytes) {
     mallopt(M_ARENA_MAX, arenas);
     mallopt(M_TRIM_THRESHOLD, trim_threshold_bytes);
+    mallopt(M_MMAP_THRESHOLD, map_threshold_bytes);
 }
 
 void martlet_trim_allocator(void) {

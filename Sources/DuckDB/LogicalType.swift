@@ -25,6 +25,11 @@ package indirect enum LogicalType: Sendable, Hashable, CustomStringConvertible {
         package let name: String
         /// The field's type.
         package let type: LogicalType
+
+        package init(name: String, type: LogicalType) {
+            self.name = name
+            self.type = type
+        }
     }
 
     /// The type as DuckDB writes it in SQL.
@@ -125,6 +130,11 @@ package indirect enum LogicalType: Sendable, Hashable, CustomStringConvertible {
         20: .timestampSeconds, 21: .timestampMilliseconds, 22: .timestampNanoseconds, 27: .uuid, 31: .timestampTZ,
         32: .uhugeint, 36: .sqlNull,
     ]
+
+    /// DuckDB's numbers of the types that need no more than that.
+    static let numbers: [LogicalType: Int32] = Dictionary(
+        simpleTypes.map { ($0.value, $0.key) } + [(.varchar, 17)]
+    ) { first, _ in first }
 }
 
 /// Pieces of SQL text.

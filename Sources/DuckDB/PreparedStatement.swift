@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CDuckDB
+internal import Glibc
 
 /// What a statement does, as DuckDB's parser says.
 package enum StatementKind: Int32, Sendable, Hashable {
@@ -148,6 +149,28 @@ package final class PreparedStatement {
     package func execute() throws(DuckDBError) -> QueryResult {
         try run(connection.api.pointee.execute_prepared)
     }
+
+    /// Runs the statement to its end and returns its result in memory, as ``execute()``; for statements that take long.
+    ///
+    /// While DuckDB's own threads have all the work there is, this one sleeps. `execute()` asks again and again instead, which takes a
+    /// processor from whoever could use it.
+    package func executePatiently() throws(DuckDBError) -> QueryResult {
+        let api = connection.api
+        var pending: duckdb_pending_result?
+        let state = api.pointee.pending_prepared(handle, &pending)
+        defer { api.pointee.destroy_pending(&pending) }
+        var pause: UInt32 = 0
+        // 1: there is more to do; 3: others do it. What is wrong shows when the result is asked for.
+        while state == 0 {
+            let progress = api.pointee.pending_execute_task(pending)
+            guard progress == 1 || progress == 3 else { break }
+            pause = progress == 3 ? min(Self.pauseMaxMicroseconds, pause * 2 + 10) : 0
+            if pause > 0 { usleep(pause) }
+        }
+        return try run { _, result in api.pointee.execute_pending(pending, result) }
+    }
+
+    private static let pauseMaxMicroseconds: UInt32 = 500
 
     /// Starts the statement; its rows are computed as they are fetched.
     ///

@@ -62,6 +62,8 @@ package struct EngineConfiguration: Sendable {
     package var exportCertificate: String?
     package var tableMemoryBytes = 512 << 20
     package var tableSpillBytes = 10 << 30
+    /// What the sinks of all tables may take together.
+    package var sinkMemoryBytes = 192 << 20
     /// Time limit of a statement that names none.
     package var sqlTimeoutSeconds = 60
     /// How long a statement may go without being asked for.
@@ -108,7 +110,8 @@ package struct EngineConfiguration: Sendable {
         "data.dir", "http.host", "http.port", "token", "read-token", "events.authority", "events.broker",
         "topics.default",
         "topics.dead-letter", "python.environment", "python.sdk", "duckdb.library", "functions.install-system-packages",
-        "telemetry.retention-days", "tables.memory-mib", "tables.spill-mib", "sql.timeout-seconds", "sql.idle-seconds",
+        "telemetry.retention-days", "tables.memory-mib", "tables.spill-mib",
+        "tables.sink-memory-mib", "sql.timeout-seconds", "sql.idle-seconds",
         "log.level",
         "grpc.enabled", "grpc.host", "grpc.port", "kafka.enabled", "kafka.host", "kafka.port", "kafka.advertised-host",
         "kafka.advertised-port", "kafka.allow-anonymous", "kafka.create-topics", "kafka.default-partitions",
@@ -159,6 +162,7 @@ package struct EngineConfiguration: Sendable {
         telemetryRetentionDays = try Self.integer(reader, "telemetry.retention-days", default: telemetryRetentionDays)
         tableMemoryBytes = try Self.integer(reader, "tables.memory-mib", default: tableMemoryBytes >> 20) << 20
         tableSpillBytes = try Self.integer(reader, "tables.spill-mib", default: tableSpillBytes >> 20) << 20
+        sinkMemoryBytes = try Self.sinkMemory(reader, default: sinkMemoryBytes)
         sqlTimeoutSeconds = try Self.seconds(reader, "sql.timeout-seconds", default: sqlTimeoutSeconds)
         sqlIdleSeconds = try Self.seconds(reader, "sql.idle-seconds", default: sqlIdleSeconds)
         logLevel = reader.string(forKey: "log.level", default: logLevel)
@@ -177,6 +181,15 @@ package struct EngineConfiguration: Sendable {
         exportHeaders = reader.string(forKey: "telemetry.export.headers", isSecret: true)
         exportSignals = reader.string(forKey: "telemetry.export.signals")
         exportCertificate = reader.string(forKey: "telemetry.export.certificate")
+    }
+
+    private static func sinkMemory(_ reader: ConfigReader, default value: Int) throws -> Int {
+        let key = "tables.sink-memory-mib"
+        let mebibytes = try integer(reader, key, default: value >> 20)
+        guard (16...1_048_576).contains(mebibytes) else {
+            throw ServiceError.invalid(field: key, "\(mebibytes) is out of range", fix: "use 16 to 1048576")
+        }
+        return mebibytes << 20
     }
 
     private static func seconds(_ reader: ConfigReader, _ key: String, default value: Int) throws -> Int {

@@ -87,7 +87,8 @@ struct EngineParts: Sendable {
             log: stores.log,
             lake: stores.lake,
             telemetry: sink,
-            logger: logger
+            logger: logger,
+            sinkMemoryBytes: configuration.sinkMemoryBytes
         )
         let declared = PipelineTables(tables: TableService(runtime: tables, temporaryDirectory: layout.temporary))
         pipelineService = PipelineService(catalog: catalog, runtime: pipelines, tables: declared)

@@ -17,6 +17,9 @@ package final class TableRuntime: Sendable {
         case startKeyed(KeyedSink)
     }
 
+    /// What sinks may take where nothing else is said.
+    package static let sinkMemoryBytes = 192 << 20
+
     let registry = TableRegistry()
     let services: SinkServices
     /// The tables with a key, which are none of ``registry``.
@@ -29,14 +32,15 @@ package final class TableRuntime: Sendable {
 
     /// Joins it to the engine's stores; nothing runs yet.
     ///
-    /// Files are merged and removed every `maintenanceInterval`.
+    /// Files are merged and removed every `maintenanceInterval`. All sinks together take no more than about `sinkMemoryBytes`.
     package init(
         catalog: Catalog,
         log: any EventLog,
         lake: Lake,
         telemetry: any TelemetrySink,
         logger: Logger,
-        maintenanceInterval: Duration = .seconds(10)
+        maintenanceInterval: Duration = .seconds(10),
+        sinkMemoryBytes: Int = TableRuntime.sinkMemoryBytes
     ) {
         self.maintenanceInterval = maintenanceInterval
         let services = SinkServices(
@@ -44,6 +48,7 @@ package final class TableRuntime: Sendable {
             catalog: catalog,
             space: FreshSpace(lake: lake, logger: logger),
             telemetry: telemetry,
+            memory: SinkMemory(limit: sinkMemoryBytes),
             logger: logger
         )
         directory = lake.configuration.appendDirectory

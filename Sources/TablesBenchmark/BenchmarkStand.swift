@@ -26,6 +26,8 @@ struct BenchmarkStand {
     let directory: String
 
     /// Opens the stores, with the defaults of the engine; queries may take ten minutes.
+    ///
+    /// `MARTLET_TABLES_SINK_MEMORY_MIB` is what it is for the engine.
     static func open(_ directory: String, maintenance: Duration = .seconds(10)) async throws -> BenchmarkStand {
         let logger = Logger(label: "benchmark") { label in
             var handler = StreamLogHandler.standardError(label: label)
@@ -55,7 +57,9 @@ struct BenchmarkStand {
             lake: lake,
             telemetry: NoTelemetry(),
             logger: logger,
-            maintenanceInterval: maintenance
+            maintenanceInterval: maintenance,
+            sinkMemoryBytes: environment["MARTLET_TABLES_SINK_MEMORY_MIB"].flatMap { Int($0) }.map { $0 << 20 }
+                ?? TableRuntime.sinkMemoryBytes
         )
         return BenchmarkStand(
             log: log,
@@ -141,4 +145,5 @@ struct BenchmarkStand {
 private struct NoTelemetry: TelemetrySink {
     func record(spans: [SpanRecord]) {}
     func record(logs: [LogRecord]) {}
+    func record(metrics: [MetricPoint]) {}
 }

@@ -8,13 +8,14 @@ import MartletCore
 let usage = """
     usage: tables-benchmark fill DIRECTORY FILE PARTITIONS
            tables-benchmark ingest DIRECTORY [COMMIT_MEGABYTES]
+           tables-benchmark read FILE RECORDS_PER_BATCH
            tables-benchmark visible DIRECTORY PROBES RECORDS_PER_SECOND
            tables-benchmark commits DIRECTORY COMMITS ROWS REPEATS
            tables-benchmark point DIRECTORY HOURS ROWS REPEATS
 
     """
 // As the engine does.
-martlet_limit_allocator(2, 16 << 20)
+martlet_limit_allocator(2, 16 << 20, 2 << 20)
 
 func write(_ report: some Encodable) throws {
     let encoder = JSONEncoder()
@@ -38,6 +39,7 @@ do {
     case ("ingest", 3):
         let spec = TableSpec(topic: BenchmarkStand.topic, commitBytes: Int64(max(1, numbers[0])) << 20)
         try write(try await IngestBenchmark.run(arguments[1], spec: spec))
+    case ("read", 3): try write(try ReadBenchmark.run(arguments[1], recordsPerBatch: max(1, numbers[0])))
     case ("visible", 4):
         try write(try await VisibleBenchmark.run(arguments[1], probes: numbers[0], background: numbers[1]))
     case ("commits", 5):

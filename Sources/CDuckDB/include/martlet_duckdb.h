@@ -29,10 +29,19 @@ typedef struct martlet_duckdb_vector *duckdb_vector;
 typedef struct martlet_duckdb_error_data *duckdb_error_data;
 typedef struct martlet_duckdb_value *duckdb_value;
 typedef struct martlet_duckdb_replacement *duckdb_replacement_scan_info;
+typedef struct martlet_duckdb_table_function *duckdb_table_function;
+typedef struct martlet_duckdb_bind *duckdb_bind_info;
+typedef struct martlet_duckdb_init *duckdb_init_info;
+typedef struct martlet_duckdb_function *duckdb_function_info;
+typedef struct martlet_duckdb_pending *duckdb_pending_result;
 
 /// Called while a statement is bound, for a table name that the catalog does not have.
 typedef void (*duckdb_replacement_callback)(duckdb_replacement_scan_info, const char *, void *);
 typedef void (*duckdb_delete_callback)(void *);
+/// The three calls of a table function: while a statement is bound, when it starts, and for each chunk of rows.
+typedef void (*duckdb_table_function_bind)(duckdb_bind_info);
+typedef void (*duckdb_table_function_init)(duckdb_init_info);
+typedef void (*duckdb_table_function_main)(duckdb_function_info, duckdb_data_chunk);
 
 /// 0 is success, 1 is failure.
 typedef int duckdb_state;
@@ -174,6 +183,38 @@ typedef struct {
     F(duckdb_state, append_data_chunk, (duckdb_appender, duckdb_data_chunk))                                           \
     F(duckdb_state, appender_flush, (duckdb_appender))                                                                 \
     F(duckdb_state, appender_destroy, (duckdb_appender *))                                                             \
+    F(duckdb_table_function, create_table_function, (void))                                                            \
+    F(void, destroy_table_function, (duckdb_table_function *))                                                         \
+    F(void, table_function_set_name, (duckdb_table_function, const char *))                                            \
+    F(void, table_function_add_parameter, (duckdb_table_function, duckdb_logical_type))                                \
+    F(void, table_function_set_extra_info, (duckdb_table_function, void *, duckdb_delete_callback))                    \
+    F(void, table_function_set_bind, (duckdb_table_function, duckdb_table_function_bind))                              \
+    F(void, table_function_set_init, (duckdb_table_function, duckdb_table_function_init))                              \
+    F(void, table_function_set_function, (duckdb_table_function, duckdb_table_function_main))                          \
+    F(void, table_function_supports_projection_pushdown, (duckdb_table_function, bool))                                \
+    F(duckdb_state, register_table_function, (duckdb_connection, duckdb_table_function))                               \
+    F(void *, bind_get_extra_info, (duckdb_bind_info))                                                                 \
+    F(duckdb_value, bind_get_parameter, (duckdb_bind_info, idx_t))                                                     \
+    F(void, bind_add_result_column, (duckdb_bind_info, const char *, duckdb_logical_type))                             \
+    F(void, bind_set_bind_data, (duckdb_bind_info, void *, duckdb_delete_callback))                                    \
+    F(void, bind_set_cardinality, (duckdb_bind_info, idx_t, bool))                                                     \
+    F(void, bind_set_error, (duckdb_bind_info, const char *))                                                          \
+    F(void *, init_get_bind_data, (duckdb_init_info))                                                                  \
+    F(void, init_set_init_data, (duckdb_init_info, void *, duckdb_delete_callback))                                    \
+    F(void, init_set_max_threads, (duckdb_init_info, idx_t))                                                           \
+    F(idx_t, init_get_column_count, (duckdb_init_info))                                                                \
+    F(idx_t, init_get_column_index, (duckdb_init_info, idx_t))                                                         \
+    F(void *, function_get_bind_data, (duckdb_function_info))                                                          \
+    F(void *, function_get_init_data, (duckdb_function_info))                                                          \
+    F(void, function_set_error, (duckdb_function_info, const char *))                                                  \
+    F(char *, get_varchar, (duckdb_value))                                                                             \
+    F(duckdb_logical_type, create_list_type, (duckdb_logical_type))                                                    \
+    F(duckdb_logical_type, create_struct_type, (duckdb_logical_type *, const char **, idx_t))                          \
+    F(void, logical_type_set_alias, (duckdb_logical_type, const char *))                                               \
+    F(duckdb_state, pending_prepared, (duckdb_prepared_statement, duckdb_pending_result *))                            \
+    F(int, pending_execute_task, (duckdb_pending_result))                                                              \
+    F(duckdb_state, execute_pending, (duckdb_pending_result, duckdb_result *))                                         \
+    F(void, destroy_pending, (duckdb_pending_result *))                                                                \
     F(duckdb_error_data, appender_error_data, (duckdb_appender))                                                       \
     F(int, error_data_error_type, (duckdb_error_data))                                                                 \
     F(const char *, error_data_message, (duckdb_error_data))                                                           \

@@ -14,8 +14,9 @@ int martlet_reserve(int descriptor, int64_t position, int64_t count);
 /// Names the calling thread; at most 15 bytes are kept.
 void martlet_name_thread(const char *name);
 
-/// Limits how many heaps the allocator keeps and how much free memory it holds back; call before threads start.
-void martlet_limit_allocator(int arenas, int trim_threshold_bytes);
+/// Limits how many heaps the allocator keeps and how much free memory it holds back, and says from what size on memory is asked of the
+/// kernel each time; call before threads start.
+void martlet_limit_allocator(int arenas, int trim_threshold_bytes, int map_threshold_bytes);
 
 /// Gives free memory back to the system.
 void martlet_trim_allocator(void);

@@ -15,6 +15,8 @@ struct ParquetWriter: Sendable {
     ///
     /// Keeping it, DuckDB holds what is finished until what stands before it is; without, groups of rows are written as they are full.
     var keepsOrder = true
+    /// Rows of a group, which is in memory while it is written; nil is DuckDB's 122,880.
+    var groupRows: Int?
 
     /// Writes what a query gives, whose columns are those of a schema version; blocks.
     ///
@@ -29,6 +31,7 @@ struct ParquetWriter: Sendable {
         let name = String(UInt64.random(in: .min ... .max), radix: 36)
         var target = layout.folder.folder(part)
         var options = "FORMAT parquet, COMPRESSION zstd, RETURN_STATS"
+        if let groupRows { options += ", ROW_GROUP_SIZE \(groupRows)" }
         if part == .rows, !layout.partitionColumns.isEmpty {
             if let folder = try onlyPartition(of: query, on: connection) {
                 target += "/" + folder
@@ -50,9 +53,9 @@ struct ParquetWriter: Sendable {
         let order =
             sortColumns.isEmpty ? "" : " ORDER BY \(sortColumns.map(SQLText.identifier).joined(separator: ", "))"
         do {
-            let result = try connection.query(
+            let result = try connection.prepare(
                 "COPY (SELECT *\(leftOut) FROM (\(query))\(order)) TO \(SQLText.literal(target)) (\(options))"
-            )
+            ).executePatiently()
             var files: [AppendTableFile] = []
             while let chunk = try result.nextChunk() {
                 // Name, rows, bytes, footer's bytes, statistics by column; what follows has a type of its own.

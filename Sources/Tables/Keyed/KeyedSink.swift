@@ -98,7 +98,7 @@ final class KeyedSink: Sendable {
             case .fetched(let fetched, let taken): progress.backlog.append((fetched, taken))
             case .due: progress.hasTimer = false
             case .commit(let answer): await ask(answer, &progress)
-            case .look, .committed: break
+            case .look, .committed, .room: break
             }
         }
         guard ContinuousClock.now >= progress.mayRunAt else { return }

@@ -27,14 +27,14 @@ struct TableReplayer: Sendable {
             )
             let space = services.space
             let database = try await space.database()
-            let rows = FreshRows(number: space.nextGeneration(), columns: before, space: space)
+            let rows = FreshRows(columns: before, space: space)
             let (batch, added) = try await space.maintenance.run { [table] in
                 let connection = try database.connect()
                 let batch = try Self.read(source, before, table.batchSettings, connection)
                 rows.set(columns: batch.columns)
-                try RecordIntake.create(rows, table.layout, on: connection)
+                try rows.create(table.layout.format, on: connection)
                 try connection.transaction { try rows.append([batch], on: connection) }
-                rows.added(rows: batch.rowCount, rejects: batch.rejectCount, bytes: 1)
+                rows.added(rows: batch.rowCount, rejects: batch.rejectCount, bytes: 1, memory: batch.byteCount)
                 let result = (rows: batch.rowCount, rejects: batch.rejectCount)
                 let isKnown = batch.columns == table.read { $0.schemas[version] }
                 return (result, try write(rows, isKnown ? version : version + 1, connection))

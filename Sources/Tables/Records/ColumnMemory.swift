@@ -61,8 +61,9 @@ struct ColumnMemory {
 
     @inline(never)
     private mutating func grow(to rows: Int) {
-        var wanted = max(capacity, 1024)
-        while wanted < rows { wanted *= 2 }
+        // By half once there are many: what is too much by then is memory that nobody uses.
+        let more = capacity < 4096 ? capacity * 2 : capacity + capacity / 2
+        let wanted = (max(rows, 64, more) + 63) & ~63
         let values = UnsafeMutableRawPointer.allocate(byteCount: wanted * stride, alignment: 16)
         memcpy(values, data, capacity * stride)
         memset(values + capacity * stride, 0, (wanted - capacity) * stride)
@@ -74,6 +75,9 @@ struct ColumnMemory {
         validity = words
         capacity = wanted
     }
+
+    /// Bytes of memory it holds.
+    var memoryBytes: Int { capacity * stride + capacity >> 3 }
 
     /// Gives every value another form; `convert` reads the old place and writes the new one.
     mutating func restride(
@@ -94,13 +98,21 @@ struct ColumnMemory {
 
 /// Memory for strings that do not fit their entries; pointers stay valid until it is reset or freed.
 struct ByteArena {
+    /// Blocks of growing size, of which the first `used` hold strings.
     private var blocks: [UnsafeMutableRawBufferPointer] = []
+    private var used = 0
+    /// Blocks for one huge string each.
+    private var large: [UnsafeMutableRawBufferPointer] = []
     private var next: UnsafeMutablePointer<UInt8>?
     private var left = 0
     /// Bytes handed out.
     private(set) var byteCount = 0
 
-    private static let blockSize = 1 << 20
+    private static let firstBlockSize = 1 << 13
+    private static let blockSizeMax = 1 << 18
+
+    /// Bytes of memory it holds.
+    private(set) var memoryBytes = 0
 
     @inline(__always)
     mutating func allocate(_ count: Int) -> UnsafeMutablePointer<UInt8> {
@@ -115,15 +127,24 @@ struct ByteArena {
 
     @inline(never)
     private mutating func allocateBlock(_ count: Int) -> UnsafeMutablePointer<UInt8> {
-        let block = UnsafeMutableRawBufferPointer.allocate(byteCount: max(Self.blockSize, count), alignment: 16)
-        let start = block.baseAddress.unsafelyUnwrapped.assumingMemoryBound(to: UInt8.self)
         byteCount += count
+        let wanted = max(Self.firstBlockSize << min(used, 8), min(count, Self.blockSizeMax) * 4)
+        let size = used < blocks.count ? blocks[used].count : min(Self.blockSizeMax, wanted)
         // A block of its own for one huge string must not throw away what is left of the current one.
-        if count < Self.blockSize || next == nil {
-            next = start + count
-            left = block.count - count
+        if count > size / 4 {
+            let block = UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 16)
+            memoryBytes += count
+            large.append(block)
+            return block.baseAddress.unsafelyUnwrapped.assumingMemoryBound(to: UInt8.self)
         }
-        blocks.append(block)
+        if used == blocks.count {
+            blocks.append(UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 16))
+            memoryBytes += size
+        }
+        let start = blocks[used].baseAddress.unsafelyUnwrapped.assumingMemoryBound(to: UInt8.self)
+        used += 1
+        next = start + count
+        left = size - count
         return start
     }
 
@@ -179,18 +200,21 @@ struct ByteArena {
         return entry
     }
 
-    /// Forgets everything handed out and keeps one block.
+    /// Forgets everything handed out and keeps the memory, but for huge strings.
     mutating func reset() {
-        let kept = blocks.first { $0.count == Self.blockSize }
-        for block in blocks where block.baseAddress != kept?.baseAddress { block.deallocate() }
-        blocks = kept.map { [$0] } ?? []
-        next = kept?.baseAddress?.assumingMemoryBound(to: UInt8.self)
-        left = kept?.count ?? 0
+        for block in large {
+            memoryBytes -= block.count
+            block.deallocate()
+        }
+        large = []
+        used = 0
+        next = nil
+        left = 0
         byteCount = 0
     }
 
     func free() {
-        for block in blocks { block.deallocate() }
+        for block in blocks + large { block.deallocate() }
     }
 }
 

@@ -38,20 +38,28 @@ package final class RowBatch: @unchecked Sendable {
     ///
     /// `bytes` are whole batches as the log returns them; a last one that is cut off is left out. A batch that is compressed
     /// or damaged, or the rest of it behind a damaged record, becomes one reject without a value.
+    /// - Returns: The offset to go on from where the batch came to hold `memoryMax` bytes of memory, which it goes beyond by no more than a few
+    ///   hundred records; nil where everything was taken.
     /// - Throws: where the bytes are no batches any more; what stood before is taken, ``nextOffset`` says how far.
+    @discardableResult
     package func append(
         _ bytes: [UInt8],
         from: Int64 = 0,
         partition: Int32,
-        verifiesChecksums: Bool = true
-    ) throws(RecordBatchError) {
+        verifiesChecksums: Bool = true,
+        memoryMax: Int = .max
+    ) throws(RecordBatchError) -> Int64? {
         try exclusively { (filler) throws(RecordBatchError) in
             filler.partition = partition
+            filler.untilLook = 0
             var walk = RecordBatches(bytes, verifiesChecksums: verifiesChecksums)
             while true {
                 do throws(RecordBatchError) {
-                    guard let batch = try walk.nextBatch() else { return }
-                    Self.add(batch, bytes, from, &filler)
+                    guard let batch = try walk.nextBatch() else { return nil }
+                    if let stop = Self.add(batch, bytes, from, memoryMax, &filler) {
+                        filler.nextOffset = max(filler.nextOffset ?? .min, stop)
+                        return stop
+                    }
                     filler.nextOffset = max(filler.nextOffset ?? .min, batch.header.nextOffset)
                 } catch {
                     guard let base = error.baseOffset, let next = error.nextOffset else { throw error }
@@ -62,27 +70,32 @@ package final class RowBatch: @unchecked Sendable {
         }
     }
 
-    private static func add(_ batch: RecordBatch, _ bytes: [UInt8], _ from: Int64, _ filler: inout RowFiller) {
+    private static func add(
+        _ batch: RecordBatch,
+        _ bytes: [UInt8],
+        _ from: Int64,
+        _ memoryMax: Int,
+        _ filler: inout RowFiller
+    ) -> Int64? {
         let header = batch.header
-        guard !header.isControl, header.nextOffset > from else { return }
+        guard !header.isControl, header.nextOffset > from else { return nil }
         guard header.codec == CompressionCodec.none else {
             let name = header.codec.map { "\($0)" } ?? "codec \(header.attributes & 0x07)"
             filler.rejectBatch(header, from: max(header.baseOffset, from), "they are compressed with \(name)")
-            return
+            return nil
         }
-        bytes.withUnsafeBufferPointer { buffer in
-            guard let base = buffer.baseAddress else { return }
+        return bytes.withUnsafeBufferPointer { buffer in
+            guard let base = buffer.baseAddress else { return nil }
             let start = base + batch.range.lowerBound
             if buffer.count - batch.range.upperBound >= padding {
-                filler.addBatch(start, header, from: from)
-                return
+                return filler.addBatch(start, header, from: from, memoryMax: memoryMax)
             }
             // The scan reads a little behind what it scans.
             let copy = UnsafeMutablePointer<UInt8>.allocate(capacity: batch.range.count + padding)
             memcpy(copy, start, batch.range.count)
             memset(copy + batch.range.count, 0, padding)
-            filler.addBatch(copy, header, from: from)
-            copy.deallocate()
+            defer { copy.deallocate() }
+            return filler.addBatch(copy, header, from: from, memoryMax: memoryMax)
         }
     }
 
@@ -119,6 +132,12 @@ package final class RowBatch: @unchecked Sendable {
             return sum
         }
     }
+    /// Bytes of memory it holds, filled or not.
+    package var memoryBytes: Int { exclusively { $0.memoryBytes } }
+    /// Whether a batch of these columns and settings would begin as this one does once it is emptied.
+    func continues(_ columns: [AppendTableSchemaVersion.Column], _ settings: RowBatchSettings) -> Bool {
+        exclusively { $0.settings == settings && $0.columns == columns }
+    }
     /// The table's own columns as they have to be for these rows; new ones stand at the end.
     package var columns: [AppendTableSchemaVersion.Column] { exclusively { $0.columns } }
     /// How many columns at the end of ``columns`` are new: `ALTER TABLE … ADD COLUMN` is enough for them.
@@ -135,32 +154,7 @@ package final class RowBatch: @unchecked Sendable {
     /// Writes the rows to a table that has the columns of ``SystemColumns/all(format:columns:)``.
     package func write(to appender: VectorAppender) throws(DuckDBError) {
         try exclusively { (filler) throws(DuckDBError) in
-            let places = Self.places(filler)
-            let system = filler.rows
-            let states = UnsafePointer(filler.states)
-            let isRaw = filler.settings.format == .raw
-            precondition(
-                appender.columnCount == SystemColumns.json.count + places.count
-                    || isRaw && appender.columnCount == SystemColumns.raw.count,
-                "RowBatch: the table has other columns than the rows"
-            )
-            try appender.append(rowCount: system.count) { (vectors, rows) throws(DuckDBError) in
-                var writer = ChunkWriter(vectors, rows)
-                writer.position(system)
-                if !isRaw {
-                    writer.put(system.key)
-                    try writer.putHeaders(system)
-                }
-                for column in [system.id, system.type, system.source, system.subject, system.traceID] {
-                    writer.put(column)
-                }
-                if isRaw {
-                    writer.put(system.key)
-                    writer.put(system.value)
-                    try writer.putHeaders(system)
-                }
-                for place in places { writer.put(states[place].memory) }
-            }
+            try Self.write(filler.rows, filler.rowColumns(), to: appender)
         }
     }
 
@@ -168,36 +162,9 @@ package final class RowBatch: @unchecked Sendable {
     /// where the settings keep the origin, then ``columns``.
     package func writeKeyed(to appender: VectorAppender) throws(DuckDBError) {
         try exclusively { (filler) throws(DuckDBError) in
-            let places = Self.places(filler)
-            precondition(
-                appender.columnCount == 1 + places.count
-                    + (filler.settings.keepsOrigin ? SystemColumns.keyed.count : 0),
-                "RowBatch: the table has other columns than the rows"
-            )
-            let system = filler.rows
-            let states = UnsafePointer(filler.states)
-            let keepsOrigin = filler.settings.keepsOrigin
-            try appender.append(rowCount: system.count) { (vectors, rows) throws(DuckDBError) in
-                var writer = ChunkWriter(vectors, rows)
-                writer.put(system.deletes)
-                if keepsOrigin {
-                    writer.position(system)
-                    for column in [system.id, system.type, system.source, system.subject, system.traceID] {
-                        writer.put(column)
-                    }
-                }
-                for place in places { writer.put(states[place].memory) }
-            }
+            let origin = filler.settings.keepsOrigin ? filler.originColumns() : []
+            try Self.write(filler.rows, [.memory(filler.rows.deletes)] + origin + filler.valueColumns(), to: appender)
         }
-    }
-
-    /// Where each of the columns stands among the filler's states.
-    private static func places(_ filler: borrowing RowFiller) -> [Int] {
-        var places = [Int](repeating: 0, count: filler.columns.count)
-        for index in 0..<filler.stateCount where filler.states[index].place >= 0 {
-            places[filler.states[index].place] = index
-        }
-        return places
     }
 
     /// Writes the rejects to a table that has the columns of ``SystemColumns/rejects``.
@@ -205,109 +172,38 @@ package final class RowBatch: @unchecked Sendable {
     /// `rejectedAt` is in microseconds since 1970.
     package func writeRejects(to appender: VectorAppender, rejectedAt: Int64) throws(DuckDBError) {
         try exclusively { (filler) throws(DuckDBError) in
-            precondition(
-                appender.columnCount == SystemColumns.rejects.count,
-                "RowBatch: the table has other columns than rejects"
-            )
-            let topic = filler.arena.text(filler.settings.topic)
-            let system = filler.rejects
-            try appender.append(rowCount: system.count) { (vectors, rows) throws(DuckDBError) in
-                var writer = ChunkWriter(vectors, rows)
-                writer.fill(topic)
-                writer.position(system)
-                writer.put(system.key)
-                writer.put(system.value)
-                try writer.putHeaders(system)
-                writer.put(system.reason)
-                writer.fill(rejectedAt)
+            try Self.write(filler.rejects, filler.rejectColumns(rejectedAt: rejectedAt), to: appender)
+        }
+    }
+
+    private static func write(
+        _ system: SystemMemory,
+        _ columns: [WrittenColumn],
+        to appender: VectorAppender
+    ) throws(DuckDBError) {
+        precondition(appender.columnCount == columns.count, "RowBatch: the table has other columns than the rows")
+        try appender.append(rowCount: system.count) { (vectors, rows) throws(DuckDBError) in
+            for (index, column) in columns.enumerated() {
+                try column.write(rows, of: system, to: vectors[index])
             }
         }
     }
-}
 
-/// Fills one chunk, column by column.
-private struct ChunkWriter {
-    private let vectors: RowVectors
-    private let rows: Range<Int>
-    private var column = 0
+    // MARK: Sealing
 
-    init(_ vectors: RowVectors, _ rows: Range<Int>) {
-        self.vectors = vectors
-        self.rows = rows
-    }
-
-    private mutating func next() -> RowVector {
-        defer { column += 1 }
-        return vectors[column]
-    }
-
-    mutating func position(_ system: SystemMemory) {
-        put(system.partition)
-        put(system.offset)
-        put(system.timestamp)
-    }
-
-    mutating func fill<Value: BitwiseCopyable>(_ value: Value) {
-        next().fill(value, count: rows.count)
-    }
-
-    mutating func put(_ memory: ColumnMemory) {
-        Self.put(memory, rows, to: next())
-    }
-
-    private static func put(_ memory: ColumnMemory, _ rows: Range<Int>, to vector: RowVector) {
-        let present = max(0, min(memory.capacity, rows.upperBound) - rows.lowerBound)
-        vector.copy(
-            from: memory.data + (present > 0 ? rows.lowerBound * memory.stride : 0),
-            byteCount: present * memory.stride
+    /// Ends filling until ``unseal()``: what is in the batch stays as it is, and is read by many at once.
+    func seal(rejectedAt: Int64) -> (rows: SealedPart, rejects: SealedPart) {
+        precondition(!isBusy.exchange(true, ordering: .acquiring), "RowBatch: sealed while it is used")
+        let settings = filler.settings
+        return (
+            SealedPart(
+                SystemColumns.all(format: settings.format, columns: filler.columns),
+                filler.rowColumns(),
+                filler.rows
+            ), SealedPart(SystemColumns.rejects, filler.rejectColumns(rejectedAt: rejectedAt), filler.rejects)
         )
-        vector.clear(from: present * memory.stride, byteCount: (rows.count - present) * memory.stride)
-        setValidity(memory, rows, present, vector)
     }
 
-    private static func setValidity(_ memory: ColumnMemory, _ rows: Range<Int>, _ present: Int, _ vector: RowVector) {
-        // Chunks begin at multiples of 2,048, so that whole words can be copied; header columns are shifted where needed.
-        let shift = UInt64(rows.lowerBound & 63)
-        if present == 0 {
-            vector.setValidity(nil, wordCount: 0, rowCount: rows.count)
-        } else if shift == 0 {
-            vector.setValidity(
-                memory.validity + (rows.lowerBound >> 6),
-                wordCount: (present + 63) >> 6,
-                rowCount: rows.count
-            )
-        } else {
-            var words = [UInt64](repeating: 0, count: (rows.count + 63) >> 6)
-            for index in 0..<present where memory.isValid(rows.lowerBound + index) {
-                words[index >> 6] |= 1 << UInt64(index & 63)
-            }
-            vector.setValidity(words, wordCount: words.count, rowCount: rows.count)
-        }
-    }
-
-    /// Writes lists of the headers, empty ones where a record has none.
-    mutating func putHeaders(_ system: SystemMemory) throws(DuckDBError) {
-        let vector = next()
-        let present = max(0, min(system.headers.capacity, rows.upperBound) - rows.lowerBound)
-        let entries = system.headers.data.assumingMemoryBound(to: (offset: UInt64, length: UInt64).self)
-        var elements = 0..<0
-        for row in rows.lowerBound..<rows.lowerBound + present where entries[row].length > 0 {
-            let start = Int(entries[row].offset)
-            elements = (elements.isEmpty ? start : elements.lowerBound)..<start + Int(entries[row].length)
-        }
-        let first = rows.lowerBound
-        let count = rows.count
-        let base = UInt64(elements.lowerBound)
-        vector.withData { data in
-            let place = data.assumingMemoryBound(to: (offset: UInt64, length: UInt64).self)
-            for index in 0..<count {
-                let entry = index < present ? entries[first + index] : (offset: 0, length: 0)
-                place[index] = entry.length == 0 ? (0, 0) : (entry.offset - base, entry.length)
-            }
-        }
-        try vector.resizeList(elements.count)
-        if elements.isEmpty { return }
-        Self.put(system.headerNames, elements, to: vector.listElements.field(0))
-        Self.put(system.headerValues, elements, to: vector.listElements.field(1))
-    }
+    /// Allows filling again; nobody may read what was sealed any more.
+    func unseal() { isBusy.store(false, ordering: .releasing) }
 }

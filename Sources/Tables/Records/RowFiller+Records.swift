@@ -77,7 +77,9 @@ extension RowFiller {
     // MARK: Batches
 
     /// Adds the records of a batch, of which 32 bytes more can be read, from an offset on.
-    mutating func addBatch(_ start: Bytes, _ header: RecordBatchHeader, from: Int64) {
+    ///
+    /// - Returns: The offset of the first record that would take more memory than there may be; nil where all are added.
+    mutating func addBatch(_ start: Bytes, _ header: RecordBatchHeader, from: Int64, memoryMax: Int) -> Int64? {
         var cursor = RawRecordCursor(
             start + RecordBatchHeader.byteCount,
             start + header.batchByteCount,
@@ -88,6 +90,7 @@ extension RowFiller {
         )
         var newest = maxTimestamp ?? .min
         var expected = header.baseOffset
+        defer { if newest > .min { maxTimestamp = newest } }
         for _ in 0..<header.recordCount {
             guard let record = cursor.next() else {
                 rejectBatch(header, from: max(expected, from), "the record at offset \(expected) cannot be read")
@@ -95,10 +98,25 @@ extension RowFiller {
             }
             expected = record.offset &+ 1
             if record.offset < from { continue }
+            untilLook -= 1 + record.valueCount >> 10
+            if untilLook < 0 {
+                untilLook = Self.recordsBetweenLooks
+                if memoryBytes > memoryMax, rows.count + rejects.count > 0 { return record.offset }
+            }
             if record.timestamp > newest { newest = record.timestamp }
             add(record)
         }
-        if newest > .min { maxTimestamp = newest }
+        return nil
+    }
+
+    /// How many small records, or KiB of large ones, are added before the memory is looked at again.
+    private static let recordsBetweenLooks = 256
+
+    /// Bytes of memory it holds.
+    var memoryBytes: Int {
+        var sum = arena.memoryBytes + rows.memoryBytes + rejects.memoryBytes
+        for index in 0..<stateCount { sum += states[index].memory.memoryBytes }
+        return sum
     }
 
     /// Adds one reject for all records of a batch from an offset on.

@@ -23,6 +23,8 @@ struct RowFiller {
     var rejects = SystemMemory()
     /// Counts records, so that a name seen twice in one is noticed.
     var stamp = 0
+    /// Records until the memory is looked at.
+    var untilLook = 0
     var hasWidened = false
     var addedCount = 0
     var nextOffset: Int64?

@@ -50,6 +50,28 @@ package enum SystemColumns {
         }
     }
 
+    /// A column's type as rows in memory have it; the types are those of ``ColumnState`` and of the system columns.
+    static func logicalType(_ sql: String) -> LogicalType {
+        let name = sql.uppercased()
+        if let known = logicalTypes[name] { return known }
+        if sql == headersType {
+            let fields = [
+                LogicalType.Field(name: "key", type: .varchar), LogicalType.Field(name: "value", type: .blob),
+            ]
+            return .list(.structure(fields))
+        }
+        let numbers = name.dropFirst("DECIMAL(".count).dropLast().split(separator: ",").map { text in
+            UInt8(text.filter { $0 != " " }) ?? 0
+        }
+        precondition(name.hasPrefix("DECIMAL(") && numbers.count == 2, "SystemColumns: no column has the type \(sql)")
+        return .decimal(width: numbers[0], scale: numbers[1])
+    }
+
+    private static let logicalTypes: [String: LogicalType] = [
+        "BOOLEAN": .boolean, "INTEGER": .integer, "BIGINT": .bigint, "HUGEINT": .hugeint, "DOUBLE": .double,
+        "VARCHAR": .varchar, "JSON": .json, "BLOB": .blob, "DATE": .date, "TIMESTAMP": .timestamp,
+    ]
+
     /// The list of a `CREATE TABLE`, in parentheses.
     package static func sql(_ definitions: [Definition]) -> String {
         "(" + definitions.map { SQLText.identifier($0.name) + " " + $0.type }.joined(separator: ", ") + ")"

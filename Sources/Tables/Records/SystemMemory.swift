@@ -43,6 +43,9 @@ struct SystemMemory {
         for column in Self.all { self[keyPath: column].free() }
     }
 
+    /// Bytes of memory it holds.
+    var memoryBytes: Int { Self.all.reduce(0) { $0 + self[keyPath: $1].memoryBytes } }
+
     var byteCount: Int {
         Self.all.reduce(0) { sum, column in
             let memory = self[keyPath: column]

@@ -18,8 +18,8 @@ struct CommitSpans: Sendable {
     func read(_ rows: [FreshRows], endMicros: Int64, on connection: Connection) throws -> [SpanRecord] {
         guard !rows.isEmpty else { return [] }
         let headers = table.layout.format == .raw ? "headers" : "_headers"
-        let all = rows.map {
-            "SELECT _trace_id, _timestamp, _partition, _offset, \(headers) AS headers FROM \($0.rowsTable) WHERE _trace_id IS NOT NULL"
+        let all = FreshRows.sources(of: rows).map {
+            "SELECT _trace_id, _timestamp, _partition, _offset, \(headers) AS headers FROM \($0) WHERE _trace_id IS NOT NULL"
         }.joined(separator: " UNION ALL ")
         let found = try connection.query(
             """

@@ -10,23 +10,21 @@ import Logging
 struct PartitionFeed: Sendable {
     let log: any EventLog
     let partition: TopicPartition
-    let bytesMax: Int
+    /// Partitions of the topic.
+    private let count: Int32
+    private let memory: SinkMemory
     let mailbox: SinkMailbox
     let logger: Logger
     /// Told of records that could not be read and are in neither table nor rejects.
     let onGap: @Sendable (_ from: Int64, _ to: Int64, _ why: String) -> Void
-
-    /// Bytes of records that one round takes, over all partitions of a table's topic; as much again may have been fetched for the next.
-    ///
-    /// Larger rounds cost less for each row, and hold more memory.
-    private static let roundBytesMax = 8 << 20
 
     /// Reads one of `count` partitions for a table.
     init(_ services: SinkServices, table: String, partition: TopicPartition, of count: Int32, mailbox: SinkMailbox) {
         let logger = services.logger
         log = services.log
         self.partition = partition
-        bytesMax = max(64 << 10, Self.roundBytesMax / Int(max(1, count)))
+        self.count = count
+        memory = services.memory
         self.mailbox = mailbox
         self.logger = logger
         onGap = { from, to, why in
@@ -44,8 +42,11 @@ struct PartitionFeed: Sendable {
     func run(from offset: Int64) async {
         var next = offset
         var waiting: [OneTimeGate] = []
+        var isBehind = false
+        defer { if isBehind { memory.note(feedsBehind: -1) } }
         while !Task.isCancelled {
             do {
+                let bytesMax = memory.fetchMax(of: count)
                 let result = try await log.read(partition, from: next, bytesMax: bytesMax, wait: .seconds(30))
                 guard result.nextOffset > next else { continue }
                 let fetched = Fetched(
@@ -59,7 +60,10 @@ struct PartitionFeed: Sendable {
                 next = result.nextOffset
                 waiting.append(taken)
                 // A reader that keeps pace gathers what comes meanwhile instead.
-                let isBehind = fetched.bytes.count > bytesMax / 2
+                if isBehind != (fetched.bytes.count > bytesMax / 2) {
+                    isBehind.toggle()
+                    memory.note(feedsBehind: isBehind ? 1 : -1)
+                }
                 while waiting.count > (isBehind ? 1 : 0) { await waiting.removeFirst().pass() }
             } catch is CancellationError {
                 return

@@ -9,20 +9,75 @@ import MartletCore
 struct RecordIntake: Sendable {
     /// More threads than one only help where there are several partitions and processors to spare.
     private static let threads = 2
-    /// From so many bytes on a round gets tables of its own: DuckDB takes over what is appended to an empty table as it is, and
-    /// copies it once more where there are rows already and fewer than 122,880 come.
-    private static let largeRoundBytes = 2 << 20
+    /// From so many bytes on a round stays in its batches.
+    ///
+    /// What is less is put into a table of DuckDB's, so that a trickle does not become thousands of batches of a few rows.
+    private static let largeRoundBytes = 128 << 10
+
+    /// From so many columns on a table of DuckDB's gets no more rows than one of its blocks of 2,048 has: beyond them it takes 256 KiB for
+    /// each column at once.
+    private static let manyColumns = 64
+    private static let blockRows = 2048
+
+    typealias Columns = [AppendTableSchemaVersion.Column]
+    /// Records that were read, and up to where in each partition.
+    private struct Filled: Sendable {
+        let metered: MeteredBatch
+        let columns: Columns
+        let share: [Fetched]
+        let taken: [Int32: Int64]
+        /// Bytes of the log that it took.
+        let bytes: Int
+
+        var batch: RowBatch { metered.batch }
+    }
 
     let table: AppendTable
     let space: FreshSpace
+    let pool: BatchPool
+    let account: SinkMemory.Account
 
-    /// Takes records, and notes in `progress` how far each partition was taken, also where it throws.
+    /// Takes records as far as there is memory, and notes in `progress` how far each partition was taken, also where it throws.
+    ///
+    /// What was fetched may have been taken in part already.
     func take(_ fetched: [Fetched], _ progress: inout SinkProgress) async throws {
-        var rows = try await openRows(&progress)
-        if fetched.reduce(0, { $0 + $1.bytes.count }) >= Self.largeRoundBytes, !rows.isEmpty {
-            rows = try await addRows(rows.columns, &progress)
+        _ = try await space.database()
+        account.note(columns: columns(progress).count)
+        let isLarge = fetched.reduce(0) { $0 + $1.bytes.count } >= Self.largeRoundBytes
+        let columns = columns(progress)
+        let (filled, failure) = await read(shares(of: fetched), columns, progress.taken)
+        let plain = filled.filter { $0.columns == columns }
+        if isLarge {
+            keep(plain, columns, &progress)
+        } else if !plain.isEmpty {
+            try await write(plain, columns, &progress)
         }
-        let target = rows
+        // Columns are changed by one share after the other, so that each sees what the others brought.
+        let changing = filled.filter { $0.columns != columns }
+        for item in changing.sorted(by: { $0.share[0].partition < $1.share[0].partition }) {
+            let before = self.columns(progress)
+            var item: Filled? = item
+            if before != columns, let share = item?.share {
+                item = nil
+                item = try await read(share, before, progress.taken)
+            }
+            guard let item else { continue }
+            if isLarge {
+                keep([item], item.columns, &progress)
+            } else {
+                try await write([item], item.columns, &progress)
+            }
+        }
+        if let failure { throw failure }
+    }
+
+    /// The columns that the next record is read with.
+    private func columns(_ progress: borrowing SinkProgress) -> Columns {
+        progress.current.last?.columns ?? table.read { $0.columns }
+    }
+
+    /// Fetched records by the thread that reads them; those of a partition stay together.
+    private func shares(of fetched: [Fetched]) -> [[Fetched]] {
         var shares: [[Fetched]] = []
         for (_, items) in Dictionary(grouping: fetched, by: \.partition).sorted(by: { $0.key < $1.key }) {
             if shares.count < Self.threads {
@@ -31,148 +86,169 @@ struct RecordIntake: Sendable {
                 shares[Int(items[0].partition) % Self.threads] += items
             }
         }
-        let columns = rows.columns
-        var left: [[Fetched]] = []
-        var failure: (any Error)?
-        var ready: [(batch: RowBatch, share: [Fetched])] = []
-        await withTaskGroup(of: (Int, Result<RowBatch, any Error>).self) { group in
-            for (index, share) in shares.enumerated() {
+        return shares
+    }
+
+    // MARK: Reading
+
+    private func read(
+        _ shares: [[Fetched]],
+        _ columns: Columns,
+        _ taken: [Int32: Int64]
+    ) async -> ([Filled], (any Error)?) {
+        await withTaskGroup(of: Result<Filled?, any Error>.self) { group in
+            for share in shares {
                 group.addTask {
                     do {
-                        return (index, .success(try await space.threads.run { try Self.read(share, columns, table) }))
+                        return .success(try await read(share, columns, taken))
                     } catch {
-                        return (index, .failure(error))
+                        return .failure(error)
                     }
                 }
             }
-            for await (index, result) in group {
+            var filled: [Filled] = []
+            var failure: (any Error)?
+            for await result in group {
                 switch result {
-                case .success(let batch) where batch.columns == columns: ready.append((batch, shares[index]))
-                case .success: left.append(shares[index])
+                case .success(let item): if let item { filled.append(item) }
                 case .failure(let error): failure = error
                 }
             }
+            return (filled, failure)
         }
-        if !ready.isEmpty {
-            // One transaction: what DuckDB gets at once it need not copy again.
-            let work = ready
-            try await space.threads.run { try Self.write(work, to: target, space) }
-            for (_, share) in work { Self.note(share, &progress) }
-        }
-        // Columns are changed by one share after the other, so that both see what the other brought.
-        for share in left.sorted(by: { $0[0].partition < $1[0].partition }) {
-            try await takeAlone(share, &progress)
-            Self.note(share, &progress)
-        }
-        publish(progress.current.last?.columns)
-        if let failure { throw failure }
     }
 
-    private static func note(_ share: [Fetched], _ progress: inout SinkProgress) {
-        for item in share { progress.taken[item.partition] = max(progress.taken[item.partition] ?? 0, item.next) }
+    /// Reads records that were not taken yet into a batch; nil where there are none, or no memory.
+    private func read(_ share: [Fetched], _ columns: Columns, _ before: [Int32: Int64]) async throws -> Filled? {
+        let left = share.filter { $0.next > before[$0.partition] ?? 0 }
+        guard !left.isEmpty else { return nil }
+        return try await space.threads.run {
+            guard let metered = try batch(for: left, columns) else { return nil }
+            var taken: [Int32: Int64] = [:]
+            var bytes = 0
+            for item in left {
+                let from = max(item.from, before[item.partition] ?? item.from)
+                // The log compares the checksums of what it reads.
+                let stop = try metered.batch.append(
+                    item.bytes,
+                    from: from,
+                    partition: item.partition,
+                    verifiesChecksums: false,
+                    memoryMax: metered.charge.bytes
+                )
+                taken[item.partition] = stop ?? item.next
+                guard let stop else {
+                    bytes += item.bytes.count
+                    continue
+                }
+                bytes += item.bytes.count * Int(stop - from) / Int(max(1, item.next - item.from))
+                break
+            }
+            let columns = metered.batch.columns
+            return Filled(metered: metered, columns: columns, share: left, taken: taken, bytes: bytes)
+        }
     }
 
-    /// The rows to fill, made where there are none.
-    private func openRows(_ progress: inout SinkProgress) async throws -> FreshRows {
-        if let last = progress.current.last { return last }
-        return try await addRows(table.read { $0.columns }, &progress)
+    /// A batch with an account for what these records will need, or for the most a batch may.
+    private func batch(for share: [Fetched], _ columns: Columns) throws -> MeteredBatch? {
+        let settings = table.batchSettings
+        let bytes = share.reduce(0) { $0 + $1.bytes.count }
+        let wanted = min(account.memory.batchMax, bytes * 3 + 64 << 10)
+        if let kept = pool.take(columns: columns, settings: settings) {
+            // Without more memory it takes as much as it took before.
+            if !kept.charge.grow(to: wanted), kept.charge.bytes < wanted / 2 { pool.empty() }
+            return kept
+        }
+        guard let charge = account.memory.reserve(wanted, for: account) else { return nil }
+        return MeteredBatch(try RowBatch(columns: columns, settings: settings), charge)
     }
 
-    private func addRows(
-        _ columns: [AppendTableSchemaVersion.Column],
+    private static func note(_ work: [Filled], _ progress: inout SinkProgress) {
+        for item in work {
+            for (partition, next) in item.taken {
+                progress.taken[partition] = max(progress.taken[partition] ?? 0, next)
+            }
+        }
+    }
+
+    // MARK: Large rounds
+
+    /// Makes batches fresh rows as they are.
+    private func keep(_ work: [Filled], _ columns: Columns, _ progress: inout SinkProgress) {
+        guard !work.isEmpty else { return }
+        let rows = work.map { item in
+            FreshRows(SealedBatch(item.metered, pool: pool), columns: columns, bytes: item.bytes, space: space)
+        }
+        progress.current += rows
+        table.with { state in
+            state.fresh += rows
+            state.columns = columns
+        }
+        Self.note(work, &progress)
+    }
+
+    // MARK: Small rounds
+
+    /// Adds the rows of batches that have the same columns to a table of DuckDB's.
+    private func write(_ work: [Filled], _ columns: Columns, _ progress: inout SinkProgress) async throws {
+        let isWider = work.contains { $0.batch.hasWidenedColumns }
+        let count = work.reduce(0) { $0 + $1.batch.rowCount }
+        let rows = try await openRows(for: columns, isWider: isWider, adding: count, &progress)
+        try await space.threads.run {
+            if rows.columns != columns {
+                try addColumns(columns, to: rows)
+                rows.set(columns: columns)
+            }
+            if work.contains(where: { $0.batch.rowCount + $0.batch.rejectCount > 0 }) {
+                // One transaction: what DuckDB gets at once it need not copy again.
+                try space.withConnection { connection in
+                    try connection.transaction { try rows.append(work.map(\.batch), on: connection) }
+                }
+            }
+            for item in work {
+                rows.added(
+                    rows: item.batch.rowCount,
+                    rejects: item.batch.rejectCount,
+                    bytes: item.bytes,
+                    memory: item.batch.byteCount
+                )
+                pool.put(item.metered)
+            }
+        }
+        Self.note(work, &progress)
+        if table.read({ $0.columns != columns }) { table.with { $0.columns = columns } }
+    }
+
+    /// The rows to fill; new ones where there are none that can get these columns.
+    private func openRows(
+        for columns: Columns,
+        isWider: Bool,
+        adding count: Int,
         _ progress: inout SinkProgress
     ) async throws -> FreshRows {
-        let rows = FreshRows(number: space.nextGeneration(), columns: columns, space: space)
-        let layout = table.layout
-        _ = try await space.database()
-        let space = space
+        if let last = progress.current.last, last.batch == nil, !isWider,
+            columns.count < Self.manyColumns || Int(last.rowCount) + count <= Self.blockRows
+        {
+            return last
+        }
+        let rows = FreshRows(columns: columns, space: space, charge: account.memory.charge(account))
+        let format = table.layout.format
         try await space.threads.run {
-            try space.withConnection { try Self.create(rows, layout, on: $0) }
+            try space.withConnection { try rows.create(format, on: $0) }
         }
         progress.current.append(rows)
         table.with { $0.fresh.append(rows) }
         return rows
     }
 
-    /// Makes the two tables of fresh rows.
-    static func create(_ rows: FreshRows, _ layout: TableLayout, on connection: Connection) throws {
-        let columns = SystemColumns.all(format: layout.format, columns: rows.columns)
-        try connection.execute("CREATE TABLE \(rows.rowsTable) \(SystemColumns.sql(columns))")
-        try connection.execute("CREATE TABLE \(rows.rejectsTable) \(SystemColumns.sql(SystemColumns.rejects))")
-    }
-
-    /// Reads records into columns; blocks.
-    private static func read(
-        _ share: [Fetched],
-        _ columns: [AppendTableSchemaVersion.Column],
-        _ table: AppendTable
-    ) throws -> RowBatch {
-        let batch = try RowBatch(columns: columns, settings: table.batchSettings)
-        for item in share {
-            // The log compares the checksums of what it reads.
-            try batch.append(item.bytes, from: item.from, partition: item.partition, verifiesChecksums: false)
-        }
-        return batch
-    }
-
-    private static func write(
-        _ work: [(batch: RowBatch, share: [Fetched])],
-        to rows: FreshRows,
-        _ space: FreshSpace
-    ) throws {
-        let batches = work.map(\.batch)
-        if batches.contains(where: { $0.rowCount + $0.rejectCount > 0 }) {
-            try space.withConnection { connection in
-                try connection.transaction { try rows.append(batches, on: connection) }
-            }
-        }
-        for (batch, share) in work {
-            rows.added(
-                rows: batch.rowCount,
-                rejects: batch.rejectCount,
-                bytes: share.reduce(0) { $0 + $1.bytes.count }
-            )
-        }
-    }
-
-    /// Takes records that change the columns.
-    private func takeAlone(_ share: [Fetched], _ progress: inout SinkProgress) async throws {
-        var rows = try await openRows(&progress)
-        let before = rows.columns
-        let (after, isWider) = try await space.threads.run { () -> ([AppendTableSchemaVersion.Column], Bool) in
-            let batch = try Self.read(share, before, table)
-            return (batch.columns, batch.hasWidenedColumns)
-        }
-        if isWider {
-            rows = try await addRows(after, &progress)
-        }
-        let target = rows
-        try await space.threads.run {
-            if !isWider { try Self.addColumns(from: before, to: after, target, space) }
-            target.set(columns: after)
-            let batch = try Self.read(share, after, table)
-            try Self.write([(batch, share)], to: target, space)
-        }
-    }
-
-    private static func addColumns(
-        from before: [AppendTableSchemaVersion.Column],
-        to after: [AppendTableSchemaVersion.Column],
-        _ rows: FreshRows,
-        _ space: FreshSpace
-    ) throws {
-        let known = Set(before.map(\.name))
+    private func addColumns(_ columns: Columns, to rows: FreshRows) throws {
+        let known = Set(rows.columns.map(\.name))
         try space.withConnection { connection in
-            for column in after where !known.contains(column.name) {
+            for column in columns where !known.contains(column.name) {
                 try connection.execute(
                     "ALTER TABLE \(rows.rowsTable) ADD COLUMN IF NOT EXISTS \(SQLText.identifier(column.name)) \(column.type)"
                 )
             }
         }
-    }
-
-    private func publish(_ columns: [AppendTableSchemaVersion.Column]?) {
-        guard let columns, table.read({ $0.columns != columns }) else { return }
-        table.with { $0.columns = columns }
     }
 }

@@ -14,6 +14,7 @@ struct SinkServices: Sendable {
     let catalog: Catalog
     let space: FreshSpace
     let telemetry: any TelemetrySink
+    let memory: SinkMemory
     let logger: Logger
 }
 
@@ -32,12 +33,15 @@ final class Sink: Sendable {
     private let services: SinkServices
     private let mailbox = SinkMailbox()
     private let finished = OneTimeGate()
+    private let pool = BatchPool()
+    private let account: SinkMemory.Account
     private let board = Mutex<[Int32: Int64]>([:])
     private let logger: Logger
 
     init(table: AppendTable, services: SinkServices) {
         self.table = table
         self.services = services
+        account = SinkMemory.Account(services.memory, mailbox: mailbox, pool: pool)
         var logger = services.logger
         logger[metadataKey: "table"] = "\(table.name)"
         self.logger = logger
@@ -45,7 +49,12 @@ final class Sink: Sendable {
 
     /// Runs until cancelled; rows that are in no file then are read again at the next start.
     func run() async {
-        defer { finished.open() }
+        services.memory.open(account)
+        defer {
+            services.memory.close(account)
+            pool.rest()
+            finished.open()
+        }
         var progress = SinkProgress(offsets: table.read { $0.offsets })
         await withDiscardingTaskGroup { group in
             await feedNewPartitions(&progress, &group)
@@ -95,6 +104,7 @@ final class Sink: Sendable {
             case .commit(let answer): progress.asked.append(answer)
             case .committed(let result): settle(result, &progress, &group)
             case .look: await feedNewPartitions(&progress, &group)
+            case .room: break
             }
         }
         if isDue { progress.isDue = true }
@@ -113,7 +123,11 @@ final class Sink: Sendable {
         switch result {
         case .success:
             progress.noteCommitted()
+            for rows in progress.committing { rows.settle() }
             progress.committing = []
+            account.note(.idle)
+            // A sink that has nothing to do keeps nothing.
+            if progress.current.isEmpty, progress.backlog.isEmpty { pool.rest() }
             progress.failures = 0
             table.with { $0.status.phase = .running }
             table.with { $0.status.reason = nil }
@@ -123,6 +137,7 @@ final class Sink: Sendable {
             progress.current = progress.committing + progress.current
             progress.committing = []
             progress.failures += 1
+            account.note(.failing)
             let delay = Duration.seconds(min(30, 1 << min(progress.failures, 5)))
             table.with { state in
                 state.status.phase = .failing
@@ -173,10 +188,7 @@ final class Sink: Sendable {
     }
 
     private func ingest(_ progress: inout SinkProgress, _ group: inout DiscardingTaskGroup) async {
-        let limit = Int(table.spec.commitBytes)
-        // While one commit is under way the next is filled by half: what comes then waits in the topic, also when no commit succeeds.
-        let room = progress.isCommitting ? limit / 2 : limit
-        guard !progress.backlog.isEmpty, progress.currentBytes < room else { return }
+        guard !progress.backlog.isEmpty, hasRoom(progress) else { return }
         let pause = min(Self.pauseMax, progress.roundCost * Self.pauseFactor)
         if let last = progress.lastRound, ContinuousClock.now - last < pause, progress.asked.isEmpty,
             progress.backlogBytes < Self.smallRoundBytes
@@ -189,39 +201,60 @@ final class Sink: Sendable {
             progress.roundCost = .now - started
         }
         let work = progress.takeBacklog()
-        let intake = RecordIntake(table: table, space: services.space)
+        let intake = RecordIntake(table: table, space: services.space, pool: pool, account: account)
         do {
-            try await intake.take(work.map(\.0), &progress)
+            // A round takes part of what was fetched where that needs much memory.
+            var before: [Int32: Int64]
+            repeat {
+                before = progress.taken
+                try await intake.take(work.map(\.0), &progress)
+            } while progress.taken != before && hasRoom(progress) && work.contains { !isTaken($0.0, progress) }
             board.withLock { $0 = progress.taken }
             if progress.hasFresh, !progress.hasTimer {
                 progress.hasTimer = true
                 wake(after: .seconds(table.spec.commitSeconds), &group)
             }
-            for (_, taken) in work { taken.open() }
+            release(work, &progress)
         } catch {
             logger.error("records cannot be turned into rows", metadata: ["error": "\(error)"])
             table.with { state in
                 state.status.phase = .failing
                 state.status.reason = "\(error)"
             }
-            for (fetched, taken) in work {
-                if fetched.next <= progress.taken[fetched.partition] ?? 0 {
-                    taken.open()
-                } else {
-                    progress.backlog.append((fetched, taken))
-                }
-            }
+            release(work, &progress)
             // What is in memory may have to be written first.
             progress.isDue = true
             wake(after: .seconds(1), &group)
         }
     }
 
+    /// Lets go of what was taken, and keeps the rest for the next round.
+    private func release(_ work: [(Fetched, OneTimeGate)], _ progress: inout SinkProgress) {
+        for (fetched, taken) in work {
+            if isTaken(fetched, progress) { taken.open() } else { progress.backlog.append((fetched, taken)) }
+        }
+    }
+
+    private func isTaken(_ fetched: Fetched, _ progress: borrowing SinkProgress) -> Bool {
+        fetched.next <= progress.taken[fetched.partition] ?? 0
+    }
+
+    /// Whether more rows may wait for a commit.
+    ///
+    /// While one commit is under way the next is filled by half: what comes then waits in the topic, also when no commit succeeds.
+    private func hasRoom(_ progress: borrowing SinkProgress) -> Bool {
+        let share = progress.isCommitting ? 2 : 1
+        return progress.currentBytes < Int(table.spec.commitBytes) / share
+            && progress.currentMemory < services.memory.commitMax / share
+    }
+
     // MARK: Committing
 
     private func startCommit(_ progress: inout SinkProgress, _ group: inout DiscardingTaskGroup) {
         guard !progress.isCommitting, ContinuousClock.now >= progress.mayCommitAt else { return }
-        let isFull = progress.currentBytes >= Int(table.spec.commitBytes)
+        let isFull =
+            progress.currentBytes >= Int(table.spec.commitBytes)
+            || progress.currentMemory >= services.memory.commitMax
         guard isFull || progress.isDue || !progress.asked.isEmpty else { return }
         progress.isDue = false
         progress.hasTimer = false
@@ -235,6 +268,7 @@ final class Sink: Sendable {
         progress.committing = progress.current
         progress.current = []
         progress.isCommitting = true
+        account.note(.committing)
         let ranges = progress.takeRanges()
         let rows = progress.committing
         let committer = TableCommitter(table: table, services: services)

@@ -25,6 +25,8 @@ enum SinkMessage: Sendable {
     case commit(CheckedContinuation<TableCommit?, any Error>)
     /// The topic may have more partitions.
     case look
+    /// There may be memory for records that had to wait.
+    case room
 }
 
 /// What waits for a sink; bounded, because every reader waits when two fetches of its were not taken.
@@ -94,7 +96,7 @@ extension SinkMessage {
         switch self {
         case .fetched(_, let taken): taken.open()
         case .commit(let answer): answer.resume(throwing: ServiceError(.unavailable, "the table's sink is stopping"))
-        case .due, .committed, .look: break
+        case .due, .committed, .look, .room: break
         }
     }
 }

@@ -38,6 +38,7 @@ struct SinkProgress: ~Copyable {
     }
 
     var currentBytes: Int { current.reduce(0) { $0 + $1.byteCount } }
+    var currentMemory: Int { current.reduce(0) { $0 + $1.memoryBytes } }
     var backlogBytes: Int { backlog.reduce(0) { $0 + $1.0.bytes.count } }
     /// Whether something was taken that no commit holds; also where it gave neither rows nor rejects.
     var hasFresh: Bool { taken.contains { $0.value > committed[$0.key] ?? 0 } }

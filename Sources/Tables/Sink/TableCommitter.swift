@@ -38,7 +38,7 @@ struct TableCommitter: Sendable {
 
     /// Tells the traces of the rows where they ended; the engine's own tables would trace themselves.
     private func trace(_ commit: TableCommit, _ rows: [FreshRows]) async {
-        let filled = rows.filter { $0.rowCount > 0 }
+        let filled = rows.filter { $0.mayHaveTraces }
         guard !table.spec.isInternal, !filled.isEmpty else { return }
         let end = Timestamp.nowMicroseconds()
         do {
@@ -79,7 +79,7 @@ struct TableCommitter: Sendable {
             fresh: rows,
             commit: 0
         )
-        let writer = ParquetWriter(layout: table.layout, keepsOrder: false)
+        let writer = ParquetWriter(layout: table.layout, keepsOrder: false, groupRows: groupRows(rows))
         let space = services.space
         _ = try await space.database()
         return try await space.files.run {
@@ -99,6 +99,14 @@ struct TableCommitter: Sendable {
                 return files
             }
         }
+    }
+
+    /// As many rows as DuckDB takes by itself, or as there is memory for.
+    private func groupRows(_ rows: [FreshRows]) -> Int {
+        let count = rows.reduce(0) { $0 + $1.rowCount + $1.rejectCount }
+        let bytes = rows.reduce(0) { $0 + $1.memoryBytes }
+        let fitting = services.memory.groupMax / max(1, bytes / max(1, Int(count)))
+        return min(122_880, max(2048, fitting / 2048 * 2048))
     }
 
     private func store(

@@ -51,12 +51,38 @@ final class TableSnapshot: Sendable {
             let source = layout.read(members, part)
             parts.append(select(part, from: source, having: schemas[version] ?? [], isFile: true))
         }
-        for rows in fresh {
+        for rows in fresh where rows.batch == nil {
             let source = part == .rows ? rows.rowsTable : rows.rejectsTable
             parts.append(select(part, from: source, having: rows.columns, isFile: false))
         }
+        for group in sealedGroups(part) {
+            let source = FreshSources.expression(group.map(\.number), part)
+            parts.append(select(part, from: source, having: group.last?.columns ?? [], isFile: false))
+        }
         if parts.isEmpty { parts.append(empty(part)) }
         return parts.joined(separator: " UNION ALL ")
+    }
+
+    /// Batches that can be read as one, because the columns of each are the first ones of the next: each source of a statement has buffers of
+    /// its own for every column.
+    private func sealedGroups(_ part: AppendTableFile.Part) -> [[FreshRows]] {
+        var groups: [[FreshRows]] = []
+        for rows in fresh {
+            guard let batch = rows.batch, (part == .rows ? batch.rowCount : batch.rejectCount) > 0 else { continue }
+            if let last = groups.last?.last, part == .rejects || Self.begins(rows.columns, with: last.columns) {
+                groups[groups.count - 1].append(rows)
+            } else {
+                groups.append([rows])
+            }
+        }
+        return groups
+    }
+
+    private static func begins(
+        _ columns: [AppendTableSchemaVersion.Column],
+        with first: [AppendTableSchemaVersion.Column]
+    ) -> Bool {
+        columns.count >= first.count && zip(columns, first).allSatisfy { $0.name == $1.name && $0.type == $1.type }
     }
 
     /// The types of the columns that each version has as they are now.
