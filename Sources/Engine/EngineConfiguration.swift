@@ -46,6 +46,8 @@ package struct EngineConfiguration: Sendable {
     package var exportSignals: String?
     package var tableMemoryBytes = 512 << 20
     package var tableSpillBytes = 10 << 30
+    /// How often files of tables are merged, and removed where retention says so.
+    package var tableMaintenanceSeconds = 10
     /// Time limit of a statement that names none.
     package var sqlTimeoutSeconds = 60
     /// How long a statement may go without being asked for.
@@ -95,7 +97,7 @@ package struct EngineConfiguration: Sendable {
         "telemetry.retention-days", "tables.memory-mib", "tables.spill-mib", "sql.timeout-seconds", "sql.idle-seconds",
         "log.level",
         "grpc.enabled", "grpc.host", "grpc.port", "telemetry.export.endpoint", "telemetry.export.headers",
-        "telemetry.export.signals",
+        "telemetry.export.signals", "tables.maintenance-seconds",
     ]
 
     /// Refuses keys nobody reads, which are more likely mistyped than meant.
@@ -141,6 +143,11 @@ package struct EngineConfiguration: Sendable {
         telemetryRetentionDays = try Self.integer(reader, "telemetry.retention-days", default: telemetryRetentionDays)
         tableMemoryBytes = try Self.integer(reader, "tables.memory-mib", default: tableMemoryBytes >> 20) << 20
         tableSpillBytes = try Self.integer(reader, "tables.spill-mib", default: tableSpillBytes >> 20) << 20
+        tableMaintenanceSeconds = try Self.seconds(
+            reader,
+            "tables.maintenance-seconds",
+            default: tableMaintenanceSeconds
+        )
         sqlTimeoutSeconds = try Self.seconds(reader, "sql.timeout-seconds", default: sqlTimeoutSeconds)
         sqlIdleSeconds = try Self.seconds(reader, "sql.idle-seconds", default: sqlIdleSeconds)
         logLevel = reader.string(forKey: "log.level", default: logLevel)

@@ -77,7 +77,8 @@ struct EngineParts: Sendable {
             log: stores.log,
             lake: stores.lake,
             telemetry: sink,
-            logger: logger
+            logger: logger,
+            maintenanceInterval: .seconds(configuration.tableMaintenanceSeconds)
         )
         stores.telemetry.read(from: tables, in: stores.lake)
         statements = Self.statements(stores.lake, tables, configuration, logger)
