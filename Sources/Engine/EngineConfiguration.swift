@@ -4,7 +4,7 @@
 import Configuration
 import Documents
 import Foundation
-import MartletCore
+package import MartletCore
 import SystemPackage
 
 /// Every setting of the engine, with its default; docs/operations.md lists them.
@@ -32,6 +32,8 @@ package struct EngineConfiguration: Sendable {
     package var duckDBLibrary: String?
     package var installsSystemPackages = false
     package var telemetryRetentionDays = 7
+    /// What the engine and its functions report about themselves; what comes from outside is taken whatever this says.
+    package var telemetrySignals = Set(TelemetrySignal.allCases)
     /// Whether there is a gRPC server.
     package var grpcEnabled = true
     /// The HTTP server's where not set.
@@ -97,7 +99,7 @@ package struct EngineConfiguration: Sendable {
         "telemetry.retention-days", "tables.memory-mib", "tables.spill-mib", "sql.timeout-seconds", "sql.idle-seconds",
         "log.level",
         "grpc.enabled", "grpc.host", "grpc.port", "telemetry.export.endpoint", "telemetry.export.headers",
-        "telemetry.export.signals", "tables.maintenance-seconds",
+        "telemetry.export.signals", "telemetry.signals", "tables.maintenance-seconds",
     ]
 
     /// Refuses keys nobody reads, which are more likely mistyped than meant.
@@ -141,6 +143,12 @@ package struct EngineConfiguration: Sendable {
         duckDBLibrary = reader.string(forKey: "duckdb.library")
         installsSystemPackages = reader.string(forKey: "functions.install-system-packages", default: "false") == "true"
         telemetryRetentionDays = try Self.integer(reader, "telemetry.retention-days", default: telemetryRetentionDays)
+        let signals =
+            reader.string(forKey: "telemetry.signals")
+            ?? reader.stringArray(forKey: "telemetry.signals")?.joined(separator: ",")
+        if let signals {
+            telemetrySignals = try TelemetrySignal.set(signals, field: "telemetry.signals")
+        }
         tableMemoryBytes = try Self.integer(reader, "tables.memory-mib", default: tableMemoryBytes >> 20) << 20
         tableSpillBytes = try Self.integer(reader, "tables.spill-mib", default: tableSpillBytes >> 20) << 20
         tableMaintenanceSeconds = try Self.seconds(

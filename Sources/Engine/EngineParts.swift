@@ -50,7 +50,7 @@ struct EngineParts: Sendable {
         self.stores = stores
         exporter = try TelemetryExporter(configuration, logger)
         otlp = OTLPReceiver(intake: stores.telemetry)
-        let sink = TelemetryFanOut(store: stores.telemetry, exporter: exporter)
+        let sink = TelemetryFanOut(store: stores.telemetry, exporter: exporter, signals: configuration.telemetrySignals)
         let catalog = stores.catalog
         let producer = RecordProducer(log: stores.log)
         let registry = WorkerRegistry()

@@ -45,6 +45,9 @@ final class TelemetryQueue: Sendable {
         }
     }
 
+    /// Whether so many spans would all be kept now.
+    func hasRoom(spans count: Int) -> Bool { budget.withLock { $0.hasRoom(for: count) } }
+
     /// Takes all or none; says whether there was room.
     func offer(logs: [LogRecord], spans: [SpanRecord], metrics: [MetricPoint]) -> Bool {
         let bytes = Self.bytes(logs) + Self.bytes(spans)

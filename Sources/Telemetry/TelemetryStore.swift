@@ -48,6 +48,10 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
 
     package func record(spans: [SpanRecord]) { queue.add(spans: spans) }
 
+    package func hasRoom(spans count: Int) -> Bool { queue.hasRoom(spans: count) }
+
+    package func skipped(spans count: Int) { queue.addDropped(count, again: 0) }
+
     package func record(logs: [LogRecord]) { queue.add(logs: logs) }
 
     package func record(metrics: [MetricPoint]) { queue.add(metrics: metrics) }

@@ -139,6 +139,25 @@ import Testing
         }
     }
 
+    @Test func aFloodKeepsFailuresAndWholeTracesOfASample() async throws {
+        try await withStore { store in
+            #expect(store.hasRoom(spans: 10_000))
+            #expect(!store.hasRoom(spans: 10_001))
+            store.record(
+                spans: (0..<30_000).flatMap {
+                    [span($0, 1), span($0, 2, parent: 1, status: $0 % 1000 == 1 ? "ERROR" : "OK")]
+                }
+            )
+            store.skipped(spans: 5)
+            let found = try await store.traces(TraceQuery(limit: 10_000))
+            // Every sixteenth trace with both spans; thirty traces failed, none of them of the sample.
+            #expect(found.count(where: { $0.traceId.hasSuffix("0") && $0.spans == 2 }) == 1875)
+            #expect(found.count(where: { $0.status == "ERROR" && $0.spans == 1 }) == 30)
+            #expect(found.count == 1905)
+            #expect(store.dropped == 60_000 - 2 * 1875 - 30 + 5)
+        }
+    }
+
     /// More than the queue holds is refused and counted, and the loss is said.
     @Test func aFloodIsDroppedAndCounted() async throws {
         try await withStore { store in
