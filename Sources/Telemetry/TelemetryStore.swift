@@ -143,6 +143,12 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
     /// Records dropped since the store was opened.
     package var dropped: Int { queue.dropped }
 
+    /// About the newest time in a column of a table, microseconds since 1970: now where it has rows that are in no file yet.
+    func newestTime(_ table: SystemTable, column: String) async throws -> Int64 {
+        guard let reader = reader.withLock({ $0 }) else { return Timestamp.nowMicroseconds() }
+        return try reader.tables.newestTime(table.name, column: column) ?? Timestamp.nowMicroseconds()
+    }
+
     /// Runs a query over what is recorded so far; `predicates` say which files of the system tables can matter.
     func query(
         _ sql: String,

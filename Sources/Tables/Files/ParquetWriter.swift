@@ -28,7 +28,7 @@ struct ParquetWriter: Sendable {
     ) throws -> [AppendTableFile] {
         let name = String(UInt64.random(in: .min ... .max), radix: 36)
         var target = layout.folder.folder(part)
-        var options = "FORMAT parquet, COMPRESSION zstd, RETURN_STATS"
+        var options = "FORMAT parquet, COMPRESSION zstd, RETURN_STATS\(layout.writeOptions)"
         if part == .rows, !layout.partitionColumns.isEmpty {
             if let folder = try onlyPartition(of: query, on: connection) {
                 target += "/" + folder
