@@ -33,12 +33,20 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
     private let reader = Mutex<Reader?>(nil)
     private let flushes = TaskGate()
     private let lossReported = Mutex<ContinuousClock.Instant?>(nil)
+    private let now: @Sendable () -> Int64
     private let logger: Logger
 
     /// Makes a store over the log; queries are answered once ``read(from:in:)`` was called.
-    package init(log: any EventLog, logger: Logger) {
+    ///
+    /// `now` gives the microseconds since 1970 that records are stored at.
+    package init(
+        log: any EventLog,
+        logger: Logger,
+        now: @escaping @Sendable () -> Int64 = { Timestamp.nowMicroseconds() }
+    ) {
         self.log = log
         self.logger = logger
+        self.now = now
     }
 
     /// Names the tables to answer from, which have to be prepared with ``SystemTable``'s definitions.
@@ -96,7 +104,7 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
         _ text: (Item) -> [UInt8]
     ) async throws {
         let partition = TopicPartition(topic: table.topic, partition: 0)
-        let now = Timestamp.nowMicroseconds() / 1000
+        let now = now() / 1000
         var records: [Record] = []
         var bytes = RecordBatchHeader.byteCount
         for item in items {
@@ -145,8 +153,8 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
 
     /// About the newest time in a column of a table, microseconds since 1970: now where it has rows that are in no file yet.
     func newestTime(_ table: SystemTable, column: String) async throws -> Int64 {
-        guard let reader = reader.withLock({ $0 }) else { return Timestamp.nowMicroseconds() }
-        return try reader.tables.newestTime(table.name, column: column) ?? Timestamp.nowMicroseconds()
+        guard let reader = reader.withLock({ $0 }) else { return now() }
+        return try reader.tables.newestTime(table.name, column: column) ?? now()
     }
 
     /// Runs a query over what is recorded so far; `predicates` say which files of the system tables can matter.
