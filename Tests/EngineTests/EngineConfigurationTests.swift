@@ -43,9 +43,11 @@ import Testing
         #expect((defaults.grpcEnabled, defaults.grpcPort) == (true, nil))
     }
 
-    @Test(arguments: [
-        ("traces", Set<TelemetrySignal>([.traces])), ("logs, METRICS", [.logs, .metrics]), ("none", []),
-    ])
+    @Test(
+        arguments: [
+            ("traces", [.traces]), ("logs, METRICS", [.logs, .metrics]), ("none", []),
+        ] as [(String, Set<TelemetrySignal>)]
+    )
     func whatIsReportedCanBeChosen(text: String, signals: Set<TelemetrySignal>) async throws {
         let loaded = try await EngineConfiguration.load(file: nil, flags: ["telemetry.signals": text])
         #expect(loaded.telemetrySignals == signals)
