@@ -160,7 +160,8 @@ let package = Package(
         .executableTarget(
             name: "tables-benchmark",
             dependencies: [
-                "Catalog", "CLinux", "DuckDB", "EventLog", "KafkaCodec", "Lake", "MartletCore", "Tables", logging,
+                "Catalog", "CLinux", "DuckDB", "EventLog", "KafkaCodec", "Lake", "MartletCore", "Tables", "Telemetry",
+                logging,
             ],
             path: "Sources/TablesBenchmark"
         ),

@@ -88,14 +88,16 @@ def options(names: tuple[str, ...]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the engine and print a table.")
     parser.add_argument("--martlet", type=Path, default=ROOT / ".build/release/martlet", help="the program")
     parser.add_argument("--only", action="append", choices=sorted(names), help="measure only these; may be given more than once")
+    parser.add_argument("--skip", action="append", default=[], choices=sorted(names), help="leave these out; may be given more than once")
     parser.add_argument("--json", type=Path, help="also write everything that was measured to this file")
     parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()), help="where to put data; its disk is measured")
     parser.add_argument("--keep", action="store_true", help="keep what was written")
     return parser.parse_args()
 
 
-def main(names: tuple[str, ...] = ROWS) -> int:
-    chosen = options(names)
+def main(names: tuple[str, ...] = ROWS, large: tuple[str, ...] = ()) -> int:
+    """Measures `names`, and what is `large` where it is asked for."""
+    chosen = options(names + large)
     program = chosen.martlet.resolve()
     if not os.access(program, os.X_OK):
         print(f"bench: there is no program {program}; build it with: make build", file=sys.stderr)
@@ -115,7 +117,7 @@ def main(names: tuple[str, ...] = ROWS) -> int:
     loads = {}
     start = time.monotonic()
     try:
-        for name in chosen.only or names:
+        for name in [name for name in chosen.only or names if name not in chosen.skip]:
             loads[name] = os.getloadavg()[0]
             print(f"… {name}, load average {loads[name]:.2f}", file=sys.stderr, flush=True)
             try:

@@ -62,11 +62,16 @@ class Engine:
             address = next((word for word in line.split() if word.startswith("http://")), "")
         parts = urllib.parse.urlsplit(address)
         self.server = f"http://{parts.hostname}:{parts.port}"
-        self._client = http.client.HTTPConnection(parts.hostname, parts.port, timeout=120)
+        self._client = self.client()
         status, _ = self.request("GET", "/readyz")
         self.ready_seconds = time.perf_counter() - start
         if status != 200:
             raise BenchmarkError(f"the engine answered {status} to /readyz")
+
+    def client(self) -> http.client.HTTPConnection:
+        """A connection of one's own."""
+        parts = urllib.parse.urlsplit(self.server)
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=120)
 
     def stop(self) -> None:
         if self._client is not None:
@@ -116,6 +121,19 @@ class Engine:
         """Processor time of the engine's process alone."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def processor_seconds_with_workers(self) -> float:
+        """Processor time of the engine's process and of those it started that still run."""
+        ticks = 0
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                name, fields = path.read_text().rsplit(")", 1)
+            except OSError:
+                continue  # It ended meanwhile.
+            fields = fields.split()
+            if self.process.pid in (int(name.split(" ", 1)[0]), int(fields[1])):
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     # What the rows have in common.
 

@@ -4,7 +4,7 @@
 import Configuration
 import Documents
 import Foundation
-import MartletCore
+package import MartletCore
 import SystemPackage
 
 /// Every setting of the engine, with its default; docs/operations.md lists them.
@@ -32,6 +32,8 @@ package struct EngineConfiguration: Sendable {
     package var duckDBLibrary: String?
     package var installsSystemPackages = false
     package var telemetryRetentionDays = 7
+    /// What the engine and its functions report about themselves; what comes from outside is taken whatever this says.
+    package var telemetrySignals = Set(TelemetrySignal.allCases)
     /// Whether there is a gRPC server.
     package var grpcEnabled = true
     /// The HTTP server's where not set.
@@ -64,6 +66,8 @@ package struct EngineConfiguration: Sendable {
     package var tableSpillBytes = 10 << 30
     /// What the sinks of all tables may take together.
     package var sinkMemoryBytes = 192 << 20
+    /// How often files of tables are merged, and removed where retention says so.
+    package var tableMaintenanceSeconds = 10
     /// Time limit of a statement that names none.
     package var sqlTimeoutSeconds = 60
     /// How long a statement may go without being asked for.
@@ -115,8 +119,8 @@ package struct EngineConfiguration: Sendable {
         "log.level",
         "grpc.enabled", "grpc.host", "grpc.port", "kafka.enabled", "kafka.host", "kafka.port", "kafka.advertised-host",
         "kafka.advertised-port", "kafka.allow-anonymous", "kafka.create-topics", "kafka.default-partitions",
-        "telemetry.export.endpoint", "telemetry.export.headers",
-        "telemetry.export.signals", "telemetry.export.certificate",
+        "telemetry.export.endpoint", "telemetry.export.headers", "telemetry.export.signals",
+        "telemetry.export.certificate", "telemetry.signals", "tables.maintenance-seconds",
     ]
 
     /// Refuses keys nobody reads, which are more likely mistyped than meant.
@@ -160,9 +164,20 @@ package struct EngineConfiguration: Sendable {
         duckDBLibrary = reader.string(forKey: "duckdb.library")
         installsSystemPackages = reader.string(forKey: "functions.install-system-packages", default: "false") == "true"
         telemetryRetentionDays = try Self.integer(reader, "telemetry.retention-days", default: telemetryRetentionDays)
+        let signals =
+            reader.string(forKey: "telemetry.signals")
+            ?? reader.stringArray(forKey: "telemetry.signals")?.joined(separator: ",")
+        if let signals {
+            telemetrySignals = try TelemetrySignal.set(signals, field: "telemetry.signals")
+        }
         tableMemoryBytes = try Self.integer(reader, "tables.memory-mib", default: tableMemoryBytes >> 20) << 20
         tableSpillBytes = try Self.integer(reader, "tables.spill-mib", default: tableSpillBytes >> 20) << 20
         sinkMemoryBytes = try Self.sinkMemory(reader, default: sinkMemoryBytes)
+        tableMaintenanceSeconds = try Self.seconds(
+            reader,
+            "tables.maintenance-seconds",
+            default: tableMaintenanceSeconds
+        )
         sqlTimeoutSeconds = try Self.seconds(reader, "sql.timeout-seconds", default: sqlTimeoutSeconds)
         sqlIdleSeconds = try Self.seconds(reader, "sql.idle-seconds", default: sqlIdleSeconds)
         logLevel = reader.string(forKey: "log.level", default: logLevel)

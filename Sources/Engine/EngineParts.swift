@@ -55,7 +55,7 @@ struct EngineParts: Sendable {
         self.stores = stores
         exporter = try TelemetryExporter(configuration, logger)
         otlp = OTLPReceiver(intake: stores.telemetry)
-        let sink = TelemetryFanOut(store: stores.telemetry, exporter: exporter)
+        let sink = TelemetryFanOut(store: stores.telemetry, exporter: exporter, signals: configuration.telemetrySignals)
         let catalog = stores.catalog
         let producer = RecordProducer(log: stores.log)
         let registry = WorkerRegistry()
@@ -88,6 +88,7 @@ struct EngineParts: Sendable {
             lake: stores.lake,
             telemetry: sink,
             logger: logger,
+            maintenanceInterval: .seconds(configuration.tableMaintenanceSeconds),
             sinkMemoryBytes: configuration.sinkMemoryBytes
         )
         let declared = PipelineTables(tables: TableService(runtime: tables, temporaryDirectory: layout.temporary))

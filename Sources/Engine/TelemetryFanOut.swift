@@ -13,18 +13,30 @@ import TelemetryExport
 struct TelemetryFanOut: TelemetrySink {
     let store: TelemetryStore
     let exporter: TelemetryExporter?
+    /// What the settings want to have at all.
+    let signals: Set<TelemetrySignal>
+
+    func wants(_ signal: TelemetrySignal) -> Bool { signals.contains(signal) }
+
+    /// An exporter takes more than the store keeps.
+    func hasRoom(spans count: Int) -> Bool { exporter != nil || store.hasRoom(spans: count) }
+
+    func skipped(spans count: Int) { store.skipped(spans: count) }
 
     func record(spans: [SpanRecord]) {
+        guard wants(.traces) else { return }
         store.record(spans: spans)
         exporter?.record(spans: spans)
     }
 
     func record(logs: [LogRecord]) {
+        guard wants(.logs) else { return }
         store.record(logs: logs)
         exporter?.record(logs: logs)
     }
 
     func record(metrics: [MetricPoint]) {
+        guard wants(.metrics) else { return }
         store.record(metrics: metrics)
         exporter?.record(metrics: metrics)
     }

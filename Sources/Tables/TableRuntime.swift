@@ -220,6 +220,13 @@ package final class TableRuntime: Sendable {
         )
     }
 
+    /// The newest time in a TIMESTAMP column of a table's files, microseconds since 1970; nil where rows wait that are in no file.
+    package func newestTime(_ name: String, column: String) throws -> Int64? {
+        let snapshot = try find(name).snapshot()
+        guard snapshot.fresh.allSatisfy({ $0.rowCount == 0 }) else { return nil }
+        return snapshot.files.compactMap { $0.bounds[column].flatMap { CalendarText.parseTimestamp($0.max) } }.max()
+    }
+
     func find(_ name: String) throws -> AppendTable {
         guard let table = registry.find(name) else { throw ServiceError.notFound(.tables, name) }
         return table

@@ -24,27 +24,43 @@ struct BenchmarkStand {
     let runtime: TableRuntime
     let service: TableService
     let directory: String
+    let logger: Logger
+
+    /// Where the stores lie below the directory.
+    struct Paths {
+        var log: String
+        var lake: String
+
+        /// Of their own.
+        static let own = Paths(log: "/log", lake: "/lake")
+        /// Where the engine has them in its data directory.
+        static let engine = Paths(log: "", lake: "/tables")
+    }
 
     /// Opens the stores, with the defaults of the engine; queries may take ten minutes.
     ///
     /// `MARTLET_TABLES_SINK_MEMORY_MIB` is what it is for the engine.
-    static func open(_ directory: String, maintenance: Duration = .seconds(10)) async throws -> BenchmarkStand {
+    static func open(
+        _ directory: String,
+        paths: Paths = .own,
+        maintenance: Duration = .seconds(10),
+        now: (@Sendable () -> Int64)? = nil
+    ) async throws -> BenchmarkStand {
         let logger = Logger(label: "benchmark") { label in
             var handler = StreamLogHandler.standardError(label: label)
             handler.logLevel = .warning
             return handler
         }
-        for folder in ["log", "lake"] {
-            try FileManager.default.createDirectory(
-                atPath: "\(directory)/\(folder)",
-                withIntermediateDirectories: true
-            )
+        for folder in [paths.log, paths.lake] {
+            try FileManager.default.createDirectory(atPath: directory + folder, withIntermediateDirectories: true)
         }
-        let log = try await LocalLog.open(directory: "\(directory)/log", settings: LocalLogSettings(), logger: logger)
+        var settings = LocalLogSettings()
+        if let now { settings.now = now }
+        let log = try await LocalLog.open(directory: directory + paths.log, settings: settings, logger: logger)
         let catalog = try Catalog.open(path: "\(directory)/catalog.sqlite")
         let environment = ProcessInfo.processInfo.environment
         var configuration = LakeConfiguration(
-            directory: "\(directory)/lake",
+            directory: directory + paths.lake,
             libraryPath: environment["MARTLET_DUCKDB_LIBRARY"],
             libraryCandidates: [environment["VIRTUAL_ENV"] ?? ".venv"]
         )
@@ -67,7 +83,8 @@ struct BenchmarkStand {
             lake: lake,
             runtime: runtime,
             service: TableService(runtime: runtime, temporaryDirectory: directory),
-            directory: directory
+            directory: directory,
+            logger: logger
         )
     }
 

@@ -7,6 +7,7 @@ import Foundation
 import KafkaCodec
 import Lake
 import MartletCore
+import Synchronization
 import Tables
 
 /// Queries over many files: small commits before and after compaction, and one of many partitions.
@@ -16,10 +17,16 @@ struct QueryBenchmark {
         var commits: Int64
         var rows: Int64
         var commitSeconds: Double
+        /// Of each of ten equal shares of the commits, in their order: what grows with the commits there are shows here.
+        var shareMilliseconds: [Double]
         var query: String
         var manyFiles: Int
         var manyMilliseconds: [Double]
+        /// DuckDB alone over the same files, by a pattern.
+        var patternMilliseconds: [Double]
         var compactionSeconds: Double
+        /// Queries one after the other while the compaction ran.
+        var meanwhileMilliseconds: [Double]
         var filesAfter: Int
         var afterMilliseconds: [Double]
         /// The same rows in one file written by DuckDB alone.
@@ -46,19 +53,13 @@ struct QueryBenchmark {
         try await stand.createTopic(partitions: 1, isDurable: false)
         try await stand.createTable(TableSpec(topic: BenchmarkStand.topic, partitionBy: [], commitSeconds: 3600))
         let report = try await stand.running {
-            let started = ContinuousClock.now
-            var made = 0
-            while made < count {
-                try await append((0..<rows).map { value(made * rows + $0) }, at: 0, to: stand)
-                while try await stand.service.commit(BenchmarkStand.table) == nil { await Task.yield() }
-                made += 1
-            }
-            let commitSeconds = (ContinuousClock.now - started) / .seconds(1)
+            let shares = try await commit(count, rows: rows, stand)
             let query = aggregate(BenchmarkStand.table)
             let many = try await measured(repeats, query, stand)
-            let compacting = ContinuousClock.now
-            let compaction = try await stand.service.compact(BenchmarkStand.table)
-            let compactionSeconds = (ContinuousClock.now - compacting) / .seconds(1)
+            let pattern = "read_parquet('\(directory)/lake/append/\(BenchmarkStand.table)/rows/*.parquet')"
+            let alike = try await measured(repeats, aggregate(pattern), stand)
+            guard alike.result == many.result else { throw BenchmarkError(message: "DuckDB alone gave other rows") }
+            let (compaction, compactionSeconds, meanwhile) = try await compact(stand, asking: query, many.result)
             let byHand = "\(directory)/lake/exports/by-hand.parquet"
             // What an ordinary user of DuckDB would have: the record's own columns and where it came from.
             let copy =
@@ -83,11 +84,14 @@ struct QueryBenchmark {
             return CommitsReport(
                 commits: Int64(count),
                 rows: Int64(count * rows),
-                commitSeconds: commitSeconds,
+                commitSeconds: shares.reduce(0, +) * Double(count) / Double(shares.count) / 1000,
+                shareMilliseconds: shares,
                 query: query,
                 manyFiles: compaction.filesBefore,
                 manyMilliseconds: many.milliseconds,
+                patternMilliseconds: alike.milliseconds,
                 compactionSeconds: compactionSeconds,
+                meanwhileMilliseconds: meanwhile,
                 filesAfter: compaction.filesAfter,
                 afterMilliseconds: after,
                 byHandMilliseconds: alone
@@ -99,6 +103,51 @@ struct QueryBenchmark {
         }
         try await stand.close()
         return report
+    }
+
+    /// Makes commits of `rows` records each; milliseconds for a commit, of each tenth.
+    private static func commit(_ count: Int, rows: Int, _ stand: BenchmarkStand) async throws -> [Double] {
+        var shares: [Double] = []
+        var made = 0
+        for share in 1...10 {
+            let started = ContinuousClock.now
+            let first = made
+            while made < count * share / 10 {
+                try await append((0..<rows).map { value(made * rows + $0) }, at: 0, to: stand)
+                while try await stand.service.commit(BenchmarkStand.table) == nil { await Task.yield() }
+                made += 1
+            }
+            shares.append((ContinuousClock.now - started) / .milliseconds(1) / Double(max(1, made - first)))
+        }
+        return shares
+    }
+
+    /// Compacts while a query is asked again and again.
+    private static func compact(
+        _ stand: BenchmarkStand,
+        asking query: String,
+        _ expected: String
+    ) async throws -> (TableCompaction, seconds: Double, meanwhile: [Double]) {
+        try await withThrowingTaskGroup(of: [Double].self) { group in
+            let isDone = Atomic(false)
+            group.addTask {
+                var times: [Double] = []
+                while !isDone.load(ordering: .acquiring) {
+                    let one = try await measured(1, query, stand)
+                    guard one.result == expected else {
+                        throw BenchmarkError(message: "a query during the compaction gave other rows")
+                    }
+                    times += one.milliseconds
+                }
+                return times
+            }
+            defer { isDone.store(true, ordering: .releasing) }
+            let started = ContinuousClock.now
+            let compaction = try await stand.service.compact(BenchmarkStand.table)
+            let seconds = (ContinuousClock.now - started) / .seconds(1)
+            isDone.store(true, ordering: .releasing)
+            return (compaction, seconds, try await group.next() ?? [])
+        }
     }
 
     /// Makes `hours` partitions of `rows` records each, one file for each, and looks one record up.

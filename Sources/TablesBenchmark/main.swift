@@ -12,6 +12,7 @@ let usage = """
            tables-benchmark visible DIRECTORY PROBES RECORDS_PER_SECOND
            tables-benchmark commits DIRECTORY COMMITS ROWS REPEATS
            tables-benchmark point DIRECTORY HOURS ROWS REPEATS
+           tables-benchmark telemetry DATA_DIRECTORY SPANS LOGS
 
     """
 // As the engine does.
@@ -50,6 +51,7 @@ do {
         try write(
             try await QueryBenchmark.point(arguments[1], hours: numbers[0], rows: numbers[1], repeats: numbers[2])
         )
+    case ("telemetry", 4): try write(try await TelemetryLoad.run(arguments[1], spans: numbers[0], logs: numbers[1]))
     default:
         FileHandle.standardError.write(Data(usage.utf8))
         exit(2)

@@ -55,6 +55,9 @@ final class TelemetryQueue: Sendable {
         if !isTaken { addDropped(events.count, again: 0) }
     }
 
+    /// Whether so many spans would all be kept now.
+    func hasRoom(spans count: Int) -> Bool { budget.withLock { $0.hasRoom(for: count) } }
+
     /// Takes all or none; says whether there was room.
     func offer(logs: [LogRecord], spans: [SpanRecord], metrics: [MetricPoint]) -> Bool {
         let bytes = Self.bytes(logs) + Self.bytes(spans)

@@ -39,20 +39,50 @@ extension TelemetryStore {
         }
         // The newest are wanted, except by a tail that goes on where it stopped.
         let newestFirst = query.cursor == nil
-        let order = newestFirst ? "time DESC, _offset DESC" : "_offset"
-        let rows = try await self.query(
-            """
-            SELECT epoch_us(time), severity_number, scope, pipeline, function, message, trace_id, span_id, attributes, _offset + 1
-            FROM system.logs \(conditions.sql) ORDER BY \(order) LIMIT ?
-            """,
-            conditions.parameters + [.int(Int64(query.limit))],
-            of: [.logs],
-            predicates: conditions.predicates(.logs)
-        )
+        let rows =
+            newestFirst
+            ? try await newest(query, conditions)
+            : try await rows(of: conditions, order: "_offset", limit: query.limit)
         let number = rows.compactMap { $0[9].int }.max().map(String.init) ?? query.cursor
         var records = rows.map(Self.log)
         if newestFirst == query.ascending { records.reverse() }
         return Page(items: records, nextCursor: number ?? "0")
+    }
+
+    /// Lengths of time, in seconds, in which the newest log records are looked for before all there are.
+    private static let windows: [Int64] = [600, 7_200, 86_400]
+
+    /// The newest rows that pass: of the last minutes where those are enough, since reading all only to leave most of them out takes long.
+    private func newest(_ query: LogQuery, _ conditions: Conditions) async throws -> [[DuckDBValue]] {
+        let limit = query.limit
+        let order = "time DESC, _offset DESC"
+        // A trace is found by its id, whenever it was.
+        guard query.traceID == nil, query.spanID == nil else {
+            return try await rows(of: conditions, order: order, limit: limit)
+        }
+        var end = try await newestTime(.logs, column: "time")
+        if let asked = query.end { end = min(end, Timestamp.microseconds(asked)) }
+        for window in Self.windows {
+            let start = end - window * 1_000_000
+            if let since = query.since, start <= Timestamp.microseconds(since) { break }
+            var narrower = conditions
+            narrower.add("time", .greaterOrEqual, Date(timeIntervalSince1970: Double(start) / 1_000_000))
+            let found = try await rows(of: narrower, order: order, limit: limit)
+            if found.count == limit { return found }
+        }
+        return try await rows(of: conditions, order: order, limit: limit)
+    }
+
+    private func rows(of conditions: Conditions, order: String, limit: Int) async throws -> [[DuckDBValue]] {
+        try await query(
+            """
+            SELECT epoch_us(time), severity_number, scope, pipeline, function, message, trace_id, span_id, attributes, _offset + 1
+            FROM system.logs \(conditions.sql) ORDER BY \(order) LIMIT ?
+            """,
+            conditions.parameters + [.int(Int64(limit))],
+            of: [.logs],
+            predicates: conditions.predicates(.logs)
+        )
     }
 
     package func traces(_ query: TraceQuery) async throws -> [TraceSummary] {

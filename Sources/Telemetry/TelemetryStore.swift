@@ -35,15 +35,23 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
     private let reader = Mutex<Reader?>(nil)
     private let flushes = TaskGate()
     private let lossReported = Mutex<ContinuousClock.Instant?>(nil)
+    private let now: @Sendable () -> Int64
     private let logger: Logger
 
     /// Makes a store over the log; queries are answered once ``read(from:in:)`` was called.
     ///
-    /// `authority` is the first part of the types of the engine's own events.
-    package init(log: any EventLog, authority: String = "vastdata.com", logger: Logger) {
+    /// `authority` is the first part of the types of the engine's own events; `now` gives the microseconds since 1970 that records are
+    /// stored at.
+    package init(
+        log: any EventLog,
+        authority: String = "vastdata.com",
+        logger: Logger,
+        now: @escaping @Sendable () -> Int64 = { Timestamp.nowMicroseconds() }
+    ) {
         self.log = log
         self.authority = authority
         self.logger = logger
+        self.now = now
     }
 
     /// Names the tables to answer from, which have to be prepared with ``SystemTable``'s definitions.
@@ -52,6 +60,10 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
     }
 
     package func record(spans: [SpanRecord]) { queue.add(spans: spans) }
+
+    package func hasRoom(spans count: Int) -> Bool { queue.hasRoom(spans: count) }
+
+    package func skipped(spans count: Int) { queue.addDropped(count, again: 0) }
 
     package func record(logs: [LogRecord]) { queue.add(logs: logs) }
 
@@ -102,7 +114,7 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
         _ make: (_ item: Item, _ nowMilliseconds: Int64) -> Record
     ) async throws {
         let partition = TopicPartition(topic: table.topic, partition: 0)
-        let now = Timestamp.nowMicroseconds() / 1000
+        let now = now() / 1000
         var records: [Record] = []
         var bytes = RecordBatchHeader.byteCount
         for item in items {
@@ -148,6 +160,12 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
     package var queued: Int { queue.count }
     /// Records dropped since the store was opened.
     package var dropped: Int { queue.dropped }
+
+    /// About the newest time in a column of a table, microseconds since 1970: now where it has rows that are in no file yet.
+    func newestTime(_ table: SystemTable, column: String) async throws -> Int64 {
+        guard let reader = reader.withLock({ $0 }) else { return now() }
+        return try reader.tables.newestTime(table.name, column: column) ?? now()
+    }
 
     /// Runs a query over what is recorded so far; `predicates` say which files of the system tables can matter.
     func query(

@@ -43,6 +43,23 @@ import Testing
         #expect((defaults.grpcEnabled, defaults.grpcPort) == (true, nil))
     }
 
+    @Test(
+        arguments: [
+            ("traces", [.traces]), ("logs, METRICS", [.logs, .metrics]), ("none", []),
+        ] as [(String, Set<TelemetrySignal>)]
+    )
+    func whatIsReportedCanBeChosen(text: String, signals: Set<TelemetrySignal>) async throws {
+        let loaded = try await EngineConfiguration.load(file: nil, flags: ["telemetry.signals": text])
+        #expect(loaded.telemetrySignals == signals)
+        #expect(try await EngineConfiguration.load(file: nil, flags: [:]).telemetrySignals.count == 3)
+    }
+
+    @Test(arguments: ["spans", "none,traces", ","]) func aSignalThatIsNoneIsRefused(text: String) async {
+        await #expect(throws: ServiceError.self) {
+            try await EngineConfiguration.load(file: nil, flags: ["telemetry.signals": text])
+        }
+    }
+
     @Test func aFileThatCannotBeReadOrANumberThatIsNoneIsRefused() async {
         await #expect(throws: ServiceError.self) {
             try await EngineConfiguration.load(file: "/no/such/martlet.yaml", flags: [:])

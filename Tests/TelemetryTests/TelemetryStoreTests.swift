@@ -139,6 +139,63 @@ import Testing
         }
     }
 
+    @Test func theNewestAreFoundHoweverOldTheyAreAndWhateverIsAskedOfThem() async throws {
+        try await withStore { store in
+            // Now, two hours ago, two days ago, a month ago, and many that are older.
+            let now = Date()
+            let ages: [Double] = [0, 7_000, 170_000, 2_600_000] + (0..<50).map { 5_000_000 + Double($0) }
+            store.record(
+                logs: ages.enumerated().map { index, age in
+                    LogRecord(
+                        time: now - age,
+                        severity: index == 2 ? "ERROR" : "INFO",
+                        scope: "user",
+                        message: "age \(index)."
+                    )
+                }
+            )
+            func check(
+                _ wanted: [Int],
+                at location: SourceLocation = #_sourceLocation,
+                _ change: (inout LogQuery) -> Void
+            )
+                async throws
+            {
+                var query = LogQuery(limit: 2, ascending: false)
+                change(&query)
+                equal(try await store.logs(query).items.map(\.message), wanted.map { "age \($0)." }, at: location)
+            }
+            try await check([0]) { $0.limit = 1 }
+            try await check([0, 1]) { _ in }
+            try await check([0, 1, 2, 3, 4]) { $0.limit = 5 }
+            try await check([2]) { $0.severity = "ERROR" }
+            try await check([0, 1]) { $0.since = now - 8_000 }
+            try await check([2, 3]) { $0.end = now - 100_000 }
+            try await check([4, 5]) { $0.end = now - 4_900_000 }
+            try await check([40]) { $0.contains = "age 40." }
+            try await check([1, 0]) { $0.ascending = true }
+        }
+    }
+
+    @Test func aFloodKeepsFailuresAndWholeTracesOfASample() async throws {
+        try await withStore { store in
+            #expect(store.hasRoom(spans: 10_000))
+            #expect(!store.hasRoom(spans: 10_001))
+            store.record(
+                spans: (0..<30_000).flatMap {
+                    [span($0, 1), span($0, 2, parent: 1, status: $0 % 1000 == 1 ? "ERROR" : "OK")]
+                }
+            )
+            store.skipped(spans: 5)
+            let found = try await store.traces(TraceQuery(limit: 10_000))
+            // Every sixteenth trace with both spans; thirty traces failed, none of them of the sample.
+            #expect(found.count(where: { $0.traceId.hasSuffix("0") && $0.spans == 2 }) == 1875)
+            #expect(found.count(where: { $0.status == "ERROR" && $0.spans == 1 }) == 30)
+            #expect(found.count == 1905)
+            #expect(store.dropped == 60_000 - 2 * 1875 - 30 + 5)
+        }
+    }
+
     /// More than the queue holds is refused and counted, and the loss is said.
     @Test func aFloodIsDroppedAndCounted() async throws {
         try await withStore { store in

@@ -6,6 +6,36 @@ package enum TelemetrySignal: String, Sendable, CaseIterable {
     case traces
     case logs
     case metrics
+
+    /// Reads `traces,logs,metrics` or some of them; `none` is the empty set.
+    ///
+    /// - Parameters:
+    ///   - text: Names with commas between.
+    ///   - field: The setting it comes from.
+    /// - Returns: The signals.
+    /// - Throws: `ServiceError` `.invalid` naming the setting and the name that is none.
+    package static func set(_ text: String, field: String) throws -> Set<TelemetrySignal> {
+        let names = text.split(separator: ",").map { $0.filter { !$0.isWhitespace }.lowercased() }
+        if names == ["none"] { return [] }
+        let signals = try names.map { name in
+            guard let signal = TelemetrySignal(rawValue: name) else {
+                throw ServiceError.invalid(
+                    field: field,
+                    "'\(name.prefix(40))' is not a signal",
+                    fix: "write traces, logs, metrics or some of them with commas between, or none"
+                )
+            }
+            return signal
+        }
+        guard !signals.isEmpty else {
+            throw ServiceError.invalid(
+                field: field,
+                "is empty",
+                fix: "write none where no telemetry is wanted, or leave it out"
+            )
+        }
+        return Set(signals)
+    }
 }
 
 /// Spans, log records and metric points that belong together.

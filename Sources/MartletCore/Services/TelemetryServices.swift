@@ -197,11 +197,32 @@ package protocol TelemetrySink: Sendable {
     func record(logs: [LogRecord])
     func record(metrics: [MetricPoint])
     func record(events: [EngineEvent])
+
+    /// Whether records of a kind are kept anywhere; those of others need not be made.
+    func wants(_ signal: TelemetrySignal) -> Bool
+
+    /// Whether so many more spans can be kept now; where not, only those of ``SpanSample`` are worth making.
+    func hasRoom(spans count: Int) -> Bool
+
+    /// Counts spans that were not made for lack of room.
+    func skipped(spans count: Int)
 }
 
 extension TelemetrySink {
     /// Drops them: not every sink is about the engine itself.
     package func record(events: [EngineEvent]) {}
+    package func wants(_ signal: TelemetrySignal) -> Bool { true }
+    package func hasRoom(spans count: Int) -> Bool { true }
+    package func skipped(spans count: Int) {}
+}
+
+/// Which spans stay when more come than are worth their cost: those that failed, and every sixteenth trace.
+package enum SpanSample {
+    /// Whether a trace is one that stays, by its id, so that it stays whole.
+    package static func holds(traceID: String) -> Bool { traceID.utf8.last == UInt8(ascii: "0") }
+
+    /// The same, by the lower half of the id.
+    package static func holds(traceLow: UInt64) -> Bool { traceLow & 15 == 0 }
 }
 
 /// Questions about what happened.

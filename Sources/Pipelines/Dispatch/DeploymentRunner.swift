@@ -446,10 +446,22 @@ package final class DeploymentRunner: Sendable {
         var spans = [SpanRecord]()
         var logs = [LogRecord]()
         var ids = SpanIDGenerator()
+        let wantsSpans = services.telemetry.wants(.traces)
+        // Under a flood most spans would be made only to be dropped.
+        let samples = wantsSpans && !services.telemetry.hasRoom(spans: attempts.count * SpanWriter.spansPerAttempt)
+        var skipped = 0
         for attempt in attempts {
+            let failure = attempt.isLastAttempt ? attempt.result.failure : nil
+            guard wantsSpans || failure != nil else { continue }
             let trace = Self.trace(of: attempt.event)
-            spans += writer.spans(for: attempt, trace: trace, dispatchSpan: ids.next())
-            guard attempt.isLastAttempt, let failure = attempt.result.failure else { continue }
+            if samples, attempt.result.status == .ok, attempt.result.span == nil,
+                !SpanSample.holds(traceLow: trace.traceLow)
+            {
+                skipped += SpanWriter.spansPerAttempt
+            } else if wantsSpans {
+                spans += writer.spans(for: attempt, trace: trace, dispatchSpan: ids.next())
+            }
+            guard let failure else { continue }
             logs.append(
                 record(
                     "ERROR",
@@ -459,7 +471,8 @@ package final class DeploymentRunner: Sendable {
                 )
             )
         }
-        services.telemetry.record(spans: spans)
+        if skipped > 0 { services.telemetry.skipped(spans: skipped) }
+        if !spans.isEmpty { services.telemetry.record(spans: spans) }
         if !logs.isEmpty { services.telemetry.record(logs: logs) }
     }
 

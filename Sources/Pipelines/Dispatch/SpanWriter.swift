@@ -8,6 +8,9 @@ import Workers
 
 /// Turns finished attempts into spans: the wait in the topic and the queue, then the handler.
 struct SpanWriter {
+    /// One for the wait and one for the handler.
+    static let spansPerAttempt = 2
+
     let plan: DeploymentPlan
 
     func spans(for attempt: FinishedAttempt, trace: TraceContext, dispatchSpan: UInt64) -> [SpanRecord] {

@@ -30,8 +30,9 @@ struct ParquetWriter: Sendable {
     ) throws -> [AppendTableFile] {
         let name = String(UInt64.random(in: .min ... .max), radix: 36)
         var target = layout.folder.folder(part)
-        var options = "FORMAT parquet, COMPRESSION zstd, RETURN_STATS"
-        if let groupRows { options += ", ROW_GROUP_SIZE \(groupRows)" }
+        var options = "FORMAT parquet, COMPRESSION zstd, RETURN_STATS\(layout.writeOptions)"
+        let rows = [groupRows, layout.groupRows].compactMap { $0 }.min()
+        if let rows { options += ", ROW_GROUP_SIZE \(rows)" }
         if part == .rows, !layout.partitionColumns.isEmpty {
             if let folder = try onlyPartition(of: query, on: connection) {
                 target += "/" + folder

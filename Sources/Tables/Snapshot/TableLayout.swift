@@ -20,6 +20,10 @@ struct TableLayout: Sendable {
     /// Names of partition columns, outermost first.
     let partitionColumns: [String]
     let timePartitions: [TimePartition]
+    /// Options of `COPY` for the files, each with a comma before it.
+    let writeOptions: String
+    /// Rows of a group in the files; nil is DuckDB's own number.
+    let groupRows: Int?
     /// Types of declared partition columns.
     private let partitionTypes: [(name: String, type: String)]
 
@@ -43,7 +47,16 @@ struct TableLayout: Sendable {
         partitionColumns = names
         timePartitions = times
         partitionTypes = types
+        writeOptions = spec.sortBy.isEmpty ? "" : Self.lookUpOptions
+        groupRows = spec.sortBy.isEmpty ? nil : Self.lookUpGroupRows
     }
+
+    /// Tables whose rows are ordered are those in which few values are looked up.
+    ///
+    /// Small groups of rows leave little to read around a value, and a column whose values come twice or more often in a group gets a
+    /// dictionary, with which DuckDB writes a Bloom filter. For columns without repeats both would only cost room.
+    private static let lookUpOptions = ", DICTIONARY_SIZE_LIMIT 12288"
+    private static let lookUpGroupRows = 20_480
 
     private static let patterns = ["day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H"]
 

@@ -46,6 +46,7 @@ package actor MetricCollector {
 
     /// Collects once and leaves the points with the sink.
     package func collect() async {
+        guard sink.wants(.metrics) else { return }
         if isCollecting {
             await withCheckedContinuation { waiters.append($0) }
             return
