@@ -54,13 +54,21 @@ let package = Package(
     ],
     targets: [
         .target(name: "CChecksum"),
+        .target(
+            name: "CCompression",
+            dependencies: ["CZlib"],
+            // Debian installs the shared library of Snappy with nothing else, so the program carries it; the others are everywhere.
+            linkerSettings: [
+                .linkedLibrary("zstd"), .linkedLibrary("lz4"), .linkedLibrary(":libsnappy.a"), .linkedLibrary("stdc++"),
+            ]
+        ),
         .target(name: "CDuckDB"),
         .target(name: "CInotify"),
         .target(name: "CLinux"),
         .target(name: "CZlib", linkerSettings: [.linkedLibrary("z")]),
         .target(name: "MartletCore"),
         .target(name: "Documents", dependencies: ["MartletCore", yaml]),
-        .target(name: "KafkaCodec", dependencies: ["CChecksum"]),
+        .target(name: "KafkaCodec", dependencies: ["CChecksum", "CCompression"]),
         .target(name: "EventLog", dependencies: ["CLinux", "KafkaCodec", "MartletCore", collections, heap, logging]),
         .target(name: "Transactions", dependencies: ["EventLog", "KafkaCodec", logging]),
         .target(name: "Groups", dependencies: ["EventLog", "KafkaCodec", "MartletCore", heap, logging]),

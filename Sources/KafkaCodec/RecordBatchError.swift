@@ -15,8 +15,12 @@ package struct RecordBatchError: Error, Equatable, Sendable, CustomStringConvert
         case checksumMismatch
         /// The record count disagrees with the last offset delta or with the records found.
         case badCount
-        /// The records are compressed, or the codec number is unknown.
+        /// The codec number is unknown.
         case unsupportedCompression
+        /// The records cannot be decompressed.
+        case damagedCompression
+        /// The records take more memory than is given once they are decompressed.
+        case decompressedTooLarge
         /// A record inside the batch cannot be read.
         case malformedRecord
     }

@@ -9,8 +9,9 @@ package struct RecordBatch: Sendable {
     package let range: Range<Int>
 }
 
-/// Walks the batches and records of bytes fetched from a log.
+/// Walks the batches and records of bytes fetched from a log, compressed ones too.
 ///
+/// Records of a compressed batch are slices of one array, which lives as long as one of them.
 /// A last batch that is cut off ends the walk without an error, as Kafka's fetch allows. After an error the walk stands
 /// behind the offending batch, or at the end where its size cannot be trusted.
 package struct RecordBatches: Sendable {
@@ -20,11 +21,20 @@ package struct RecordBatches: Sendable {
     private var current: RecordBatchHeader?
     private var cursor: RecordCursor
     private var recordsLeft: Int32 = 0
+    private var previousOffset: Int64 = -1
+    private let decompressedBytesMax: Int
+    private var decompressedBytes = 0
+    /// The offset of the batch that the records ended in front of, because more had been decompressed than was wanted.
+    package private(set) var pausedAt: Int64?
 
     /// Creates a walk over `bytes`, which begin with a batch.
-    package init(_ bytes: [UInt8], verifiesChecksums: Bool = true) {
+    ///
+    /// Who keeps the records gives `decompressedBytesMax`: the records end in front of a compressed batch once so many bytes have been
+    /// decompressed, and ``pausedAt`` says where. At least one batch is read.
+    package init(_ bytes: [UInt8], verifiesChecksums: Bool = true, decompressedBytesMax: Int = .max) {
         self.bytes = bytes
         self.verifiesChecksums = verifiesChecksums
+        self.decompressedBytesMax = decompressedBytesMax
         cursor = RecordCursor(bytes: bytes, position: 0, end: 0)
     }
 
@@ -59,7 +69,8 @@ package struct RecordBatches: Sendable {
 
     /// Returns the next record, stepping over control batches, or `nil` at the end.
     ///
-    /// - Throws: `.unsupportedCompression` for a compressed batch; ``RecordBatchError/nextOffset`` tells where to go on.
+    /// - Throws: what ``RecordBatch/withDecompressed(in:_:)`` does, and for records that cannot be read; the walk goes on behind the
+    ///   batch, at ``RecordBatchError/nextOffset``.
     package mutating func nextRecord() throws(RecordBatchError) -> RecordView? {
         while recordsLeft == 0 {
             if let finished = current, cursor.position != cursor.end {
@@ -68,24 +79,44 @@ package struct RecordBatches: Sendable {
             }
             guard let batch = try nextBatch() else { return nil }
             if batch.header.isControl { continue }
-            guard batch.header.codec == CompressionCodec.none else {
-                let name = batch.header.codec.map { "\($0)" } ?? "codec \(batch.header.attributes & 0x07)"
-                throw located(batch.header, .unsupportedCompression, "\(name) compression cannot be decoded here")
-            }
-            current = batch.header
-            recordsLeft = batch.header.recordCount
-            cursor.position = batch.range.lowerBound + RecordBatchHeader.byteCount
-            cursor.end = batch.range.upperBound
+            guard try begin(batch) else { return nil }
         }
         guard let header = current else { return nil }
         recordsLeft -= 1
-        do {
-            return try RecordView(reading: &cursor, of: header)
+        do throws(RecordBatchError) {
+            let record = try RecordView(reading: &cursor, of: header)
+            // Nobody has looked into a compressed batch before.
+            guard record.offset > previousOffset else {
+                throw RecordBatchError(.malformedRecord, "offset \(record.offset) follows on \(previousOffset)")
+            }
+            previousOffset = record.offset
+            return record
         } catch {
             recordsLeft = 0
             current = nil
             throw located(header, error.code, error.message)
         }
+    }
+
+    /// Whether the records of the batch come next; not where enough has been decompressed.
+    private mutating func begin(_ batch: RecordBatch) throws(RecordBatchError) -> Bool {
+        if batch.header.codec == CompressionCodec.none {
+            let start = batch.range.lowerBound + RecordBatchHeader.byteCount
+            cursor = RecordCursor(bytes: bytes, position: start, end: batch.range.upperBound)
+        } else {
+            guard decompressedBytes < decompressedBytesMax else {
+                pausedAt = batch.header.baseOffset
+                position = bytes.count
+                return false
+            }
+            let records = try batch.decompressed(in: bytes)
+            decompressedBytes += records.count
+            cursor = RecordCursor(bytes: records, position: 0, end: records.count)
+        }
+        current = batch.header
+        recordsLeft = batch.header.recordCount
+        previousOffset = batch.header.baseOffset - 1
+        return true
     }
 
     /// Returns every record at or after `offset`.
