@@ -126,7 +126,7 @@ let package = Package(
                 "API", "CLinux", "Catalog", "Documents", "DuckDB", "EventLog", "Functions", "KafkaCodec", "Lake",
                 "MartletCore",
                 "GRPCAPI", "OTLP", "TelemetryExport",
-                "Pipelines", "Tables",
+                "Groups", "Pipelines", "Tables",
                 "Telemetry", "Topics", "Triggers", "WorkerGateway", "Workers", configuration, lifecycle, logging,
                 nioPosix, signals, system,
             ]

@@ -9,6 +9,7 @@ import Foundation
 import Functions
 import GRPCAPI
 import Glibc
+import Groups
 import Lake
 package import Logging
 import MartletCore
@@ -111,6 +112,7 @@ package struct Engine: Sendable {
             BackgroundService("log", logger) { await parts.stores.log.run() },
             BackgroundService("tables", logger) { try await parts.stores.lake.run() },
             BackgroundService("table sinks", logger) { await parts.tables.run() },
+            BackgroundService("consumer groups", logger) { await parts.groups.run() },
             BackgroundService("statements", logger) { await parts.statements.run() },
             BackgroundService("telemetry", logger) { await parts.stores.telemetry.run() },
             BackgroundService("metrics", logger) { await parts.telemetry.collector.run() },

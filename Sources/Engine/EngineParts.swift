@@ -6,6 +6,7 @@ import Catalog
 import EventLog
 import Foundation
 import Functions
+import Groups
 import Lake
 import Logging
 import MartletCore
@@ -29,6 +30,8 @@ struct EngineParts: Sendable {
     let pipelineService: PipelineService
     let deadLetters: DeadLetterService
     let topics: TopicService
+    /// Consumer groups, for every door.
+    let groups: GroupCoordinator
     let tables: TableRuntime
     let secrets: SecretService
     let triggers: TriggerRuntime
@@ -72,6 +75,7 @@ struct EngineParts: Sendable {
         pipelineService = PipelineService(catalog: catalog, runtime: pipelines)
         deadLetters = DeadLetterService(catalog: catalog, services: dispatch)
         topics = TopicService(catalog: catalog, log: stores.log, producer: producer)
+        groups = GroupCoordinator(store: LogGroupStore(log: stores.log), logger: logger)
         tables = TableRuntime(
             catalog: catalog,
             log: stores.log,
@@ -202,7 +206,8 @@ struct EngineParts: Sendable {
             statements: statements,
             telemetry: telemetry,
             engine: engine,
-            otlp: otlp
+            otlp: otlp,
+            groups: GroupService(coordinator: groups, log: stores.log)
         )
     }
 }
