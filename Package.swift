@@ -135,7 +135,8 @@ let package = Package(
         .target(
             name: "KafkaAPI",
             dependencies: [
-                "EventLog", "Groups", "KafkaCodec", "MartletCore", "Topics", "Transactions", collections, logging, nioCore,
+                "EventLog", "Groups", "KafkaCodec", "MartletCore", "Topics", "Transactions", collections, logging,
+                nioCore,
                 nioPosix, lifecycle,
             ],
             path: "Sources/API/Kafka"

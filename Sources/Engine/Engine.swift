@@ -9,6 +9,7 @@ import Foundation
 import Functions
 import GRPCAPI
 import Glibc
+import Groups
 import Lake
 package import Logging
 import MartletCore

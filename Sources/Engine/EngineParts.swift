@@ -76,21 +76,8 @@ struct EngineParts: Sendable {
         self.pipelines = pipelines
         deadLetters = DeadLetterService(catalog: catalog, services: dispatch)
         topics = TopicService(catalog: catalog, log: stores.log, producer: producer)
-        let transactions = TransactionCoordinator(log: stores.log, logger: logger)
-        self.transactions = transactions
-        groups = GroupCoordinator(
-            store: LogGroupStore(log: stores.log, unstable: { transactions.pendingOffsets(of: $0) }),
-            logger: logger
-        )
-        tables = TableRuntime(
-            catalog: catalog,
-            log: stores.log,
-            lake: stores.lake,
-            telemetry: sink,
-            logger: logger,
-            maintenanceInterval: .seconds(configuration.tableMaintenanceSeconds),
-            sinkMemoryBytes: configuration.sinkMemoryBytes
-        )
+        (groups, transactions) = Self.coordinators(stores.log, logger)
+        tables = Self.tables(stores, sink, configuration, logger)
         let declared = PipelineTables(tables: TableService(runtime: tables, temporaryDirectory: layout.temporary))
         pipelineService = PipelineService(catalog: catalog, runtime: pipelines, tables: declared)
         stores.telemetry.read(from: tables, in: stores.lake)
@@ -125,6 +112,29 @@ struct EngineParts: Sendable {
             catalog: catalog,
             board: triggers.board,
             onChange: { await triggers.reload() }
+        )
+    }
+
+    private static func coordinators(_ log: LocalLog, _ logger: Logger) -> (GroupCoordinator, TransactionCoordinator) {
+        let transactions = TransactionCoordinator(log: log, logger: logger)
+        let store = LogGroupStore(log: log, unstable: { transactions.pendingOffsets(of: $0) })
+        return (GroupCoordinator(store: store, logger: logger), transactions)
+    }
+
+    private static func tables(
+        _ stores: EngineStores,
+        _ sink: any TelemetrySink,
+        _ configuration: EngineConfiguration,
+        _ logger: Logger
+    ) -> TableRuntime {
+        TableRuntime(
+            catalog: stores.catalog,
+            log: stores.log,
+            lake: stores.lake,
+            telemetry: sink,
+            logger: logger,
+            maintenanceInterval: .seconds(configuration.tableMaintenanceSeconds),
+            sinkMemoryBytes: configuration.sinkMemoryBytes
         )
     }
 
@@ -216,7 +226,8 @@ struct EngineParts: Sendable {
             statements: statements,
             telemetry: telemetry,
             engine: engine,
-            otlp: otlp
+            otlp: otlp,
+            groups: GroupService(coordinator: groups, log: stores.log)
         )
     }
 }

@@ -50,6 +50,7 @@ struct OpenAPITests {
             "GET /logs", "GET /traces", "GET /traces/{trace_id}",
             "GET /engine",
             "GET /healthz", "GET /readyz", "GET /openapi.json", "POST /v1/traces", "POST /v1/logs", "POST /v1/metrics",
+            "GET /groups", "GET /groups/{name}", "POST /groups/{name}/reset", "DELETE /groups/{name}",
             "GET /metrics/names", "GET /metrics/query", "GET /metrics",
         ]
         for kind in ["views", "triggers", "functions", "pipelines", "topics", "secrets"] {

@@ -361,7 +361,8 @@ final class TestServices: Sendable {
             statements: TestStatements(),
             telemetry: TestTelemetry(),
             engine: TestEngine(obstaclesNow: obstacles),
-            otlp: TestOTLP()
+            otlp: TestOTLP(),
+            groups: TestGroups()
         )
     }
 

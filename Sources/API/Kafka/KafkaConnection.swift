@@ -136,7 +136,10 @@ final class KafkaConnection: ChannelDuplexHandler {
     /// Writes the parts of an answer; where one cannot be, the connection ends, since what follows would be misread.
     private func write(_ parts: [ResponsePart], _ context: ChannelHandlerContext) -> Bool {
         for part in parts where !context.write(part) {
-            door.logger.error("no descriptor was left to send a file with", metadata: ["peer": "\(context.channel.peer)"])
+            door.logger.error(
+                "no descriptor was left to send a file with",
+                metadata: ["peer": "\(context.channel.peer)"]
+            )
             end(context)
             return false
         }

@@ -30,6 +30,8 @@ package struct Services: Sendable {
     package var engine: any EngineServices
     /// What takes OpenTelemetry's exports; nil leaves its paths out.
     package var otlp: (any OTLPServices)?
+    /// Consumer groups; nil leaves their paths out.
+    package var groups: (any GroupServices)?
 
     /// Names what is served.
     package init(
@@ -44,7 +46,8 @@ package struct Services: Sendable {
         statements: any StatementServices,
         telemetry: any TelemetryServices,
         engine: any EngineServices,
-        otlp: (any OTLPServices)? = nil
+        otlp: (any OTLPServices)? = nil,
+        groups: (any GroupServices)? = nil
     ) {
         self.views = views
         self.triggers = triggers
@@ -58,6 +61,7 @@ package struct Services: Sendable {
         self.telemetry = telemetry
         self.engine = engine
         self.otlp = otlp
+        self.groups = groups
     }
 }
 

@@ -24,8 +24,8 @@ extension KafkaDoor {
 
     /// The APIs that ``call(_:_:)`` knows, and Produce.
     private static let servedAPIs: [KafkaAPIKey] = [
-        .produce, .fetch, .listOffsets, .metadata, .offsetCommit, .offsetFetch, .findCoordinator, .joinGroup, .heartbeat,
-        .leaveGroup, .syncGroup, .describeGroups, .listGroups, .apiVersions, .createTopics, .deleteTopics,
+        .produce, .fetch, .listOffsets, .metadata, .offsetCommit, .offsetFetch, .findCoordinator, .joinGroup,
+        .heartbeat, .leaveGroup, .syncGroup, .describeGroups, .listGroups, .apiVersions, .createTopics, .deleteTopics,
         .deleteRecords, .initProducerId, .offsetForLeaderEpoch, .addPartitionsToTxn, .addOffsetsToTxn, .endTxn,
         .txnOffsetCommit, .describeConfigs, .alterConfigs, .describeLogDirs, .createPartitions, .deleteGroups,
         .incrementalAlterConfigs, .offsetDelete, .describeCluster, .describeProducers, .describeTransactions,
