@@ -41,7 +41,7 @@ class KafkaPython:
     name = "kafka-python"
 
     def produce(self, place, topic, messages, partition=None, compression=None, **settings):
-        producer = kafka.KafkaProducer(bootstrap_servers=place, compression_type=compression, linger_ms=5, **({"enable_idempotence": False} | settings))
+        producer = kafka.KafkaProducer(bootstrap_servers=place, compression_type=compression, linger_ms=5, **settings)
         try:
             futures = [
                 producer.send(
