@@ -47,7 +47,7 @@ def look_up(engine: Engine, samples: list[dict]) -> dict[str, list[float]]:
         if len(json.loads(text)["spans"]) != sample["spans"]:
             raise BenchmarkError(f"'martlet traces get {sample['trace_id']}' does not show {sample['spans']} spans")
         times = ["--since", instant(sample["start"]), "--end", instant(sample["start"] + WINDOW_MICROS)]
-        took, text = timed(lambda: engine.run("logs", "get", sample["pipeline"], *times, "-o", "json"))
+        took, text = timed(lambda: engine.run("logs", "get", sample["pipeline"], *times, "--limit", "1000", "-o", "json"))
         note("logs_command", took)
         if sample["logs"] and sample["trace_id"] not in text:
             raise BenchmarkError(f"'martlet logs get {sample['pipeline']}' does not show the records of {sample['trace_id']}")
