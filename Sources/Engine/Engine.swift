@@ -21,6 +21,7 @@ import Tables
 import Telemetry
 import TelemetryExport
 import Topics
+import Transactions
 import Triggers
 import UnixSignals
 import WorkerGateway
