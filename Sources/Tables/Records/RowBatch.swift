@@ -36,8 +36,8 @@ package final class RowBatch: @unchecked Sendable {
 
     /// Adds every record at or after `from` as one row or one reject.
     ///
-    /// `bytes` are whole batches as the log returns them; a last one that is cut off is left out. A batch that is compressed
-    /// or damaged, or the rest of it behind a damaged record, becomes one reject without a value.
+    /// `bytes` are whole batches as the log returns them; a last one that is cut off is left out. A batch that
+    /// cannot be decompressed, or the rest of one behind a damaged record, becomes one reject without a value.
     /// - Throws: where the bytes are no batches any more; what stood before is taken, ``nextOffset`` says how far.
     package func append(
         _ bytes: [UInt8],
@@ -66,8 +66,11 @@ package final class RowBatch: @unchecked Sendable {
         let header = batch.header
         guard !header.isControl, header.nextOffset > from else { return }
         guard header.codec == CompressionCodec.none else {
-            let name = header.codec.map { "\($0)" } ?? "codec \(header.attributes & 0x07)"
-            filler.rejectBatch(header, from: max(header.baseOffset, from), "they are compressed with \(name)")
+            do throws(RecordBatchError) {
+                try batch.withDecompressed(in: bytes) { filler.addBatch($0, $1, from: from) }
+            } catch {
+                filler.rejectBatch(header, from: max(header.baseOffset, from), error.message)
+            }
             return
         }
         bytes.withUnsafeBufferPointer { buffer in
