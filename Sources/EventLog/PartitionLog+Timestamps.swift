@@ -73,17 +73,18 @@ extension PartitionLog {
         atOrAfter timestamp: Int64,
         from logStart: Int64
     ) -> TimedOffset? {
-        guard header.codec == CompressionCodec.none else {
-            return TimedOffset(offset: max(header.baseOffset, logStart), timestamp: header.baseTimestamp)
-        }
         var walk = RecordBatches(bytes, verifiesChecksums: false)
-        // The scanner has checked the bytes; what cannot be decoded has no timestamp to find.
-        while let record = try? walk.nextRecord() {
-            if record.timestamp >= timestamp, record.offset >= logStart {
-                return TimedOffset(offset: record.offset, timestamp: record.timestamp)
+        do throws(RecordBatchError) {
+            while let record = try walk.nextRecord() {
+                if record.timestamp >= timestamp, record.offset >= logStart {
+                    return TimedOffset(offset: record.offset, timestamp: record.timestamp)
+                }
             }
+            return nil
+        } catch {
+            // The scanner has checked the bytes, so they are as they were sent. Who reads them may know more than we do.
+            return TimedOffset(offset: max(header.baseOffset, logStart), timestamp: header.maxTimestamp)
         }
-        return nil
     }
 }
 

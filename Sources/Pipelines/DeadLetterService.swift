@@ -67,7 +67,7 @@ package struct DeadLetterService: DeadLetterServices {
             var cursor: String?
             repeat {
                 let page = try await list(pipeline: pipeline, limit: 1000, cursor: cursor)
-                wanted += page.items.filter { !$0.redriven }.map(\.id)
+                wanted += page.items.filter { !$0.redriven && $0.errorType != DeadLetterHeaders.unreadable }.map(\.id)
                 cursor = page.nextCursor
             } while cursor != nil
             wanted.reverse()
@@ -80,6 +80,13 @@ package struct DeadLetterService: DeadLetterServices {
             guard let found = try await record(id), let name = text(found, DeadLetterHeaders.pipeline),
                 let deployment = text(found, DeadLetterHeaders.deployment)
             else { throw Self.missing(id) }
+            guard text(found, DeadLetterHeaders.errorType) != DeadLetterHeaders.unreadable else {
+                throw ServiceError(
+                    .failedPrecondition,
+                    "dead letter \(id) stands for records that cannot be read, so there is no event to redrive",
+                    fix: "let their producer send them again"
+                )
+            }
             // By name, so that a pipeline deleted and made again takes up what its namesake left.
             guard let owner = try await catalog.pipelines.find(name), let number = owner.spec.deployedRevisionNumber
             else {
@@ -146,10 +153,24 @@ package struct DeadLetterService: DeadLetterServices {
         while next < range.upperBound {
             let result = try await services.log.read(partition, from: next, bytesMax: bytesMax)
             guard result.nextOffset > next else { break }
-            all += try RecordBatches.records(in: result.bytes, from: next).filter { $0.offset < range.upperBound }
+            all += Self.readable(result.bytes).filter { $0.offset >= next && $0.offset < range.upperBound }
             next = result.nextOffset
         }
         return all
+    }
+
+    /// What can be read: anybody with a Kafka client may have written to the topic.
+    private static func readable(_ bytes: [UInt8]) -> [RecordView] {
+        var walk = RecordBatches(bytes)
+        var records = [RecordView]()
+        while true {
+            do throws(RecordBatchError) {
+                guard let record = try walk.nextRecord() else { return records }
+                records.append(record)
+            } catch {
+                continue
+            }
+        }
     }
 
     private func text(_ record: RecordView, _ header: String) -> String? {

@@ -66,7 +66,7 @@ struct TopicTail {
 
     private enum Step {
         case record(RecordView)
-        /// A compressed batch: triggers do not compress, so it is somebody else's.
+        /// A batch that cannot be read: a trigger's own can, so it is somebody else's.
         case skipped
     }
 
@@ -74,7 +74,7 @@ struct TopicTail {
         do {
             return try walk.nextRecord().map { .record($0) }
         } catch {
-            guard error.code == .unsupportedCompression else { throw error }
+            guard error.nextOffset != nil else { throw error }
             return .skipped
         }
     }

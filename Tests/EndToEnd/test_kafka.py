@@ -3,6 +3,7 @@
 
 """The Kafka door with real clients: kcat, confluent-kafka, kafka-python and aiokafka."""
 
+import contextlib
 import json
 import socket
 import struct
@@ -14,7 +15,8 @@ import pytest
 from confluent_kafka.admin import (
     AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, OffsetSpec,
 )  # fmt: skip
-from harness import until
+from append_tables import make
+from harness import Refused, crc32c, until
 from kafka_clients import CLIENTS, Confluent, Kcat, KafkaPython, Message, parse
 
 BY_NAME = {client.name: client for client in CLIENTS}
@@ -69,24 +71,24 @@ def test_what_one_client_sends_every_client_reads(admin, place, sender, codec):
                 assert one.message.timestamp == wanted.timestamp
         # From the middle of a batch: earlier records are not shown.
         assert [one.offset for one in reader.consume(place, topic, 1, 3, 2)] == [3, 4]
-    assert codec_of_stored_batches(place, topic) == {CODECS.index(codec)}
+    assert {one[22] & 7 for one in stored_batches(place, topic, 1)} == {CODECS.index(codec)}
 
 
-def codec_of_stored_batches(place, topic):
-    """Codec numbers of the batches of partition 1, read by a fetch of bare bytes."""
+def stored_batches(place, topic, partition):
+    """The batches of a partition, read by a fetch of bare bytes."""
     with socket.create_connection(parse(place), timeout=30) as connection:
         body = struct.pack(">iiiib", -1, 100, 1, 1 << 20, 0) + struct.pack(">i", 1)
-        body += struct.pack(">h", len(topic)) + topic.encode() + struct.pack(">iiqi", 1, 1, 0, 1 << 20)
+        body += struct.pack(">h", len(topic)) + topic.encode() + struct.pack(">iiqi", 1, partition, 0, 1 << 20)
         answer = request(connection, 1, 4, body)
     # correlation, throttle, topics, name, partitions, index, error, high watermark, stable offset, aborted, size
     at = 4 + 4 + 4 + 2 + len(topic) + 4 + 4 + 2 + 8 + 8
     aborted, size = struct.unpack_from(">ii", answer, at)
     assert aborted <= 0
     batches = answer[at + 8 : at + 8 + size]
-    found = set()
+    found = []
     while batches:
         length = struct.unpack_from(">i", batches, 8)[0]
-        found.add(struct.unpack_from(">h", batches, 21)[0] & 7)
+        found.append(batches[: 12 + length])
         batches = batches[12 + length :]
     return found
 
@@ -214,6 +216,123 @@ def test_offsets_by_time_are_exact(admin, place):
     for spec, wanted in ((OffsetSpec.earliest(), 0), (OffsetSpec.latest(), 10), (OffsetSpec.max_timestamp(), 9)):
         asked = {confluent_kafka.TopicPartition(topic, 0): spec}
         assert next(iter(admin.list_offsets(asked).values())).result(30).offset == wanted
+
+
+# What the engine itself reads of what clients compressed
+
+COUNTER = """
+def handler(ctx, event):
+    ctx.tables["heard"].upsert({"id": event.id, "n": event.data["n"]}, key=["id"])
+"""
+
+
+@pytest.fixture(scope="module")
+def readers(engine):
+    """A topic that a table and a pipeline read."""
+    engine.function("listener", COUNTER)
+    source = engine.source("compressed")
+    engine.pipeline("listener", {"listener": {}}, [{"source": "compressed", "destination": "listener"}])
+    make(engine, "told", "compressed")
+    return source
+
+
+def events(source, name, count=5, padding=20):
+    """Events as records in Kafka's binary content mode, one second apart."""
+    return [
+        Message(
+            json.dumps({"n": n, "padding": "some words " * padding}).encode(), f"key {n}".encode(),
+            (
+                ("ce_specversion", b"1.0"), ("ce_id", f"{name}-{n}".encode()), ("ce_source", source.source.encode()),
+                ("ce_type", b"vastdata.com:Schedule.TimerElapsed"), ("content-type", b"application/json"),
+            ),
+            1_700_000_000_000 + 1000 * n,
+        )
+        for n in range(count)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("codec", CODECS[1:])
+@pytest.mark.parametrize("sender", CLIENTS, ids=lambda one: one.name)
+def test_compressed_records_become_rows_and_events(engine, place, readers, sender, codec):
+    name = f"{sender.name}-{codec}"
+    sender.produce(place, "compressed", events(readers, name), compression=codec)
+    wanted = [[f"{name}-{n}", n] for n in range(5)]
+    asked = f"where starts_with({{}}, '{name}-') order by 2"
+
+    def rows():
+        # There is no column before the first record.
+        with contextlib.suppress(Refused):
+            return engine.sql("select _id, n from told " + asked.format("_id"))
+
+    def heard():
+        return "heard" in engine.tables() and engine.sql("select id, n from heard " + asked.format("id"))
+
+    until(lambda: rows() == wanted, "the rows")
+    until(lambda: heard() == wanted, "the events")
+    assert engine.sql("select count(*) from told__rejected") == [[0]]
+
+
+@pytest.mark.parametrize("codec", CODECS[1:])
+def test_offsets_by_time_are_exact_in_compressed_batches(admin, place, codec):
+    topic = create(admin, f"times-{codec}")
+    base = 1_700_000_000_000
+    messages = [Message(b"x" * 200, timestamp=base + 10 * number) for number in range(50)]
+    KafkaPython().produce(place, topic, messages, compression=codec)
+    assert len(stored_batches(place, topic, 0)) < 50
+    consumer = kafka.KafkaConsumer(bootstrap_servers=place)
+    where = kafka.TopicPartition(topic, 0)
+    for asked, wanted in ((base - 5, 0), (base + 41, 5), (base + 250, 25), (base + 481, 49), (base + 490, 49)):
+        found = consumer.offsets_for_times({where: asked})[where]
+        assert (found.offset, found.timestamp) == (wanted, base + 10 * wanted)
+    assert consumer.offsets_for_times({where: base + 491})[where] is None
+    consumer.close()
+
+
+def test_a_batch_that_cannot_be_decompressed_is_a_reject_and_a_dead_letter(engine, place, readers):
+    def count(table):
+        return engine.sql(f"select count(*) from {table}")[0][0]
+
+    KafkaPython().produce(place, "compressed", events(readers, "before"))
+    rejects, letters = count("told__rejected"), len(engine.dead_letters("listener"))
+    # Frames of zstd that repeat one byte until 1 GB is there, and bytes that are no frame.
+    bomb = bytes.fromhex("28b52ffd0058") + bytes.fromhex("02001041") * 8000 + bytes.fromhex("03001041")
+    first = produce_raw(place, "compressed", batch(4, 10, bomb))
+    second = produce_raw(place, "compressed", batch(1, 7, b"not gzip"))
+    assert second == first + 10
+    KafkaPython().produce(place, "compressed", events(readers, "after"), compression="zstd")
+    until(lambda: "after-4" in engine.column("heard", "id"), "the events behind")
+    until(lambda: count("told where starts_with(_id, 'after-')") == 5, "the rows behind")
+    until(lambda: len(engine.dead_letters("listener")) == letters + 2, "the dead letters")
+    found = engine.dead_letters("listener")[-2:]
+    assert [one["origin_offset"] for one in found] == [first, second]
+    assert {one["error_type"] for one in found} == {"UnreadableRecords"}
+    assert f"records {first} to {first + 9} cannot be read" in found[0]["error"] and "64 MiB" in found[0]["error"]
+    assert "gzip" in found[1]["error"]
+    assert count("told__rejected") == rejects + 2
+    reasons = [row[0] for row in engine.sql("select reason from told__rejected order by _offset desc limit 2")]
+    assert "gzip" in reasons[0] and "64 MiB" in reasons[1]
+    refused = engine.http("POST", "/api/v1/dead-letters/redrive", {"ids": [found[0]["id"]]})
+    assert "cannot be read" in refused.problem(409)["detail"]
+    until(lambda: engine.items("pipelines/listener/deployments")[0]["lag"] == 0, "no lag")
+
+
+def batch(codec, count, compressed):
+    """A record batch around what need not be records."""
+    now = int(time.time() * 1000)
+    body = struct.pack(">hiqqqhii", codec, count - 1, now, now, -1, -1, -1, count) + compressed
+    return struct.pack(">qiib", 0, 9 + len(body), -1, 2) + struct.pack(">I", crc32c(body)) + body
+
+
+def produce_raw(place, topic, records):
+    """Sends one batch to partition 0; returns its offset."""
+    with socket.create_connection(parse(place), timeout=30) as connection:
+        body = struct.pack(">hhii", -1, -1, 10_000, 1) + struct.pack(">h", len(topic)) + topic.encode()
+        body += struct.pack(">iii", 1, 0, len(records)) + records
+        answer = request(connection, 0, 3, body)
+    at = 4 + 4 + 2 + len(topic) + 4 + 4
+    error, offset = struct.unpack_from(">hq", answer, at)
+    assert error == 0, error
+    return offset
 
 
 # Topics

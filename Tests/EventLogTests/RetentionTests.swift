@@ -91,4 +91,35 @@ struct RetentionTests {
             }
         }
     }
+
+    @Test func findsRecordsByTimeInCompressedBatches() async throws {
+        let directory = try TemporaryDirectory()
+        let base: Int64 = 1_700_000_000_000
+        try await withLog(directory) { log async throws in
+            try await log.createTopic("t", partitions: 1, settings: TopicSettings(retentionMilliseconds: nil))
+            // 300 records each, 10 ms apart; the first and the last cannot be decompressed.
+            let good = ["zstd-unsized", "gzip-level-1", "snappy-xerial-32k", "lz4-independent-64k"]
+            for (index, name) in ([good[0]] + good + [good[1]]).enumerated() {
+                var bytes = try compressedBatch(name)
+                let start = base + 10_000 * Int64(index)
+                BigEndian.store(start, to: &bytes, at: 27)
+                BigEndian.store(start + 2990, to: &bytes, at: 35)
+                if index == 0 || index == 5 { bytes[bytes.count / 2] ^= 1 }
+                BigEndian.store(CRC32C.checksum(bytes, in: 21..<bytes.count), to: &bytes, at: 17)
+                _ = try await log.append(bytes, to: p0)
+            }
+            for index in 1..<5 {
+                let (time, offset) = (base + 10_000 * Int64(index), 300 * Int64(index))
+                for (asked, step): (Int64, Int64) in [(-5, 0), (0, 0), (1, 1), (1491, 150), (2990, 299)] {
+                    let found = try await log.offset(p0, atOrAfter: time + asked)
+                    #expect(found?.offset == offset + step, "batch \(index), \(asked) ms")
+                    #expect(found?.timestamp == time + step * 10)
+                }
+            }
+            // Where it cannot be known exactly, nothing is missed.
+            #expect(try await log.offset(p0, atOrAfter: base + 500)?.offset == 0)
+            #expect(try await log.offset(p0, atOrAfter: base + 50_500)?.offset == 1500)
+            #expect(try await log.offset(p0, atOrAfter: base + 52_991) == nil)
+        }
+    }
 }

@@ -70,6 +70,20 @@ func record(_ value: String, at timestamp: Int64 = 1000, key: String? = nil) -> 
     Record(timestamp: timestamp, key: key.map { Array($0.utf8) }, value: Array(value.utf8))
 }
 
+/// A batch of Tests/Fixtures/kafka/batches.jsonl.
+func compressedBatch(_ name: String) throws -> [UInt8] {
+    struct Line: Decodable {
+        var name: String
+        var batch: Data
+    }
+    let file = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../Fixtures/kafka/batches.jsonl")
+    for line in try Data(contentsOf: file).split(separator: UInt8(ascii: "\n")) {
+        let found = try JSONDecoder().decode(Line.self, from: line)
+        if found.name == name { return Array(found.batch) }
+    }
+    throw CocoaError(.fileNoSuchFile)
+}
+
 func batch(_ values: [String], at timestamp: Int64 = 1000) -> [UInt8] {
     RecordBatchEncoder.encode(values.map { record($0, at: timestamp) })
 }

@@ -34,6 +34,33 @@ import Workers
         #expect(rig.core.status.retried == 3)
     }
 
+    @Test(arguments: [false, true]) func whatCannotBeReadIsADeadLetterAndHoldsNothingUp(isOrdered: Bool) throws {
+        let rig = Rig(Rig.plan(isOrdered: isOrdered))
+        _ = rig.startWorker()
+        // Offsets 2 to 9 are a batch that cannot be read; the record at 2 stands for it.
+        let records = Rig.records(from: 0, count: 3) + Rig.records(from: 10, count: 2)
+        rig.take(.fetched(input: 0, partition: 0, records: records, next: 12, unreadable: [2: "why"]))
+        let letters = rig.takeLetters()
+        #expect(letters.map(\.event.record.offset) == [2])
+        #expect(letters.map(\.failure.message) == ["why"])
+        var offsets: [Int64] = []
+        var sends = rig.takeSends()
+        while !sends.isEmpty {
+            for sent in sends {
+                offsets += sent.offsets
+                rig.allOK(sent)
+            }
+            sends = rig.takeSends()
+        }
+        #expect(offsets == [0, 1, 10, 11])
+        #expect(rig.commit()?.offset == 2)
+        rig.take(.deadLettered(letters.map(\.id), error: "diskFull"))
+        #expect(rig.commit() == nil)
+        rig.tick(after: 60 * Rig.second)
+        rig.take(.deadLettered(rig.takeLetters().map(\.id), error: nil))
+        #expect(rig.commit() == Rig.Position(offset: 12, state: CommitState()))
+    }
+
     @Test func anOrderedKeyWaitsForItsRetryAndNoOther() throws {
         let rig = Rig(Rig.plan(isOrdered: true))
         _ = rig.startWorker()

@@ -154,7 +154,7 @@ import Testing
         #expect(
             reasons == [
                 "records 12 to 13 are lost to the table: the checksum does not match",
-                "records 14 to 15 are lost to the table: they are compressed with zstd",
+                "records 14 to 15 are lost to the table: they cannot be decompressed with zstd: no zstd frame",
             ]
         )
     }

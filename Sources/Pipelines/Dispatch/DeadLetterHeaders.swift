@@ -17,4 +17,6 @@ enum DeadLetterHeaders {
     /// On a redriven record: the deployment it is for.
     static let redriveTo = "martlet-redrive-to"
     static let prefix = "martlet-dead-letter-"
+    /// Type of the error where the letter stands for records that cannot be read, so that there is no event.
+    static let unreadable = "UnreadableRecords"
 }

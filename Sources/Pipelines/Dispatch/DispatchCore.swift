@@ -115,8 +115,8 @@ package struct DispatchCore {
     package mutating func handle(_ input: DispatchInput, nowMicros: Int64, idleProcessorShare: Double = 1) {
         self.nowMicros = nowMicros
         switch input {
-        case .fetched(let index, let partition, let records, let next):
-            take(records, next: next, from: PartitionKey(input: index, partition: partition))
+        case .fetched(let index, let partition, let records, let next, let unreadable):
+            take(records, unreadable, next: next, from: PartitionKey(input: index, partition: partition))
         case .worker(let id, let event): handle(event, from: id)
         case .workerNotStarted(let id, let reason):
             workers[id] = nil
@@ -208,7 +208,12 @@ package struct DispatchCore {
 
     // MARK: Intake
 
-    private mutating func take(_ records: [RecordView], next: Int64, from key: PartitionKey) {
+    private mutating func take(
+        _ records: [RecordView],
+        _ unreadable: [Int64: String],
+        next: Int64,
+        from key: PartitionKey
+    ) {
         guard partitions[key] != nil else { return }
         let input = plan.inputs[key.input]
         var expected = partitions[key]?.position ?? 0
@@ -216,6 +221,10 @@ package struct DispatchCore {
             if record.offset > expected { partitions[key]?.tracker.complete(expected..<record.offset) }
             expected = max(expected, record.offset + 1)
             guard partitions[key]?.tracker.isDone(record.offset) == false else { continue }
+            if let reason = unreadable[record.offset] {
+                giveUp(record, key, reason)
+                continue
+            }
             guard input.accepts(record) else {
                 partitions[key]?.tracker.complete(record.offset)
                 continue
@@ -227,6 +236,18 @@ package struct DispatchCore {
             advance(PendingEvent.Lane(input: key.input, partition: key.partition, key: nil))
         }
         partitions[key]?.position = max(expected, next)
+    }
+
+    /// Puts what cannot be read among the dead letters: some of it may have been meant for this deployment.
+    private mutating func giveUp(_ record: RecordView, _ key: PartitionKey, _ reason: String) {
+        let event = PendingEvent(input: key.input, partition: key.partition, record: record, lane: nil)
+        let failure = InvocationResult.Failure(type: DeadLetterHeaders.unreadable, message: reason)
+        nextID += 1
+        events[nextID] = event
+        undelivered[nextID] = failure
+        status.failed += 1
+        status.deadLettered += 1
+        effects.append(.deadLetter([(nextID, event, failure)]))
     }
 
     private mutating func admit(_ record: RecordView, _ key: PartitionKey, _ input: DeploymentPlan.Input) {

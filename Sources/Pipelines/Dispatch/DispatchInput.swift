@@ -7,7 +7,9 @@ package import Workers
 /// What the dispatch core reacts to.
 package enum DispatchInput: Sendable {
     /// Records of a partition, in order; offsets up to `next` that are not among them hold nothing for this deployment.
-    case fetched(input: Int, partition: Int32, records: [RecordView], next: Int64)
+    ///
+    /// A record whose offset is in `unreadable` is empty and stands for those that could not be read, for the reason there.
+    case fetched(input: Int, partition: Int32, records: [RecordView], next: Int64, unreadable: [Int64: String] = [:])
     case worker(id: String, WorkerEvent)
     /// A worker could not even be described: the bundle is gone, a secret is missing.
     case workerNotStarted(id: String, reason: String)

@@ -4,10 +4,13 @@
 import EventLog
 import KafkaCodec
 import Logging
+import MartletCore
 
 /// Reads one partition for one input and hands its records on, one fetch at a time.
 struct PartitionReader {
     private static let fetchBytesMax = 1 << 20
+    /// What a fetch may become: a deployment holds on to records until they are done.
+    private static let decompressedBytesMax = 8 << 20
     private static let waitMax = Duration.seconds(30)
 
     let log: any EventLog
@@ -30,8 +33,7 @@ struct PartitionReader {
             do {
                 let result = try await log.read(partition, from: next, bytesMax: Self.fetchBytesMax, wait: Self.waitMax)
                 guard result.nextOffset > next else { continue }
-                hand(on: result, from: next)
-                next = result.nextOffset
+                next = hand(on: result, from: next)
             } catch is CancellationError {
                 return
             } catch let error as EventLogError {
@@ -43,27 +45,56 @@ struct PartitionReader {
         }
     }
 
-    private func hand(on result: ReadResult, from offset: Int64) {
+    /// Delivers what was read from `offset` on and returns where to read next.
+    private func hand(on result: ReadResult, from offset: Int64) -> Int64 {
         var records = [RecordView]()
-        var batches = RecordBatches(result.bytes, verifiesChecksums: false)
-        var isOver = false
-        while !isOver {
-            do {
+        var unreadable = [Int64: String]()
+        var batches = RecordBatches(
+            result.bytes,
+            verifiesChecksums: false,
+            decompressedBytesMax: Self.decompressedBytesMax
+        )
+        while true {
+            do throws(RecordBatchError) {
                 guard let record = try batches.nextRecord() else { break }
                 if record.offset >= offset { records.append(record) }
             } catch {
                 logger.error(
-                    "a batch cannot be read and is passed over",
+                    "a batch cannot be read",
                     metadata: ["partition": "\(partition)", "error": "\(error)"]
                 )
-                isOver = true
+                guard let lost = Self.lost(error, behind: max(offset, (records.last?.offset ?? -1) + 1)) else {
+                    continue
+                }
+                unreadable[lost.record.offset] = lost.reason
+                records.append(lost.record)
             }
         }
+        let next = batches.pausedAt ?? result.nextOffset
         credit.set(open: false)
         deliver(
-            .fetched(input: input, partition: partition.partition, records: records, next: result.nextOffset),
+            .fetched(
+                input: input,
+                partition: partition.partition,
+                records: records,
+                next: next,
+                unreadable: unreadable
+            ),
             credit
         )
+        return next
+    }
+
+    /// An empty record in place of those that cannot be read, and why they cannot; nil where none is lost.
+    private static func lost(_ error: RecordBatchError, behind offset: Int64) -> (record: RecordView, reason: String)? {
+        guard let base = error.baseOffset, let next = error.nextOffset, next > max(base, offset) else { return nil }
+        let first = max(base, offset)
+        let batch = RecordBatchEncoder.encode(
+            [Record(timestamp: Timestamp.nowMicroseconds() / 1000, value: nil)],
+            baseOffset: first
+        )
+        guard let record = try? RecordBatches.records(in: batch).first else { return nil }
+        return (record, "records \(first) to \(next - 1) cannot be read: \(error.message)")
     }
 
     /// Where to go on after an error: past damage, or at the start where retention has removed what was next.

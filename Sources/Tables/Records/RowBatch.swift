@@ -36,8 +36,8 @@ package final class RowBatch: @unchecked Sendable {
 
     /// Adds every record at or after `from` as one row or one reject.
     ///
-    /// `bytes` are whole batches as the log returns them; a last one that is cut off is left out. A batch that is compressed
-    /// or damaged, or the rest of it behind a damaged record, becomes one reject without a value.
+    /// `bytes` are whole batches as the log returns them; a last one that is cut off is left out. A batch that cannot be
+    /// decompressed, or the rest of one behind a damaged record, becomes one reject without a value.
     /// - Returns: The offset to go on from where the batch came to hold `memoryMax` bytes of memory, which it goes beyond by no more than a few
     ///   hundred records; nil where everything was taken.
     /// - Throws: where the bytes are no batches any more; what stood before is taken, ``nextOffset`` says how far.
@@ -80,9 +80,12 @@ package final class RowBatch: @unchecked Sendable {
         let header = batch.header
         guard !header.isControl, header.nextOffset > from else { return nil }
         guard header.codec == CompressionCodec.none else {
-            let name = header.codec.map { "\($0)" } ?? "codec \(header.attributes & 0x07)"
-            filler.rejectBatch(header, from: max(header.baseOffset, from), "they are compressed with \(name)")
-            return nil
+            do throws(RecordBatchError) {
+                return try batch.withDecompressed(in: bytes) { filler.addBatch($0, $1, from: from, memoryMax: memoryMax) }
+            } catch {
+                filler.rejectBatch(header, from: max(header.baseOffset, from), error.message)
+                return nil
+            }
         }
         return bytes.withUnsafeBufferPointer { buffer in
             guard let base = buffer.baseAddress else { return nil }

@@ -92,7 +92,7 @@ extension RowFiller {
         var expected = header.baseOffset
         defer { if newest > .min { maxTimestamp = newest } }
         for _ in 0..<header.recordCount {
-            guard let record = cursor.next() else {
+            guard let record = cursor.next(), record.offset >= expected else {
                 rejectBatch(header, from: max(expected, from), "the record at offset \(expected) cannot be read")
                 break
             }
