@@ -10,6 +10,8 @@ struct CommitOrder {
     private var open: Set<UInt64> = []
     private var waiting: [(before: UInt64, promise: Promise<Void>)] = []
 
+    var isEmpty: Bool { open.isEmpty && waiting.isEmpty }
+
     mutating func begin() -> UInt64 {
         defer { next += 1 }
         open.insert(next)

@@ -15,12 +15,15 @@ extension GroupCoordinator {
             }
             guard let (cell, caller) = found else { return .refused(.unknownMember, memberID: request.memberID) }
             interruptIfClosed(cell)
-            return await withTaskCancellationHandler {
+            let answer = await withTaskCancellationHandler {
                 await promise.value()
             } onCancel: {
                 abandon(caller, of: cell)
                 promise.fulfil(.refused(.coordinatorNotAvailable, memberID: request.memberID))
             }
+            // A group that was made for a join that was refused must not count among the groups.
+            if answer.error != nil { forgetIfPristine(cell) }
+            return answer
         } catch {
             return .refused(error, memberID: request.memberID)
         }

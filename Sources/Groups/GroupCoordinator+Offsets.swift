@@ -50,6 +50,7 @@ extension GroupCoordinator {
         guard error == nil, let (cell, ticket) = flight else { return GroupOffsets.Outcome(error: error) }
         defer {
             for promise in cell.contents.withLock({ $0.commits.end(ticket) }) { promise.fulfil(()) }
+            forgetIfPristine(cell)
         }
         let (accepted, refused) = check(offsets)
         var outcome = GroupOffsets.Outcome(refused: refused)
@@ -109,8 +110,9 @@ extension GroupCoordinator {
         if let cell = try? cell(group, creating: false) {
             await cell.contents.withLock { $0.commits.barrier() }?.value()
         }
-        var answer = GroupOffsets.Committed(offsets: store.committed(group: group))
-        if requiresStable { answer.unstable = store.unstableOffsets(group: group) }
+        // In this order: a transaction that ends in between stores its offsets before it stops being unfinished.
+        let unstable = requiresStable ? store.unstableOffsets(group: group) : []
+        var answer = GroupOffsets.Committed(offsets: store.committed(group: group), unstable: unstable)
         if let partitions {
             let wanted = Set(partitions)
             answer.offsets = answer.offsets.filter { wanted.contains($0.key) }

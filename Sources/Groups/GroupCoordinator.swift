@@ -273,10 +273,11 @@ package final class GroupCoordinator: Sendable {
 
     var isClosed: Bool { directory.withLock { $0.isClosed } }
 
-    private func forgetIfPristine(_ cell: GroupCell) {
+    func forgetIfPristine(_ cell: GroupCell) {
         directory.withLock { directory in
             cell.contents.withLock { contents in
-                guard contents.machine.isPristine, contents.waiting.isEmpty, !contents.isWriting, !contents.isRemoved
+                guard contents.machine.isPristine, contents.waiting.isEmpty, contents.commits.isEmpty,
+                    !contents.isWriting, !contents.isRemoved
                 else { return }
                 contents.isRemoved = true
                 directory.cells[cell.name] = nil

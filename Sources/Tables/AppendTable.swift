@@ -30,6 +30,8 @@ final class AppendTable: Sendable {
         weak var snapshot: TableSnapshot?
     }
 
+    /// Held while the table is changed, replayed or ended by somebody: one sink at a time.
+    let administration = TaskGate()
     let name: String
     let guid: String
     let layout: TableLayout

@@ -121,7 +121,18 @@ package final class TableRuntime: Sendable {
     }
 
     /// Runs `body` while the table's sink stands still with everything it took committed, then starts a new one.
+    ///
+    /// One at a time: two at once would leave two sinks, and the rows of both.
     func exclusively<R: Sendable>(_ table: AppendTable, _ body: () async throws -> R) async throws -> R {
+        try await table.administration.pass {
+            await halt(table)
+            // It may have been deleted meanwhile.
+            defer { if registry.find(table.name) === table { start(table) } }
+            return try await body()
+        }
+    }
+
+    private func halt(_ table: AppendTable) async {
         if let sink = sinks.withLock({ $0.removeValue(forKey: table.guid) }) {
             do { _ = try await sink.commit() } catch {
                 // What cannot be committed now is read again from the topic.
@@ -133,16 +144,16 @@ package final class TableRuntime: Sendable {
             await sink.stopped()
         }
         table.with { $0.fresh = [] }
-        defer { start(table) }
-        return try await body()
     }
 
     /// Lets go of a table that the catalog no longer has, and deletes its files.
     func close(_ table: AppendTable) async {
         registry.remove(table)
         keyed.claim()
-        if let sink = sinks.withLock({ $0.removeValue(forKey: table.guid) }) { await sink.stopped() }
-        table.with { $0.fresh = [] }
+        await table.administration.pass {
+            if let sink = sinks.withLock({ $0.removeValue(forKey: table.guid) }) { await sink.stopped() }
+            table.with { $0.fresh = [] }
+        }
         try? FileManager.default.removeItem(atPath: table.layout.folder.root)  // The next start tries again.
         do {
             try await services.log.deleteGroup(TableCommitter.group(of: table.name))

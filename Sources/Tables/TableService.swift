@@ -91,20 +91,24 @@ package struct TableService: AppendTableServices {
         if let table = runtime.keyed.find(name) { return try await update(table, document, dryRun: dryRun) }
         let table = try runtime.find(name)
         let inferred = table.read { $0.columns }
-        let resource = try await catalog.transaction(dryRun: dryRun) { transaction in
-            try transaction.update(TableSpec.self, table.guid) { resource in
-                try TableDocument.apply(document, to: &resource, columns: inferred)
+        func store(_ columns: [AppendTableSchemaVersion.Column], dryRun: Bool) async throws -> Resource<TableSpec> {
+            try await catalog.transaction(dryRun: dryRun) { transaction in
+                try transaction.update(TableSpec.self, table.guid) { resource in
+                    try TableDocument.apply(document, to: &resource, columns: columns)
+                }
             }
         }
-        if dryRun { return describe(resource) }
-        let columns = TableColumns.merged(inferred, declared: resource.spec.columns)
-        guard columns != inferred else {
+        let wanted = try await store(inferred, dryRun: true)
+        if dryRun { return describe(wanted) }
+        guard TableColumns.merged(inferred, declared: wanted.spec.columns) != inferred else {
+            let resource = try await store(inferred, dryRun: false)
             table.with { $0.resource = resource }
             return try await describe(table)
         }
         try await runtime.exclusively(table) {
-            // The sink may have brought further columns meanwhile.
+            // The sink may have brought further columns meanwhile, and files that have them: what is declared must fit these too.
             let (version, current) = table.read { ($0.schemaVersion, $0.columns) }
+            let resource = try await store(current, dryRun: false)
             let columns = TableColumns.merged(current, declared: resource.spec.columns)
             _ = try await TableMaintenance(table: table, services: runtime.services).store(
                 AppendTableChange(

@@ -85,14 +85,10 @@ final class KafkaConnection: ChannelDuplexHandler {
         if !isAppend { othersAtWork += 1 }
         let finish: @Sendable (ResponseQueue.Answer) -> Void = { answer in
             if frame.memoryTaken > 0 { memory.giveBack(frame.memoryTaken) }
-            if loop.inEventLoop {
+            // On the loop too: requests that are refused at once would otherwise be nested as deep as there are of them.
+            loop.execute {
                 let (connection, context) = bound.value
                 connection.finish(number, isAppend, answer, context)
-            } else {
-                loop.execute {
-                    let (connection, context) = bound.value
-                    connection.finish(number, isAppend, answer, context)
-                }
             }
         }
         if isAppend {

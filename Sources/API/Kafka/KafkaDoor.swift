@@ -51,10 +51,12 @@ package final class KafkaDoor: Sendable {
         self.port.withLock { $0 = port }
     }
 
-    /// Where clients are told to connect to.
-    var advertised: (host: String, port: Int32) {
+    /// Where a client is told to connect to: where every address is listened on, the one it has reached.
+    func advertised(to session: KafkaSession) -> (host: String, port: Int32) {
         let port = configuration.advertisedPort ?? port.withLock { $0 } ?? configuration.port
-        return (configuration.advertisedHost ?? configuration.host, Int32(port))
+        let isWildcard = ["0.0.0.0", "::", "[::]"].contains(configuration.host)
+        let host = isWildcard ? session.local ?? configuration.host : configuration.host
+        return (configuration.advertisedHost ?? host, Int32(port))
     }
 
     /// Answers a request that appends nothing.

@@ -8,6 +8,8 @@ import Synchronization
 final class KafkaSession: Sendable {
     /// Where the client is.
     let peer: String
+    /// The address of this machine that the client reached.
+    let local: String?
 
     private struct State {
         var software = ""
@@ -17,6 +19,7 @@ final class KafkaSession: Sendable {
 
     init(_ channel: any Channel) {
         peer = channel.remoteAddress?.ipAddress ?? "unknown"
+        local = channel.localAddress?.ipAddress
     }
 
     /// Name and version of the client's library, as it told.

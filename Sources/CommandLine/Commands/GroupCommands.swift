@@ -134,7 +134,7 @@ struct ResetGroup: ClientCommand {
     @Option(name: .long, help: "To the first record of this time or later: RFC 3339, or before now such as 2h.")
     var time: String?
     @Option(name: .long, help: "To this offset.") var offset: Int?
-    @Option(name: .long, help: "So many records on; back where negative.") var by: Int?
+    @Option(name: .long, parsing: .unconditional, help: "So many records on; back where negative.") var by: Int?
     @Option(
         name: .long,
         help: "Only this topic; repeatable.",

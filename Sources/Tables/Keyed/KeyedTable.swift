@@ -20,6 +20,8 @@ final class KeyedTable: Sendable {
         var isLoaded = false
     }
 
+    /// Held while the table is changed or ended by somebody: one sink at a time.
+    let administration = TaskGate()
     let name: String
     let guid: String
     private let state: Mutex<State>

@@ -58,20 +58,22 @@ final class KeyedTables: Sendable {
         return table
     }
 
-    /// Runs `body` while the table's sink stands still, then starts a new one.
+    /// Runs `body` while the table's sink stands still, then starts a new one; one at a time, so that there is one sink.
     func exclusively<R: Sendable>(_ table: KeyedTable, _ body: () async throws -> R) async throws -> R {
-        if let sink = state.withLock({ $0.sinks.removeValue(forKey: table.guid) }) { await sink.stopped() }
-        defer { start(table) }
-        return try await body()
+        try await table.administration.pass {
+            if let sink = state.withLock({ $0.sinks.removeValue(forKey: table.guid) }) { await sink.stopped() }
+            // It may have been deleted meanwhile.
+            defer { if find(table.name) === table { start(table) } }
+            return try await body()
+        }
     }
 
     /// Lets go of a table that the catalog no longer has, and removes what DuckDB has of it.
     func close(_ table: KeyedTable) async throws {
-        let sink = state.withLock { state in
-            state.tables[table.name.lowercased()] = nil
-            return state.sinks.removeValue(forKey: table.guid)
+        state.withLock { $0.tables[table.name.lowercased()] = nil }
+        await table.administration.pass {
+            await state.withLock { $0.sinks.removeValue(forKey: table.guid) }?.stopped()
         }
-        await sink?.stopped()
         try await store(of: table).drop()
         claim()
         do {

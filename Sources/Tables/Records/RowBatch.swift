@@ -81,7 +81,9 @@ package final class RowBatch: @unchecked Sendable {
         guard !header.isControl, header.nextOffset > from else { return nil }
         guard header.codec == CompressionCodec.none else {
             do throws(RecordBatchError) {
-                return try batch.withDecompressed(in: bytes) { filler.addBatch($0, $1, from: from, memoryMax: memoryMax) }
+                return try batch.withDecompressed(in: bytes) {
+                    filler.addBatch($0, $1, from: from, memoryMax: memoryMax)
+                }
             } catch {
                 filler.rejectBatch(header, from: max(header.baseOffset, from), error.message)
                 return nil

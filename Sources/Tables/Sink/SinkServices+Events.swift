@@ -4,10 +4,11 @@
 import MartletCore
 
 extension SinkServices {
-    /// Tells of a commit as an event of the engine; the engine's own tables would tell of themselves for ever, so only of their repair.
+    /// Tells of a commit as an event of the engine; tables of the engine's own topics would tell of themselves for ever, so only of
+    /// their repair.
     func tell(_ commit: TableCommit, of table: AppendTable) {
         let spec = table.spec
-        guard !spec.isInternal || commit.kind == .repair else { return }
+        guard !spec.topic.hasPrefix("__") || commit.kind == .repair else { return }
         let action: String
         var severity = Severity.info
         switch commit.kind {

@@ -40,7 +40,7 @@ extension KafkaDoor {
     }
 
     func metadata(_ request: MetadataRequest, _ call: Call) async -> MetadataResponse {
-        let place = advertised
+        let place = advertised(to: call.session)
         var response = MetadataResponse(
             brokers: [
                 MetadataResponse.MetadataResponseBroker(nodeID: Self.nodeID, host: place.host, port: place.port)
@@ -117,7 +117,7 @@ extension KafkaDoor {
     }
 
     func describeCluster(_ request: DescribeClusterRequest, _ call: Call) -> DescribeClusterResponse {
-        let place = advertised
+        let place = advertised(to: call.session)
         return DescribeClusterResponse(
             endpointType: request.endpointType,
             clusterID: configuration.clusterID,

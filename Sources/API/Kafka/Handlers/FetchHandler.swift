@@ -26,9 +26,14 @@ extension KafkaDoor {
             await plan.read(from: log)
             if plan.isSatisfied { break }
             let left = clock.now.duration(to: deadline)
-            guard left > .zero,
-                try await log.waitForRecords(behind: plan.ends, atMost: left, isolation: plan.isolation)
-            else { break }
+            guard left > .zero else { break }
+            do {
+                guard try await log.waitForRecords(behind: plan.ends, atMost: left, isolation: plan.isolation)
+                else { break }
+            } catch is EventLogError {
+                // A topic went away: reading again says which.
+                continue
+            }
         }
         return try call.head.answer(plan.response, records: plan.records)
     }
@@ -53,6 +58,8 @@ struct FetchPlan {
     private let bytesMax: Int
     private let bytesMin: Int
     private var hasError = false
+    /// Whether there are records that the limits left out.
+    private var hasMore = false
     private var byteCount = 0
 
     init(_ request: FetchRequest, version: Int16, bytesMax: Int, topicName: (KafkaUUID) -> String?) {
@@ -90,8 +97,8 @@ struct FetchPlan {
         }
     }
 
-    /// Whether the answer need not wait for more.
-    var isSatisfied: Bool { hasError || byteCount >= bytesMin || parts.isEmpty }
+    /// Whether the answer need not wait for more; where the limits keep records back, waiting brings none.
+    var isSatisfied: Bool { hasError || hasMore || byteCount >= bytesMin || parts.isEmpty }
 
     /// Where each partition was read up to.
     var ends: [(TopicPartition, Int64)] { parts.map { ($0.id, $0.end ?? $0.offset) } }
@@ -100,6 +107,7 @@ struct FetchPlan {
     mutating func read(from log: LocalLog) async {
         records.removeAll()
         byteCount = 0
+        hasMore = false
         for number in parts.indices {
             let part = parts[number]
             // The very first batch is given whatever its size; where nothing more fits, only the bounds are.
@@ -146,6 +154,8 @@ struct FetchPlan {
             data.lastStableOffset = range.lastStableOffset
             data.logStartOffset = range.logStartOffset
             parts[number].end = range.nextOffset
+            let readable = isolation == .committed ? range.lastStableOffset : range.highWatermark
+            hasMore = hasMore || range.nextOffset < readable
             // A batch that is larger than what is left waits for the next answer, unless it is the first.
             if range.byteCount > 0, byteCount == 0 || byteCount + range.byteCount <= bytesMax {
                 data.records = KafkaRecords(reference: records.count, byteCount: range.byteCount)
@@ -161,6 +171,7 @@ struct FetchPlan {
             data.highWatermark = end
             data.lastStableOffset = stable
             data.logStartOffset = start
+            hasMore = hasMore || part.offset < (isolation == .committed ? stable : end)
         case .failed(let error):
             data.errorCode = error.kafkaCode
             hasError = true

@@ -15,7 +15,7 @@ extension KafkaDoor {
     /// Every group and every transactional id is coordinated here.
     func findCoordinator(_ request: FindCoordinatorRequest, _ call: Call) -> FindCoordinatorResponse {
         typealias Coordinator = FindCoordinatorResponse.Coordinator
-        let place = advertised
+        let place = advertised(to: call.session)
         let isKnown = request.keyType == KeyType.group || request.keyType == KeyType.transaction
         guard call.version >= 4 else {
             guard isKnown else {

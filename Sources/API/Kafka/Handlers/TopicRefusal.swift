@@ -44,9 +44,10 @@ extension EventLogError {
         case .coordinatorFenced: .transactionCoordinatorFenced
         case .messageTooLarge: .messageTooLarge
         case .diskFull, .partitionStopped, .inputOutput: .kafkaStorageError
-        case .damaged: .kafkaStorageError
-        // Clients try these again.
-        case .overloaded, .closed: .notEnoughReplicas
+        // Not the storage's code, on which consumers would ask for the same offset for ever.
+        case .damaged: .corruptMessage
+        // Clients of every API ask where the leader is and try again.
+        case .overloaded, .closed: .notLeaderOrFollower
         case .dataDirectoryInUse, .unsupportedFormat: .unknownServerError
         }
     }
