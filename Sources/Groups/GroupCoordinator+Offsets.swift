@@ -48,15 +48,18 @@ extension GroupCoordinator {
         if let error = refusal(of: group) { return GroupOffsets.Outcome(error: error) }
         let (error, flight) = check(group, identity, isTransactional: false, begins: true)
         guard error == nil, let (cell, ticket) = flight else { return GroupOffsets.Outcome(error: error) }
+        var isStored = false
         defer {
             for promise in cell.contents.withLock({ $0.commits.end(ticket) }) { promise.fulfil(()) }
-            forgetIfPristine(cell)
+            // A group that was made for a commit that was refused must not count among the groups.
+            if !isStored { forgetIfPristine(cell) }
         }
         let (accepted, refused) = check(offsets)
         var outcome = GroupOffsets.Outcome(refused: refused)
         guard !accepted.isEmpty else { return outcome }
         do {
             try await store.commit(group: group, offsets: accepted)
+            isStored = true
         } catch let error as EventLogError where error.code == .unknownTopic || error.code == .unknownPartition {
             // A topic went away since it was looked at, and nothing was stored.
             for partition in accepted.keys {
