@@ -62,6 +62,13 @@ struct TableRules {
                     fix: "leave it out; a field of that name in a record's value sends the record to the rejects"
                 )
             }
+            if spec.key.isEmpty, SystemColumns.isPartition(lower) {
+                reader.fail(
+                    at: path,
+                    "'\(shown)' is the name of a folder that the table's files are in",
+                    fix: "use another name; a field of that name in a record's value sends the record to the rejects"
+                )
+            }
             if let other = seen.updateValue(column.name, forKey: lower) {
                 let how = other == column.name ? "twice" : "twice, also as '\(other.prefix(140))': case does not count"
                 reader.fail(at: path, "column '\(shown)' is declared \(how)", fix: "keep one of them")

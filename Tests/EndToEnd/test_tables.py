@@ -185,6 +185,33 @@ def test_conflicts_become_rejects_which_replay_after_a_fix(shared):
     tables.check_files(shared, "conflict")
 
 
+def test_text_in_files_is_read_when_its_column_becomes_json(shared):
+    """The fix that a reject names must not make unreadable what is there."""
+    make(shared, "tojson")
+    publish(shared, "tojson", {"city": "Bern"}, {"city": "42"})
+    settled(shared, "tojson")
+    shared.cli("tables", "commit", "tojson")
+    publish(shared, "tojson", {"city": 5})
+    settled(shared, "tojson")
+    [reason] = reasons(shared, "tojson")
+    assert "martlet tables update tojson --column city=JSON" in reason
+    shared.cli("tables", "update", "tojson", "--column", "city=JSON")
+    assert shared.post("tables/tojson/replay")["replayed"] == 1
+    assert values(shared, "tojson", "city::varchar") == [['"Bern"'], ['"42"'], ["5"]]
+    shared.cli("tables", "compact", "tojson")
+    assert values(shared, "tojson", "city::varchar") == [['"Bern"'], ['"42"'], ["5"]]
+
+
+def test_fields_named_as_the_folders_are_rejected(shared):
+    make(shared, "folders")
+    publish(shared, "folders", {"record_day": "mine", "a": 1}, {"Record_Hour": 3, "a": 2}, {"a": 3})
+    settled(shared, "folders")
+    assert values(shared, "folders", "a") == [[3]]
+    assert all("folder" in reason for reason in reasons(shared, "folders")) and len(reasons(shared, "folders")) == 2
+    refused = shared.run("tables", "create", "folders2", "--topic", "folders", "--column", "record_day=VARCHAR")
+    assert refused.returncode != 0 and "record_day" in refused.stderr
+
+
 def test_declared_columns_and_what_becomes_of_other_fields(shared):
     make(
         shared, "strict", unknown_fields="reject",

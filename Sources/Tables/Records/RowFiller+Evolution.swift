@@ -134,6 +134,9 @@ extension RowFiller {
         if SystemColumns.isReserved(folded) {
             return "the field \(quoted(member.name)) has the name of a system column; rename it"
         }
+        if settings.key.isEmpty, SystemColumns.isPartition(folded) {
+            return "the field \(quoted(member.name)) has the name of a folder that the table's files are in; rename it"
+        }
         return nil
     }
 

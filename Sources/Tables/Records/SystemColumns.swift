@@ -89,5 +89,11 @@ package enum SystemColumns {
     /// Whether a name is a system column's in any case.
     static func isReserved(_ folded: [UInt8]) -> Bool { reserved.contains(folded) }
 
+    /// Whether a name is that of the folders that append tables are divided into by time, in any case.
+    ///
+    /// Readers take these columns from the folders' names, so that a value of that name in a file would be lost.
+    static func isPartition(_ folded: [UInt8]) -> Bool { partitions.contains(folded) }
+
+    private static let partitions = Set(["record_day", "record_hour"].map { Array($0.utf8) })
     private static let reserved = Set(json.map { Array($0.name.utf8) })
 }

@@ -113,6 +113,9 @@ final class TableSnapshot: Sendable {
             switch types[column.name] {
             case column.type: terms.append(name)
             case nil: terms.append("NULL::\(column.type) AS \(name)")
+            // A cast would read the text as JSON, which "Bern" is not.
+            case .some(let old) where column.type == "JSON" && Self.texts.contains(old):
+                terms.append("to_json(\(name)) AS \(name)")
             case .some: terms.append("\(name)::\(column.type) AS \(name)")
             }
         }
@@ -122,6 +125,9 @@ final class TableSnapshot: Sendable {
         }
         return "SELECT \(terms.joined(separator: ", ")) FROM \(source)"
     }
+
+    /// Types whose values are strings in JSON.
+    private static let texts: Set<String> = ["VARCHAR", "DATE", "TIMESTAMP"]
 
     private func empty(_ part: AppendTableFile.Part) -> String {
         guard part == .rows else {
