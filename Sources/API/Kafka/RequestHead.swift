@@ -9,7 +9,6 @@ struct RequestHead: Sendable {
     let header: KafkaRequestHeader
     /// Bytes of the frame in front of the body.
     let bodyStart: Int
-    let memoryTaken: Int
 
     /// Reads the header; nil for bytes that have none.
     init?(_ frame: Frame) {
@@ -20,7 +19,6 @@ struct RequestHead: Sendable {
         }
         guard let read else { return nil }
         (header, bodyStart) = read
-        memoryTaken = frame.memoryTaken
     }
 
     /// The version, which is one that is served wherever this is asked.

@@ -32,12 +32,7 @@ extension KafkaDoor {
         .listTransactions, .describeTopicPartitions,
     ]
 
-    func apiVersions(_ request: ApiVersionsRequest, _ call: Call) -> ApiVersionsResponse {
-        if call.version >= 3 {
-            call.session.tells(software: "\(request.clientSoftwareName) \(request.clientSoftwareVersion)")
-        }
-        return Self.servedVersions()
-    }
+    func apiVersions(_ request: ApiVersionsRequest, _ call: Call) -> ApiVersionsResponse { Self.servedVersions() }
 
     func metadata(_ request: MetadataRequest, _ call: Call) async -> MetadataResponse {
         let place = advertised(to: call.session)
