@@ -14,7 +14,7 @@ MARTLET := .build/release/martlet
 EXR_DIR ?=
 DATA_DIR ?= ./martlet-data
 
-.PHONY: help setup build demo serve check test test-swift test-sdk test-examples test-tools test-end-to-end bench bench-tables clean
+.PHONY: help setup build demo serve check test test-swift test-sdk test-examples test-tools test-end-to-end bench bench-tables bench-broker clean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -59,6 +59,10 @@ bench: build  ## Measure, and print ratios where there is a peer
 bench-tables: build  ## Measure tables that follow topics, against DuckDB alone
 	$(SWIFT) build $(SWIFT_FLAGS) --product tables-benchmark
 	@$(PYTHON) Benchmarks/tables.py --martlet $(MARTLET)
+
+bench-broker: build  ## Measure the event broker, against NATS and Redis from Debian
+	@Tools/setup peers
+	@$(PYTHON) Benchmarks/broker.py --martlet $(MARTLET)
 
 clean:  ## Remove what was built; data directories stay
 	rm -rf .build .venv .pytest_cache
