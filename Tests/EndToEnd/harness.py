@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import textwrap
 import threading
@@ -37,6 +38,13 @@ def until(check, what: str, seconds: float = 30, every: float = 0.02):
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {seconds:g} s; last answer: {found!r}")
         time.sleep(every)
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 class Answer(NamedTuple):

@@ -9,13 +9,12 @@ import os
 import pty
 import shutil
 import signal
-import socket
 import subprocess
 
 import pytest
 import yaml
 
-from harness import PROGRAM, parent, until
+from harness import PROGRAM, free_port, parent, until
 
 
 @pytest.fixture(scope="module")
@@ -298,12 +297,6 @@ def test_settings_come_from_flags_then_variables_then_the_file(filled):
     )
     shown = subprocess.run([PROGRAM, "config", "view"], env=environment, capture_output=True, text=True).stdout
     assert right in shown and str(file) in shown
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 @pytest.fixture
