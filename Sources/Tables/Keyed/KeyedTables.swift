@@ -90,7 +90,7 @@ final class KeyedTables: Sendable {
 
     /// Removes what DuckDB has of tables that were deleted.
     func sweep() async throws {
-        try await KeyedStore.sweep(services.space.lake) { [services] in
+        try await KeyedLeftovers.sweep(services.space.lake) { [services] in
             Set(try await services.catalog.tables.all().map(\.guid))
         }
     }
