@@ -52,8 +52,10 @@ package struct TableService: AppendTableServices {
             guard resource.spec.key.isEmpty else {
                 return try await describe(try await runtime.keyed.create(resource))
             }
-            try await begin(resource)
-            return try await describe(try await runtime.open(resource))
+            return try await runtime.keyed.reserving(resource.name, resource.spec) {
+                try await begin(resource)
+                return try await describe(try await runtime.open(resource))
+            }
         } catch {
             _ = try? await catalog.tables.delete(resource.guid)  // The first error is the one that counts.
             throw error
