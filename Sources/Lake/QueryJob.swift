@@ -48,6 +48,7 @@ struct QueryJob: Sendable {
     private func describe(_ error: any Error) -> any Error {
         guard let error = error as? DuckDBError else { return error }
         if error.code == .interrupted, let reason = channel.stopReason { return reason }
+        if let fault = names?.fault(behind: error) { return fault }
         if error.code == .outOfMemory {
             return LakeError(
                 .outOfMemory,

@@ -159,9 +159,10 @@ package struct TableService: AppendTableServices {
         return try await TableMaintenance(table: try runtime.find(name), services: runtime.services).compact()
     }
 
-    package func repair(_ name: String, dryRun: Bool) async throws -> [TableFinding] {
+    package func repair(_ name: String, dryRun: Bool, quick: Bool) async throws -> [TableFinding] {
         if let table = runtime.keyed.find(name) { throw Self.noFiles(table, "to compare with a list") }
-        return try await TableRepair(table: try runtime.find(name), services: runtime.services).run(dryRun: dryRun)
+        return try await TableRepair(table: try runtime.find(name), services: runtime.services)
+            .run(dryRun: dryRun, depth: quick ? .quick : .full)
     }
 
     package func replay(_ name: String) async throws -> TableReplay {
