@@ -35,16 +35,28 @@ package struct TableService: AppendTableServices {
     }
 
     package func create(_ document: Document, by caller: Caller, dryRun: Bool) async throws -> TableDescription {
+        try await create(document, by: caller, dryRun: dryRun, pipeline: nil)
+    }
+
+    /// Makes a table, for the pipeline whose manifest declares it where that is so.
+    func create(
+        _ document: Document,
+        by caller: Caller,
+        dryRun: Bool,
+        pipeline: String?
+    ) async throws -> TableDescription {
         let taken = try await takenNames()
         let draft = try TableDocument(document, taken: taken)
         let owner = ResourceMetadata.Owner(name: caller.name)
-        let resource = try await catalog.transaction(dryRun: dryRun) { transaction in
+        var spec = draft.spec
+        spec.pipelineGuid = pipeline
+        let resource = try await catalog.transaction(dryRun: dryRun) { [spec] transaction in
             try transaction.create(
                 name: draft.name,
                 description: draft.description,
                 tags: draft.tags,
                 owner: owner,
-                spec: draft.spec
+                spec: spec
             )
         }
         if dryRun { return describe(resource) }
