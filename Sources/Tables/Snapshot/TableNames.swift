@@ -51,7 +51,9 @@ final class TableNames: QueryNames {
             part = .rejects
         }
         guard let table = registry.find(name) else {
-            return name == TableList.name && version.isEmpty ? TableList.query(registry, keyed: keyed.all()) : nil
+            guard version.isEmpty else { return nil }
+            if name == TableList.name { return TableList.query(registry, keyed: keyed.all()) }
+            return view(name)
         }
         let key = TableRegistry.key(name)
         let snapshot: TableSnapshot
@@ -69,6 +71,14 @@ final class TableNames: QueryNames {
         }
         let filter = predicates.filter(for: key)
         return snapshot.query(part, filter)
+    }
+
+    /// The query of a view of the engine.
+    ///
+    /// The statement's conditions on the table it reads are not its own, so they leave out no files.
+    private func view(_ name: String) -> String? {
+        guard let view = registry.view(name), let table = registry.find(view.table) else { return nil }
+        return view.query("(\(current(table, TableRegistry.key(view.table)).query(.rows)))")
     }
 
     // MARK: Damage
