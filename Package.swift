@@ -215,7 +215,7 @@ let package = Package(
         ),
         .testTarget(
             name: "TablesTests",
-            dependencies: ["Catalog", "Documents", "DuckDB", "KafkaCodec", "MartletCore", "Tables"]
+            dependencies: ["Catalog", "Documents", "DuckDB", "KafkaCodec", "Lake", "MartletCore", "Tables", logging]
         ),
         .testTarget(
             name: "TelemetryTests",

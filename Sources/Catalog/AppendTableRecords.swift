@@ -62,6 +62,8 @@ package struct AppendTableFile: Sendable, Equatable {
     package var schemaVersion: Int
     package var rows: Int64
     package var bytes: Int64
+    /// CRC-32C of the bytes; nil where it was written before files had one.
+    package var checksum: UInt32?
     /// By column name.
     package var bounds: [String: Bounds]
     package var addedIn: Int64
@@ -74,6 +76,7 @@ package struct AppendTableFile: Sendable, Equatable {
         schemaVersion: Int,
         rows: Int64,
         bytes: Int64,
+        checksum: UInt32? = nil,
         bounds: [String: Bounds],
         addedIn: Int64 = 0,
         removedIn: Int64? = nil
@@ -84,6 +87,7 @@ package struct AppendTableFile: Sendable, Equatable {
         self.schemaVersion = schemaVersion
         self.rows = rows
         self.bytes = bytes
+        self.checksum = checksum
         self.bounds = bounds
         self.addedIn = addedIn
         self.removedIn = removedIn

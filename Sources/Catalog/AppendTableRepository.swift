@@ -258,12 +258,13 @@ extension AppendTableRepository {
     private static func insert(_ file: inout AppendTableFile, _ guid: String, _ db: Database) throws {
         try db.cachedStatement(
             sql: """
-                INSERT INTO table_files (table_guid, part, path, schema_version, rows, bytes, statistics, added_in)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                INSERT INTO table_files (table_guid, part, path, schema_version, rows, bytes, statistics, added_in, checksum)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
                 """
         ).execute(arguments: [
             guid, file.part.rawValue, file.path, file.schemaVersion, file.rows, file.bytes,
             String(decoding: try JSONEncoder().encode(file.bounds), as: UTF8.self), file.addedIn,
+            file.checksum.map { Int64($0) },
         ])
         file.id = db.lastInsertedRowID
     }
@@ -292,12 +293,13 @@ extension AppendTableRepository {
         return try Row.fetchAll(
             db,
             sql: """
-                SELECT id, part, path, schema_version, rows, bytes, statistics, added_in, removed_in
+                SELECT id, part, path, schema_version, rows, bytes, statistics, added_in, removed_in, checksum
                 FROM table_files WHERE \(condition)
                 """,
             arguments: arguments
         ).map { row in
             let statistics: String = row[6]
+            let checksum: Int64? = row[9]
             return AppendTableFile(
                 id: row[0],
                 part: AppendTableFile.Part(rawValue: row[1]) ?? .rows,
@@ -305,6 +307,7 @@ extension AppendTableRepository {
                 schemaVersion: row[3],
                 rows: row[4],
                 bytes: row[5],
+                checksum: checksum.map { UInt32(truncatingIfNeeded: $0) },
                 bounds: try decoder.decode([String: AppendTableFile.Bounds].self, from: Data(statistics.utf8)),
                 addedIn: row[7],
                 removedIn: row[8]

@@ -57,4 +57,9 @@ enum AppendTableSchema {
                 """
         )
     }
+
+    /// CRC-32C of a file's bytes; NULL for files that were written before there was one.
+    static func addChecksums(_ db: Database) throws {
+        try db.execute(sql: "ALTER TABLE table_files ADD COLUMN checksum INTEGER")
+    }
 }

@@ -51,6 +51,7 @@ enum CatalogSchema {
             try createTable(of: .tables, db)
             try AppendTableSchema.create(db)
         }
+        migrator.registerMigration("3-table-file-checksums") { db in try AppendTableSchema.addChecksums(db) }
         return migrator
     }
 

@@ -68,6 +68,7 @@ package struct Engine: Sendable {
             )
             let retention = Duration.seconds(configuration.telemetryRetentionDays * 86_400)
             try await parts.tables.prepare(internal: SystemTable.allCases.map { $0.definition(retention: retention) })
+            parts.tables.setViews(SystemTable.views)
             try await parts.tables.prepare()
             let began = Self.event("Started", "Martlet \(Self.version) serves \(layout.root)")
             stores.telemetry.record(events: [began])

@@ -78,8 +78,8 @@ struct LakeTables: TableServices {
         try await following(name) { try await $0.compact(name) }
     }
 
-    func repair(_ name: String, dryRun: Bool) async throws -> [TableFinding] {
-        try await following(name) { try await $0.repair(name, dryRun: dryRun) }
+    func repair(_ name: String, dryRun: Bool, quick: Bool) async throws -> [TableFinding] {
+        try await following(name) { try await $0.repair(name, dryRun: dryRun, quick: quick) }
     }
 
     func replay(_ name: String) async throws -> TableReplay {

@@ -12,7 +12,7 @@ extension Error {
     var asServiceError: ServiceError {
         switch self {
         case let error as ServiceError: error
-        case let error as LakeError: ServiceError(error.serviceCode, "\(error)", fix: error.fix)
+        case let error as LakeError: ServiceError(error.serviceCode, "\(error)", fix: error.fix ?? error.usualFix)
         case let error as EventLogError: ServiceError(error.serviceCode, error.message, fix: error.fix)
         case let error as CatalogError: error.serviceError
         case let error as DuckDBError: LakeError(error).asServiceError
@@ -28,7 +28,7 @@ extension LakeError {
             .invalid
         case .tooLarge: .tooLarge
         case .readOnly, .notAllowed: .invalid
-        case .followsTopic: .failedPrecondition
+        case .followsTopic, .reserved: .failedPrecondition
         case .outOfMemory: .storageFull
         case .unknownTable: .notFound
         case .timeout: .timeout
@@ -39,7 +39,7 @@ extension LakeError {
 }
 
 extension LakeError {
-    fileprivate var fix: String? {
+    fileprivate var usualFix: String? {
         switch code {
         case .readOnly:
             "queries only read; to change tables by SQL say so: --write, or \"write\": true in POST /statements"

@@ -30,6 +30,7 @@ package final class Lake: Service {
     private let watchdog = QueryWatchdog()
     private let threadNames = ThreadNames()
     private let followers = Mutex<Set<String>>([])
+    private let fileTables = Mutex(ReservedNames())
     private let state = Mutex<State>(.unopened)
 
     private enum State {
@@ -211,6 +212,15 @@ package final class Lake: Service {
     package func commit(_ transaction: TableTransaction) async throws -> TableCommitResult {
         _ = try await database()
         try followers.withLock { followers in
+            for (index, operation) in transaction.operations.enumerated()
+            where ReservedNames.isEngineName(operation.table) {
+                throw LakeError(
+                    .reserved,
+                    "Names of tables that begin with '\(ReservedNames.prefix)' are the engine's own. Choose another name.",
+                    operation: index,
+                    table: operation.table
+                )
+            }
             guard !followers.isEmpty else { return }
             for (index, operation) in transaction.operations.enumerated()
             where followers.contains(operation.table.lowercased()) {
@@ -230,6 +240,35 @@ package final class Lake: Service {
     package func setFollowers(_ names: some Sequence<String>) {
         let folded = Set(names.map { $0.lowercased() })
         followers.withLock { $0 = folded }
+    }
+
+    /// Names the tables whose rows are in files: SQL that writes can neither take nor change their names.
+    package func setFileTables(_ tables: some Sequence<FileTable>) {
+        let names = ReservedNames(tables)
+        fileTables.withLock { $0 = names }
+    }
+
+    /// Whether DuckDB could make a table of this name: neither a table nor a view has it, and no transaction that is under way gives it
+    /// to one.
+    ///
+    /// Who calls it after ``setFileTables(_:)`` can rely on it: what began before is found here, what begins later is refused.
+    package func isFree(_ name: String) async throws -> Bool {
+        _ = try await database()
+        return try await writer.exclusive { state in try Self.canMake(name, on: state.connection) }
+    }
+
+    private static func canMake(_ name: String, on connection: Connection) throws -> Bool {
+        try connection.execute("BEGIN TRANSACTION")
+        let outcome = Result { try connection.execute("CREATE TABLE \(SQLText.identifier(name)) (i INTEGER)") }
+        // Nothing is to stay of it, whether it succeeded or not; a transaction that failed needs no other end.
+        try? connection.execute("ROLLBACK")
+        if case .failure(let error) = outcome, let error = error as? DuckDBError,
+            error.code == .catalog || error.code == .conflict
+        {
+            return false
+        }
+        try outcome.get()
+        return true
     }
 
     /// Runs `body` in one DuckDB transaction on the only connection that commits; on return it is durable.
@@ -280,7 +319,8 @@ package final class Lake: Service {
             threadNames: threadNames,
             control: control,
             channel: channel,
-            afterWrite: { [writer] in writer.forgetCatalog() }
+            afterWrite: { [writer] in writer.forgetCatalog() },
+            guardian: WriteGuard { [weak self] in self?.fileTables.withLock { $0 } ?? ReservedNames() }
         )
         watchdog.add(channel)
         return try await withTaskCancellationHandler {

@@ -22,6 +22,8 @@ package struct LakeError: Error, Sendable, CustomStringConvertible {
         case readOnly
         /// A kind of statement nobody may run here.
         case notAllowed
+        /// The name belongs to an append table or to the engine.
+        case reserved
         /// Only its topic says what the table's rows are.
         case followsTopic
         /// The SQL text is wrong: syntax, unknown names, types.
@@ -49,6 +51,8 @@ package struct LakeError: Error, Sendable, CustomStringConvertible {
     package var column: String?
     /// Index of the operation's row at fault.
     package var row: Int?
+    /// What to do, where the code alone does not say it.
+    package var fix: String?
 
     /// Makes an error; its description names the place before the message.
     package init(

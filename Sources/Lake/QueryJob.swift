@@ -14,6 +14,7 @@ struct QueryJob: Sendable {
     let control: StatementControl?
     let channel: QueryChannel
     let afterWrite: @Sendable () -> Void
+    let guardian: WriteGuard
 
     /// Statements that can only read, as far as their kind tells; the read-only transaction sees to the rest.
     private static let readingKinds: Set<StatementKind> = [.select, .explain]
@@ -47,6 +48,7 @@ struct QueryJob: Sendable {
     private func describe(_ error: any Error) -> any Error {
         guard let error = error as? DuckDBError else { return error }
         if error.code == .interrupted, let reason = channel.stopReason { return reason }
+        if let fault = names?.fault(behind: error) { return fault }
         if error.code == .outOfMemory {
             return LakeError(
                 .outOfMemory,
@@ -63,6 +65,7 @@ struct QueryJob: Sendable {
         channel.attach(connection.control)
         defer { channel.attach(nil) }
         control?.markStarted()
+        if control != nil { try guardian.check(sql, on: connection) }
         let statement = try connection.prepare(sql)
         let kind = statement.kind
         // A query of somebody who may write is a query: its rows are computed as they are read.
@@ -77,8 +80,11 @@ struct QueryJob: Sendable {
         }
         let isTransaction = !allowWrites || !Self.ownTransactionKinds.contains(kind)
         if isTransaction { try connection.execute(allowWrites ? "BEGIN TRANSACTION" : "BEGIN TRANSACTION READ ONLY") }
+        let isGuarded = allowWrites && control != nil
+        let before = isGuarded ? try guardian.state(on: connection) : nil
         try statement.bind(parameters)
         let result = allowWrites ? try statement.execute() : try read(statement)
+        if let before { try guardian.check(since: before, on: connection) }
         if allowWrites, isTransaction { try connection.execute("COMMIT") }
         if allowWrites, !Self.readingKinds.contains(kind) { afterWrite() }
         // What goes wrong with the first rows is then an error of the query and not of a stream that has begun.

@@ -1,7 +1,7 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
-internal import DuckDB
+package import DuckDB
 internal import Glibc
 internal import Synchronization
 
@@ -11,6 +11,14 @@ internal import Synchronization
 package protocol QueryNames: AnyObject, Sendable {
     /// The query behind a table's name, or nil for a name it does not know; the same answer however often it is asked.
     func query(for name: String) throws -> String?
+    /// What is wrong with what the query reads, where that is behind an error of DuckDB; nil where it is not.
+    ///
+    /// Called on the query's thread; may read files.
+    func fault(behind error: DuckDBError) -> LakeError?
+}
+
+extension QueryNames {
+    package func fault(behind error: DuckDBError) -> LakeError? { nil }
 }
 
 /// Finds the names of the query that the calling thread runs.

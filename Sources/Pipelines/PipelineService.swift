@@ -140,22 +140,44 @@ package struct PipelineService: PipelineServices {
     package func delete(_ id: String, tables isWithTables: Bool, by caller: Caller) async throws {
         let pipeline = try await catalog.pipelines.get(id)
         try await runtime.exclusively(pipeline) {
-            let names = isWithTables ? try await ownTables(pipeline) : []
-            await runtime.stop(pipeline.guid)
-            try await catalog.transaction { tx in
-                try tx.deletePipelineRevisions(pipelineGuid: pipeline.guid)
-                try tx.delete(PipelineSpec.self, pipeline.guid)
+            func remove(dryRun: Bool) async throws {
+                try await catalog.transaction(dryRun: dryRun) { tx in
+                    try tx.deletePipelineRevisions(pipelineGuid: pipeline.guid)
+                    try tx.delete(PipelineSpec.self, pipeline.guid)
+                }
             }
+            if isWithTables {
+                // Tables first: as long as the pipeline is there, it can be deleted again with what is left of them.
+                try await remove(dryRun: true)
+                try await deleteTables(try await ownTables(pipeline), of: pipeline, by: caller)
+            }
+            await runtime.stop(pipeline.guid)
+            try await remove(dryRun: false)
             try await runtime.forget(pipeline.guid, topics: true)
-            for name in names { try await tables?.delete(name, by: caller) }
         }
     }
 
-    /// The tables that the newest and the running manifest declare.
+    private func deleteTables(_ names: [String], of pipeline: Resource<PipelineSpec>, by caller: Caller) async throws {
+        for (index, name) in names.enumerated() {
+            do { try await tables?.delete(name, by: caller) } catch {
+                let gone = index == 0 ? "" : "; deleted before it: \(names[..<index].joined(separator: ", "))"
+                let why = (error as? ServiceError)?.message ?? "\(error)"
+                throw ServiceError(
+                    (error as? ServiceError)?.code ?? .internal,
+                    "pipeline '\(pipeline.name)' was not deleted and goes on, because its table '\(name)' could not be: \(why)\(gone)",
+                    fix:
+                        "delete it again: martlet pipelines delete \(pipeline.name) --tables goes on with the tables that are left"
+                )
+            }
+        }
+    }
+
+    /// The tables that the pipeline's deployments made.
     ///
     /// - Throws: `.inUse` for one that another pipeline declares too.
     private func ownTables(_ pipeline: Resource<PipelineSpec>) async throws -> [String] {
-        let names = Set(try await declaredTables(pipeline))
+        let made = try await tables?.made(by: pipeline.guid) ?? []
+        let names = Set(made.map { $0.lowercased() })
         for other in try await catalog.pipelines.all() where other.guid != pipeline.guid {
             guard let shared = try await declaredTables(other).first(where: names.contains) else { continue }
             throw ServiceError(
@@ -164,7 +186,7 @@ package struct PipelineService: PipelineServices {
                 fix: "delete the pipeline without its tables, then those that may go: martlet tables delete NAME"
             )
         }
-        return names.sorted()
+        return made
     }
 
     private func declaredTables(_ pipeline: Resource<PipelineSpec>) async throws -> [String] {
@@ -198,11 +220,16 @@ package struct PipelineService: PipelineServices {
             try graph.checkDeployable()
             let plans = try await builder.plans(for: pipeline, graph)
             _ = try await set(pipeline.guid, .inProgress, reason: "Waiting for pipeline to become ready…")
+            var changes: [ManifestTableChange] = []
             do {
                 // Tables first: they are there when the first event comes.
-                for table in revision.spec.manifest.tables { try await tables?.apply(table, by: caller) }
+                for table in revision.spec.manifest.tables {
+                    guard let change = try await tables?.apply(table, of: pipeline.guid, by: caller) else { continue }
+                    changes.append(change)
+                }
                 try await runtime.roll(plans, guid: pipeline.guid)
             } catch {
+                let error = await putBack(changes, because: error)
                 try await deployFailed(pipeline, revision.spec.revisionNumber, error)
                 throw error
             }
@@ -385,6 +412,27 @@ package struct PipelineService: PipelineServices {
         } else {
             _ = try await set(pipeline.guid, .failure, reason: why)
         }
+    }
+
+    /// Undoes what a deployment that failed did to tables, the last first.
+    ///
+    /// - Returns: The error with what became of the tables.
+    private func putBack(_ changes: [ManifestTableChange], because error: any Error) async -> any Error {
+        guard !changes.isEmpty else { return error }
+        var told: [String] = []
+        for change in changes.reversed() {
+            let what = change.isNew ? "was made and is removed again" : "was changed and has its settings from before"
+            do {
+                let left = try await change.putBack()
+                told.append("'\(change.table)' \(what)\(left.map { ", but \($0)" } ?? "")")
+            } catch {
+                let why = (error as? ServiceError)?.message ?? "\(error)"
+                told.append("'\(change.table)' was \(change.isNew ? "made" : "changed") and stays so: \(why)")
+            }
+        }
+        var failure = (error as? ServiceError) ?? ServiceError(.internal, "\(error)")
+        failure.message += ". Of its tables, \(told.joined(separator: "; "))"
+        return failure
     }
 
     /// The stored resource with what its deployments report.

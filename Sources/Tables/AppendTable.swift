@@ -22,6 +22,10 @@ final class AppendTable: Sendable {
         var offsets: [Int32: Int64]
         var lastCommit: Int64
         var status = TableStatus()
+        /// What is known to be wrong with files, by path.
+        var damage: [String: String] = [:]
+        /// Files looked at and files to look at, while a repair compares them with the catalog.
+        var check: (done: Int, total: Int)?
         fileprivate var snapshot: TableSnapshot?
         fileprivate var lent: [WeakSnapshot] = []
     }
@@ -81,6 +85,25 @@ final class AppendTable: Sendable {
         }
     }
 
+    /// Remembers what is wrong with files, which changes nothing of what queries see; whether any of it is new.
+    @discardableResult
+    func note(damage: [String: String]) -> Bool {
+        state.withLock { state in
+            let isNew = damage.contains { state.damage[$0.key] == nil }
+            state.damage.merge(damage) { $1 }
+            return isNew
+        }
+    }
+
+    /// Forgets what was wrong with a file.
+    func mended(_ path: String) { state.withLock { $0.damage[path] = nil } }
+
+    /// Replaces what is known of damage, after all files were looked at.
+    func setDamage(_ damage: [String: String]) { state.withLock { $0.damage = damage } }
+
+    /// Remembers how far a check of the files is; nil when it is over.
+    func note(check: (done: Int, total: Int)?) { state.withLock { $0.check = check } }
+
     /// Reads the state without changing it.
     func read<R: Sendable>(_ body: (borrowing State) throws -> R) rethrows -> R {
         try state.withLock { try body($0) }
@@ -131,6 +154,7 @@ final class AppendTable: Sendable {
         with { state in
             for file in added { state.files[file.id] = file }
             for id in removed { state.files[id] = nil }
+            for path in left { state.damage[path] = nil }
             if let schema {
                 state.schemas[schema.version] = schema.columns
                 state.schemaVersion = schema.version

@@ -25,7 +25,9 @@ package struct TableDocument: Sendable {
 
     /// What the names of a table's rejects end with.
     package static let rejectsSuffix = TableRegistry.rejectsSuffix
-    /// The engine's own tables, in the schema `system`; `executions` is kept free for data jobs, `tables` lists all tables.
+    /// What names of the engine's own tables in DuckDB's file begin with.
+    private static let enginePrefix = "martlet_"
+    /// The engine's own tables, in the schema `system`; `executions` is a view of spans, `tables` lists all tables.
     package static let systemTables = ["logs", "spans", "metrics", "executions", "engine_events", "tables"]
 
     package let name: String
@@ -160,16 +162,35 @@ package struct TableDocument: Sendable {
                 "names that end with '\(rejectsSuffix)' are those of rejects",
                 fix: "choose another ending; the rejects of a table need not be created"
             )
+        } else if lower.hasPrefix(enginePrefix) {
+            reader.fail(
+                "name",
+                "names that begin with '\(enginePrefix)' are the engine's own",
+                fix: "choose another name, such as 'my_\(lower)'"
+            )
         } else if systemTables.contains(lower) || ["system", "main", "temp", "information_schema"].contains(lower) {
             reader.fail("name", "'\(name)' is the engine's own", fix: "choose another name, such as 'my_\(lower)'")
         }
+    }
+
+    /// Why a table cannot be made: a table or view has its name, or that of its rejects.
+    static func isTaken(_ name: String, by other: String) -> ServiceError {
+        let what = other.lowercased() == name.lowercased() ? "that name" : "the name of its rejects"
+        return ServiceError(
+            .alreadyExists,
+            "'\(name)' cannot be made: a table or view '\(other)' has \(what)",
+            fix: "choose another name, or drop what has it: martlet tables delete, or DROP in martlet sql --write",
+            fields: [ServiceError.FieldError(field: "name", message: "'\(name)' is taken")]
+        )
     }
 
     private static func refuse(name: String, in taken: TakenNames) throws(ServiceError) {
         let lower = name.lowercased()
         let found: (name: String, who: String, fix: String)
         if let keyed = taken.keyed.first(where: { $0.lowercased() == lower }) {
-            found = (keyed, "functions keep its rows", "choose another name")
+            found = (keyed, "functions or SQL keep its rows", "choose another name, or drop it first")
+        } else if let keyed = taken.keyed.first(where: { $0.lowercased() == lower + rejectsSuffix }) {
+            throw isTaken(name, by: keyed)
         } else if let other = taken.following.first(where: { $0.lowercased() == lower }) {
             let fix = "choose another name, or change the one there is with: martlet tables update \(other)"
             found = (other, "it follows a topic already", fix)

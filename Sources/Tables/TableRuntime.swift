@@ -97,7 +97,8 @@ package final class TableRuntime: Sendable {
         try folder.make()
         let content = try await services.catalog.appendTables.load(resource.guid)
         let known = try await services.catalog.appendTables.paths(resource.guid)
-        let orphans = folder.files().keys.filter { $0.hasPrefix("files/") && !known.contains($0) }
+        let present = folder.files()
+        let orphans = present.keys.filter { $0.hasPrefix("files/") && !known.contains($0) }
         if !orphans.isEmpty {
             folder.remove(orphans)
             services.logger.info(
@@ -107,10 +108,21 @@ package final class TableRuntime: Sendable {
         }
         folder.republish(content.files.map(\.path))
         let table = AppendTable(resource, folder: folder, content: content)
+        services.note(damage: Self.damage(content.files, present), of: table)
         registry.add(table)
         keyed.claim()
         start(table)
         return table
+    }
+
+    /// Files that are gone or cut, as a look at the folder shows.
+    private static func damage(_ files: [AppendTableFile], _ present: [String: Int64]) -> [String: String] {
+        var damage: [String: String] = [:]
+        for file in files where present[file.path] != file.bytes {
+            let found = present[file.path].map { "it has \($0) bytes and the catalog says \(file.bytes)" }
+            damage[file.path] = found ?? "it is not there"
+        }
+        return damage
     }
 
     /// Gives a table a sink of its own.
@@ -223,6 +235,7 @@ package final class TableRuntime: Sendable {
             pinned[TableRegistry.key(name), default: [:]][version] = try await state(of: table, asOf: version)
         }
         return TableNames(
+            services: services,
             registry: registry,
             keyed: keyed,
             maxStaleness: options.maxStaleness,

@@ -44,7 +44,25 @@ extension TableService {
         case .failing: described.state = .failed
         }
         described.reason = status.reason ?? (status.phase == .starting ? "it is being started" : nil)
+        Self.note(table, files, &described)
         return described
+    }
+
+    /// Adds what is known to be wrong with the files, and that they are being looked at.
+    private static func note(_ table: AppendTable, _ files: [AppendTableFile], _ described: inout TableDescription) {
+        let (known, check) = table.read { ($0.damage, $0.check) }
+        let damaged = files.filter { known[$0.path] != nil }.sorted { $0.id < $1.id }
+        if let first = damaged.first, let problem = known[first.path] {
+            let others = damaged.count > 1 ? " (and \(damaged.count - 1) more)" : ""
+            let text =
+                "\(first.path)\(others) is damaged: \(problem); queries that read it fail or are wrong until "
+                + "martlet tables repair \(table.name)"
+            if described.state != .failed { described.state = .damaged }
+            described.reason = [described.reason, text].compactMap(\.self).joined(separator: "; ")
+        }
+        guard let check else { return }
+        let text = "its files are being compared with the catalog: \(check.done) of \(check.total)"
+        described.reason = [described.reason, text].compactMap(\.self).joined(separator: "; ")
     }
 
     static func columns(

@@ -35,16 +35,28 @@ package struct TableService: AppendTableServices {
     }
 
     package func create(_ document: Document, by caller: Caller, dryRun: Bool) async throws -> TableDescription {
+        try await create(document, by: caller, dryRun: dryRun, pipeline: nil)
+    }
+
+    /// Makes a table, for the pipeline whose manifest declares it where that is so.
+    func create(
+        _ document: Document,
+        by caller: Caller,
+        dryRun: Bool,
+        pipeline: String?
+    ) async throws -> TableDescription {
         let taken = try await takenNames()
         let draft = try TableDocument(document, taken: taken)
         let owner = ResourceMetadata.Owner(name: caller.name)
-        let resource = try await catalog.transaction(dryRun: dryRun) { transaction in
+        var spec = draft.spec
+        spec.pipelineGuid = pipeline
+        let resource = try await catalog.transaction(dryRun: dryRun) { [spec] transaction in
             try transaction.create(
                 name: draft.name,
                 description: draft.description,
                 tags: draft.tags,
                 owner: owner,
-                spec: draft.spec
+                spec: spec
             )
         }
         if dryRun { return describe(resource) }
@@ -52,8 +64,10 @@ package struct TableService: AppendTableServices {
             guard resource.spec.key.isEmpty else {
                 return try await describe(try await runtime.keyed.create(resource))
             }
-            try await begin(resource)
-            return try await describe(try await runtime.open(resource))
+            return try await runtime.keyed.reserving(resource.name, resource.spec) {
+                try await begin(resource)
+                return try await describe(try await runtime.open(resource))
+            }
         } catch {
             _ = try? await catalog.tables.delete(resource.guid)  // The first error is the one that counts.
             throw error
@@ -157,9 +171,10 @@ package struct TableService: AppendTableServices {
         return try await TableMaintenance(table: try runtime.find(name), services: runtime.services).compact()
     }
 
-    package func repair(_ name: String, dryRun: Bool) async throws -> [TableFinding] {
+    package func repair(_ name: String, dryRun: Bool, quick: Bool) async throws -> [TableFinding] {
         if let table = runtime.keyed.find(name) { throw Self.noFiles(table, "to compare with a list") }
-        return try await TableRepair(table: try runtime.find(name), services: runtime.services).run(dryRun: dryRun)
+        return try await TableRepair(table: try runtime.find(name), services: runtime.services)
+            .run(dryRun: dryRun, depth: quick ? .quick : .full)
     }
 
     package func replay(_ name: String) async throws -> TableReplay {

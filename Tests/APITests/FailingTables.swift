@@ -29,7 +29,7 @@ extension FailingTables {
     func history(_ name: String, limit: Int, cursor: String?) async throws -> Page<TableCommit> { throw error }
     func commit(_ name: String) async throws -> TableCommit? { throw error }
     func compact(_ name: String) async throws -> TableCompaction { throw error }
-    func repair(_ name: String, dryRun: Bool) async throws -> [TableFinding] { throw error }
+    func repair(_ name: String, dryRun: Bool, quick: Bool) async throws -> [TableFinding] { throw error }
     func replay(_ name: String) async throws -> TableReplay { throw error }
     func export(_ name: String, format: TableFormat) async throws -> String { throw error }
     func query(

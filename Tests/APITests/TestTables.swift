@@ -128,7 +128,7 @@ struct TestTables: TableServices {
         )
     }
 
-    func repair(_ name: String, dryRun: Bool) async throws -> [TableFinding] {
+    func repair(_ name: String, dryRun: Bool, quick: Bool) async throws -> [TableFinding] {
         _ = try await following(name)
         return [
             TableFinding(

@@ -183,6 +183,21 @@ import Testing
         #expect(try JSONValue(parsing: json.output) == JSONText.ordered(JSONValue(parsing: answer)))
     }
 
+    @Test func aRepairThatCouldNotDoEverythingFails() async throws {
+        let answer = #"""
+            {"data":[{"kind":"missing_file","path":"rows/1.parquet","problem":"not seen","action":"link it again","rows_lost":0,
+            "is_done":false,"failure":"/data/rows/1.parquet cannot be made: No space left on device"},
+            {"kind":"orphan_file","path":"files/rows/2.parquet","problem":"9 bytes","action":"nothing yet","rows_lost":0,"is_done":false}]}
+            """#
+        for format in [[], ["-o", "json"]] {
+            let run = try await CommandRun.run(["tables", "repair", "trips"] + format, answer: .json(answer))
+            #expect(run.status == .failure)
+            #expect(run.errors.contains("1 finding of trips could not be put right"))
+            #expect(run.errors.contains("No space left"))
+            #expect(run.output.contains("rows/1.parquet"))
+        }
+    }
+
     @Test func createdShowsTheTableAndTheNextStep() async throws {
         let run = try await CommandRun.run(
             ["tables", "create", "trips", "--topic", "rides"],

@@ -93,6 +93,42 @@ def test_tables_go_with_the_pipeline_only_when_asked_and_never_those_of_another(
     assert not {"tour_rows", "tour_rows_latest"} & shared.tables()
 
 
+def test_deleting_with_tables_takes_those_that_the_pipeline_made_and_no_others(shared):
+    shared.post("topics", {"name": "owned", "partitions": 1})
+    shared.cli("tables", "create", "before", "--topic", "owned")
+    entries = [{"name": name, "topic": "owned"} for name in ("before", "mine", "older")]
+    shared.post("pipelines", {"name": "owner", "manifest": {"tables": entries}})
+    shared.post("pipelines/owner/deploy")
+    # The newest manifest is not deployed: it names one less, and one that somebody else makes.
+    shared.http("PUT", "/api/v1/pipelines/owner", {"manifest": {"tables": [*entries[:2], {"name": "other", "topic": "owned"}]}})
+    shared.cli("tables", "create", "other", "--topic", "owned")
+    shared.cli("pipelines", "delete", "owner", "--force", "--tables")
+    assert {"before", "other"} <= shared.tables() and not {"mine", "older"} & shared.tables()
+
+
+def test_a_deployment_that_fails_tells_what_it_did_to_tables_and_puts_it_back(shared):
+    shared.post("topics", {"name": "undo", "partitions": 1})
+    shared.cli("tables", "create", "undo_old", "--topic", "undo", "--retention", "5d", "--description", "from before")
+    entries = [
+        {"name": "undo_old", "topic": "undo", "retention": "9d", "description": "changed", "columns": {"late": "BIGINT"}},
+        {"name": "undo_new", "topic": "undo"}, {"name": "undo_taken", "topic": "undo"},
+    ]  # fmt: skip
+    shared.post("pipelines", {"name": "undo", "manifest": {"tables": entries}})
+    shared.cli("sql", "--write", "create table undo_taken (id integer primary key)")
+    refused = shared.http("POST", "/api/v1/pipelines/undo/deploy").problem(409)
+    assert "'undo_taken'" in refused["detail"] and "'undo_new' was made and is removed again" in refused["detail"], refused
+    assert "'undo_old' was changed and has its settings from before, but its new columns stay" in refused["detail"], refused
+    assert "undo_new" in shared.get("pipelines/undo")["reason"]
+    shown = shared.get("tables/undo_old")
+    assert shown["settings"]["retention_milliseconds"] == 5 * 86_400_000 and shown["description"] == "from before"
+    assert "late" in {one["name"] for one in shown["columns"]} and "undo_new" not in shared.tables()
+    shared.cli("sql", "--write", "drop table undo_taken")
+    assert shared.post("pipelines/undo/deploy")["status"] == "Ready"
+    assert {"undo_new", "undo_taken"} <= shared.tables()
+    shared.cli("pipelines", "delete", "undo", "--force", "--tables")
+    assert "undo_old" in shared.tables() and not {"undo_new", "undo_taken"} & shared.tables()
+
+
 def faults(engine, tables, name="faulty"):
     document = {"name": name, "manifest": {"tables": tables}}
     answer = engine.http("POST", "/api/v1/pipelines", json.dumps(document).encode(), {"Content-Type": "application/json"})

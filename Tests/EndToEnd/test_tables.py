@@ -185,6 +185,28 @@ def test_conflicts_become_rejects_which_replay_after_a_fix(shared):
     tables.check_files(shared, "conflict")
 
 
+def test_rejects_that_still_do_not_fit_get_the_reason_they_have_now(shared):
+    make(shared, "reasons", columns={"n": "BIGINT"})
+    publish(shared, "reasons", {"n": "text"}, b"no json")
+    settled(shared, "reasons")
+    before = reasons(shared, "reasons")
+    assert "BIGINT" in before[0]
+    shared.cli("tables", "update", "reasons", "--column", "n=DOUBLE")
+    done = shared.post("tables/reasons/replay")
+    assert (done["replayed"], done["still_rejected"]) == (0, 2) and done["commit"]["kind"] == "replay", done
+    after = reasons(shared, "reasons")
+    assert "DOUBLE" in after[0] and "BIGINT" not in after[0] and after[1] == before[1]
+    tables.check_files(shared, "reasons")
+    tables.check_history(shared, "reasons")
+    # Nothing else to say: no commit.
+    again = shared.post("tables/reasons/replay")
+    assert again.get("commit") is None and (again["replayed"], again["still_rejected"]) == (0, 2)
+    # A record that fits leaves; the other stays, with its reason.
+    shared.cli("tables", "update", "reasons", "--column", "n=VARCHAR")
+    assert shared.post("tables/reasons/replay")["replayed"] == 1
+    assert reasons(shared, "reasons") == before[1:] and values(shared, "reasons", "n") == [["text"]]
+
+
 def test_text_in_files_is_read_when_its_column_becomes_json(shared):
     """The fix that a reject names must not make unreadable what is there."""
     make(shared, "tojson")

@@ -298,6 +298,25 @@ def test_a_keyed_table_dropped_by_sql_is_shown_as_failed_and_hides_no_other(shar
     assert rows(shared, "dropped") == [["a", 1]]
 
 
+def test_sql_leaves_the_positions_of_keyed_tables_alone(shared):
+    table(shared, "placed")
+    send(shared, "placed", event(1, {"id": "a", "n": 1}))
+    settle(shared, "placed")
+    before = shared.sql("from martlet_table_offsets order by all")
+    for statement in (
+        "drop table martlet_table_offsets", "alter table martlet_table_offsets rename to gone", "delete from martlet_table_offsets",
+        "update martlet_table_offsets set next_offset = 0", "insert into martlet_table_offsets values ('x', 'x', 0, 0)",
+        "create or replace table \"MARTLET_table_offsets\" (a int)", "create view martlet_v as select 1",
+        "truncate main.martlet_table_offsets",
+    ):  # fmt: skip
+        done = shared.run("sql", "--write", statement)
+        assert done.returncode != 0 and "engine's own" in done.stderr, (statement, done)
+    assert shared.sql("from martlet_table_offsets order by all") == before
+    shared.cli("tables", "delete", "placed", "--force")
+    left = shared.sql("select count(*) from duckdb_tables() where table_name like 'placed%'")
+    assert left == [[0]] and shared.sql("select count(*) from martlet_table_offsets where \"table\" = 'placed'") == [[0]]
+
+
 def test_what_a_crash_left_of_a_deleted_table_goes_at_the_next_start(engine):
     table(engine, "left")
     table(engine, "kept")

@@ -30,13 +30,10 @@ def example(library: str) -> str:
 
 
 def run(text: str, folder: Path) -> Any:
-    """What the last statement of an example gives, for a table's own folder."""
-    text = textwrap.dedent(text).strip().replace("/data/tables/append/trips/rows", str(folder / "rows"))
-    lines = text.split("\n")
-    last = max(index for index, line in enumerate(lines) if line and line[0] not in " )\"'")
+    """What an example calls `trips`, for a table's own folder."""
     scope: dict = {}
-    exec("\n".join([*lines[:last], "found = " + "\n".join(lines[last:])]), scope)  # noqa: S102
-    return scope["found"]
+    exec(textwrap.dedent(text).replace("/data/tables/append/trips/rows", str(folder / "rows")), scope)  # noqa: S102
+    return scope["trips"]
 
 
 def plain(value: Any) -> Any:
@@ -66,7 +63,7 @@ def by_duckdb(folder: Path) -> list[dict]:
 
 def by_pyarrow(folder: Path) -> list[dict]:
     # The example filters by a day; all rows are the same call without.
-    text = re.sub(r"to_table\(.*\)", "to_table()", example("pyarrow"))
+    text = re.sub(r"to_table\(filter=.*\) if", "to_table() if", example("pyarrow"))
     assert "to_table()" in text
     return run(text, folder).to_pylist()
 
@@ -149,6 +146,57 @@ def test_readers_give_the_rows_of_sql_through_changes_of_columns_and_compaction(
     shared.post(f"tables/{name}/compact")
     check(shared, name)
     assert len(by_engine(shared, name)) == 81
+
+
+def test_readers_get_all_rows_while_files_have_columns_of_other_types(shared):
+    """As after `tables update --column`, until files are merged; and after."""
+    tables.make(shared, "out_types", commit_seconds=3600, columns={"price": "DECIMAL(12,3)", "born": "DATE", "name": "VARCHAR"})
+    tables.publish(shared, "out_types", *(
+        {"price": f"{i}.125", "born": "2026-11-21", "n": i, "flag": i % 3 == 0, "x": i + 0.5, "name": "Bern"} for i in range(20)
+    ))  # fmt: skip
+    tables.settled(shared, "out_types")
+    shared.cli("tables", "update", "out_types", "--column", "price=VARCHAR", "--column", "born=TIMESTAMP", "--column", "n=VARCHAR",
+               "--column", "flag=VARCHAR", "--column", "x=JSON")  # fmt: skip
+    tables.publish(shared, "out_types", *(
+        {"price": "free", "born": "2026-11-22T01:02:03Z", "n": "many", "flag": "maybe", "x": {"a": i}, "name": "Bern"} for i in range(20)
+    ))  # fmt: skip
+    tables.settled(shared, "out_types")
+    folder = tables.root(shared, "out_types")
+    for round in ("apart", "merged"):
+        wanted = shared.sql("select _offset, n, price, flag, x::varchar, strftime(born, '%Y-%m-%d %H:%M:%S'), name from out_types order by 1")
+        for name, read in READERS.items():
+            rows = sorted(read(folder), key=lambda row: row["_offset"])
+            found = [
+                [row[column].decode() if isinstance(row[column], bytes) else row[column] for column in ("_offset", "n", "price", "flag", "x")]
+                + [str(row["born"])[:19], row["name"]]
+                for row in rows
+            ]
+            assert found == wanted, (name, round)
+        assert shared.post("tables/out_types/compact")["files_after"] == 1 or round == "merged"
+
+
+def test_readers_of_text_that_became_json(shared):
+    tables.make(shared, "out_json", commit_seconds=3600, columns={"v": "VARCHAR"})
+    tables.publish(shared, "out_json", {"v": "Bern"})
+    tables.settled(shared, "out_json")
+    shared.cli("tables", "update", "out_json", "--column", "v=JSON")
+    tables.publish(shared, "out_json", {"v": {"a": 1}})
+    tables.settled(shared, "out_json")
+    folder = tables.root(shared, "out_json")
+    for read in (by_pyarrow, by_polars):
+        assert sorted(row["v"] for row in read(folder)) == ["Bern", '{"a": 1}']
+    apart = run(example("duckdb"), folder)
+    assert sorted(duckdb.sql("select * exclude (v) from apart").fetchall()), "the rest can be read"
+    shared.post("tables/out_json/compact")
+    assert sorted(row["v"] for row in by_duckdb(folder)) == ['"Bern"', '{"a": 1}']
+
+
+def test_readers_of_a_table_without_rows(shared):
+    tables.make(shared, "out_empty", commit_seconds=3600)
+    folder = tables.root(shared, "out_empty")
+    assert run(example("duckdb"), folder) is None
+    assert run(example("pyarrow"), folder).num_rows == 0
+    assert run(example("polars"), folder).height == 0
 
 
 def test_raw_tables_read_the_same(shared):

@@ -23,7 +23,12 @@ private struct SomeTables: ManifestTables {
         return table
     }
 
-    func apply(_ table: PipelineManifest.Table, by caller: Caller) async throws {}
+    func apply(
+        _ table: PipelineManifest.Table,
+        of pipeline: String,
+        by caller: Caller
+    ) async throws -> ManifestTableChange? { nil }
+    func made(by pipeline: String) async throws -> [String] { [] }
     func delete(_ name: String, by caller: Caller) async throws {}
 }
 

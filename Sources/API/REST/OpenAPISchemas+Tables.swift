@@ -41,7 +41,8 @@ extension OpenAPISchemas {
             {"type":"object","required":["kind","path","problem","action","rows_lost","is_done"],"properties":{
             "kind":{"type":"string","enum":["missing_file","damaged_file","orphan_file","offset"]},
             "path":{"type":"string","description":"Below the table's folder; for offset the topic and partition."},"problem":{"type":"string"},
-            "action":{"type":"string","description":"What would be done, or was."},"rows_lost":{"type":"integer"},"is_done":{"type":"boolean"}},
+            "action":{"type":"string","description":"What would be done, or was."},"rows_lost":{"type":"integer"},"is_done":{"type":"boolean"},
+            "failure":{"type":"string","description":"Why the action could not be taken; absent where it was, or was not tried."}},
             "examples":[{"kind":"orphan_file","path":"rows/day=2026-11-21/4-0.parquet","problem":"the catalog does not list it","action":"remove it","rows_lost":0,"is_done":false}]}
             """#
         ),
@@ -82,7 +83,7 @@ extension OpenAPISchemas {
         "schema_version":{"type":"integer"},"fresh_rows":{"type":"integer","description":"Rows that wait for the next commit."},
         "rejected_rows":{"type":"integer","description":"Rows of NAME__rejected."},
         "lag_records":{"type":"integer","description":"Records of the topic that are not rows yet."},"lag_seconds":{"type":"number"},
-        "state":{"type":"string","enum":["running","paused","failed"]},"reason":{"type":"string"},
+        "state":{"type":"string","enum":["running","paused","failed","damaged"]},"reason":{"type":"string"},
         "settings":{"type":"object","properties":{"columns":\##(declared),"unknown_fields":{"type":"string","enum":["add","reject","ignore"]},
         "delete_rule":\##(rule),"commit_seconds":{"type":"integer"},"commit_bytes":{"type":"integer"},
         "retention_milliseconds":{"type":"integer"},"retention_bytes":{"type":"integer"},"history_seconds":{"type":"integer"},

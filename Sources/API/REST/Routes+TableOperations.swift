@@ -92,9 +92,13 @@ extension Route {
                 "repair",
                 "Compare a table's catalog, files and topic, and put right what differs.",
                 "TableFindingList",
-                parameters: [.query("dry_run", .flag, "Only say what it would do.")]
+                parameters: [
+                    .query("dry_run", .flag, "Only say what it would do."),
+                    .query("quick", .flag, "Compare the sizes of files only; otherwise every byte is read."),
+                ]
             ) {
-                try .page(try await service.repair($0.tableName, dryRun: $0.isDryRun))
+                let isQuick = $0.query.flag("quick")
+                return try .page(try await service.repair($0.tableName, dryRun: $0.isDryRun, quick: isQuick))
             },
         ]
     }

@@ -156,12 +156,18 @@ struct RepairTable: ClientCommand {
         "Compare a table's catalog, files and topic, and put right what differs.",
         discussion: """
             --dry-run only says what it would do; without it, what it would do is shown and asked about first where a person can answer. \
-            A file that is gone or damaged is taken off the list, and its rows with it; a file that is not listed is removed.
+            A file that is gone or damaged is taken off the list, and its rows with it; a file that is not listed is removed. Every byte \
+            of the files is read and compared with the checksum the catalog has, which takes a while for a large table; 'tables get' \
+            shows how far it is, and --quick compares sizes only. What cannot be put right is named, and the exit code is 1.
             """,
-        examples: ["martlet tables repair trips --dry-run", "martlet tables repair trips --force -o json"]
+        examples: [
+            "martlet tables repair trips --dry-run", "martlet tables repair trips --dry-run --quick",
+            "martlet tables repair trips --force -o json",
+        ]
     )
     @Argument(help: "Name of the table.", completion: .custom(ResourceNames.complete("tables"))) var name: String
     @Flag(name: [.short, .long], help: "Do not ask.") var force = false
+    @Flag(help: "Compare the sizes of files only, and do not read them.") var quick = false
     @OptionGroup(title: "Global Options") var global: GlobalOptions
 
     func execute(_ client: EngineClient) async throws {
@@ -170,16 +176,35 @@ struct RepairTable: ClientCommand {
             try show(planned, client)
             guard !EngineClient.items(planned).isEmpty else { return }
             guard try client.ask("Do this?") else { throw CommandFailure(.failure, "nothing was repaired") }
-            let done = EngineClient.items(try await findings(client, dryRun: false))
-            return try client.confirm(.null) { "Table repaired: \(Sanitizer.clean(name)), \(Self.sum(done))\n" }
+            let answer = try await findings(client, dryRun: false)
+            let done = EngineClient.items(answer)
+            try client.confirm(.null) { "Table repaired: \(Sanitizer.clean(name)), \(Self.sum(done))\n" }
+            return try checkDone(answer)
         }
         let answer = try await findings(client, dryRun: client.options.dryRun)
         try client.print(answer) { "" }
         if client.isHuman { try show(answer, client) }
+        try checkDone(answer)
+    }
+
+    /// Fails where something could not be put right.
+    private func checkDone(_ answer: JSONValue) throws {
+        let failures = EngineClient.items(answer).compactMap { $0["failure"]?.stringValue }
+        guard let first = failures.first else { return }
+        let others = failures.count > 1 ? " (and \(failures.count - 1) more)" : ""
+        throw CommandFailure(
+            .failure,
+            "\(TableOverview.count(Int64(failures.count), "finding")) of \(Sanitizer.clean(name)) could not be put right: "
+                + "\(Sanitizer.clean(first))\(others)"
+        )
     }
 
     private func findings(_ client: EngineClient, dryRun: Bool) async throws -> JSONValue {
-        let request = APIRequest("POST", ["tables", name, "repair"], query: [("dry_run", dryRun ? "true" : nil)])
+        let request = APIRequest(
+            "POST",
+            ["tables", name, "repair"],
+            query: [("dry_run", dryRun ? "true" : nil), ("quick", quick ? "true" : nil)]
+        )
         return try await client.work(dryRun ? "Checking \(name)" : "Repairing \(name)", request)
     }
 
@@ -191,14 +216,14 @@ struct RepairTable: ClientCommand {
         let table = TextTable(
             columns: [
                 .init("Finding"), .init("Where", isFlexible: true), .init("Problem", isFlexible: true),
-                .init("Action", isFlexible: true), .init("Rows lost", isRight: true), .init("Done"),
+                .init("Action", isFlexible: true), .init("Rows lost", isRight: true), .init("Done", isFlexible: true),
             ],
             rows: findings.map { finding in
                 [
                     finding["kind"]?.stringValue?.replacing("_", with: " ") ?? "-", finding["path"]?.stringValue ?? "-",
                     finding["problem"]?.stringValue ?? "-", finding["action"]?.stringValue ?? "-",
                     ResourceDisplay.text(finding["rows_lost"]) ?? "-",
-                    finding["is_done"]?.boolValue == true ? "yes" : "no",
+                    finding["is_done"]?.boolValue == true ? "yes" : finding["failure"]?.stringValue ?? "no",
                 ]
             }
         )

@@ -80,6 +80,8 @@ package struct TableSpec: ResourceSpec, Equatable {
     package var sortBy: [String]
     /// Made by the engine: a table of the schema `system`.
     package var isInternal: Bool
+    /// GUID of the pipeline whose deployment made the table; nil where it was made otherwise.
+    package var pipelineGuid: String?
 
     package init(
         topic: String,
@@ -96,7 +98,8 @@ package struct TableSpec: ResourceSpec, Equatable {
         historySeconds: Int64 = 86_400,
         start: Start = .earliest,
         sortBy: [String] = [],
-        isInternal: Bool = false
+        isInternal: Bool = false,
+        pipelineGuid: String? = nil
     ) {
         self.topic = topic
         self.format = format
@@ -113,6 +116,7 @@ package struct TableSpec: ResourceSpec, Equatable {
         self.start = start
         self.sortBy = sortBy
         self.isInternal = isInternal
+        self.pipelineGuid = pipelineGuid
     }
 
     package var references: [ResourceReference] { [ResourceReference(kind: .topics, name: topic)] }

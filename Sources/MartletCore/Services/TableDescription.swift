@@ -20,6 +20,8 @@ package struct TableDescription: Sendable, Codable, Equatable {
         case paused
         /// Takes nothing until somebody acts; the reason says what happened.
         case failed
+        /// Takes records, but a file it has cannot be read as it was written; the reason says which and what to do.
+        case damaged
     }
 
     /// One column.
@@ -192,8 +194,10 @@ package struct TableFinding: Sendable, Codable, Equatable {
     package var rowsLost: Int64
     /// Whether the action was taken; always false in a dry run.
     package var isDone: Bool
+    /// Why the action could not be taken; nil where it was, or was not tried.
+    package var failure: String?
 
-    package init(kind: Kind, path: String, problem: String, action: String, rowsLost: Int64 = 0, isDone: Bool) {
+    package init(kind: Kind, path: String, problem: String, action: String, rowsLost: Int64 = 0, isDone: Bool = false) {
         self.kind = kind
         self.path = path
         self.problem = problem

@@ -63,7 +63,9 @@ package protocol TableOperations: Sendable {
     /// Makes small files into larger ones now; queries go on.
     func compact(_ name: String) async throws -> TableCompaction
     /// Compares the catalog, the files and the topic, and puts right what differs; with `dryRun` only says what it would do.
-    func repair(_ name: String, dryRun: Bool) async throws -> [TableFinding]
+    ///
+    /// Every byte of the files is read; with `quick` only their sizes are compared.
+    func repair(_ name: String, dryRun: Bool, quick: Bool) async throws -> [TableFinding]
     /// Reads the rejects again under the columns and settings of now; those that fit become rows in one commit.
     func replay(_ name: String) async throws -> TableReplay
     /// Writes a table to a temporary file and returns its path; the caller removes the file.

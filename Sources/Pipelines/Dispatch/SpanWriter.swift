@@ -57,6 +57,8 @@ struct SpanWriter {
             eventType: type
         )
         handler.attributes = ["martlet.revision": String(plan.revision)]
+        // Most are the first, which need not be said.
+        if event.failures > 0 { handler.attributes["martlet.attempt"] = String(event.failures + 1) }
         if let user = attempt.result.span { apply(user, to: &handler) }
         if let failure = attempt.result.failure {
             handler.events.append(

@@ -11,10 +11,38 @@ package protocol ManifestTables: Sendable {
     /// Where a table of that name exists, what cannot become of it is wrong too.
     /// - Returns: What the entry says, or nil where too much of it is wrong.
     func read(_ entry: DocumentReader) -> PipelineManifest.Table?
-    /// Makes the table, or changes what the manifest says of the one there is; returns when that is durable.
-    func apply(_ table: PipelineManifest.Table, by caller: Caller) async throws
+    /// Makes the table for a pipeline, named by its GUID, or changes what the manifest says of the one there is; returns when that is
+    /// durable.
+    ///
+    /// - Returns: What was done; nil where nothing had to be.
+    func apply(
+        _ table: PipelineManifest.Table,
+        of pipeline: String,
+        by caller: Caller
+    ) async throws -> ManifestTableChange?
+    /// Names of the tables that deployments of a pipeline made and that are still there, ordered; those that were there before are
+    /// not among them.
+    func made(by pipeline: String) async throws -> [String]
     /// Removes a table with its rows; one that is gone is no error.
     func delete(_ name: String, by caller: Caller) async throws
+}
+
+/// What a deployment did to one table.
+package struct ManifestTableChange: Sendable {
+    /// The table's name.
+    package let table: String
+    /// Whether it was made; otherwise it was changed.
+    package let isNew: Bool
+    /// Removes what was made, or gives back the settings from before.
+    ///
+    /// Returns what stays changed all the same, as the end of a sentence about the table; nil where nothing does.
+    package let putBack: @Sendable () async throws -> String?
+
+    package init(table: String, isNew: Bool, putBack: @escaping @Sendable () async throws -> String?) {
+        self.table = table
+        self.isNew = isNew
+        self.putBack = putBack
+    }
 }
 
 extension PipelineManifestReader {

@@ -66,6 +66,9 @@ struct ParquetWriter: Sendable {
                 }
             }
             try layout.folder.synchronize(files.map { layout.folder.absolute($0.path) })
+            for index in files.indices {
+                files[index].checksum = try FileChecksum.of(layout.folder.absolute(files[index].path))
+            }
             return files
         } catch {
             let prefix = name + (isOneFile ? ".parquet" : "-")

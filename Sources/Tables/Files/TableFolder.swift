@@ -62,16 +62,35 @@ struct TableFolder: Sendable {
 
     /// Shows files of a commit to programs outside, and hides those that left with it.
     ///
-    /// The links are no more than a picture of the last commit: ``republish(_:)`` draws it anew when the engine starts.
+    /// The links are no more than a picture of the last commit: ``republish(_:)`` draws it anew when the engine starts. So a commit
+    /// does not fail because of one; a repair makes it again and says why that fails.
     func publish(added: [String], removed: [String]) {
-        for path in added {
-            let link = linkPath(path)
-            let parent = URL(fileURLWithPath: link).deletingLastPathComponent().path
-            // A folder that cannot be made shows in the link that fails, and that in the next start.
-            try? FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
-            Glibc.link(absolute(path), link)
-        }
+        for path in added { try? link(path) }
         for path in removed { unlinkAndPrune(linkPath(path)) }
+    }
+
+    /// Shows one file to programs outside, in place of another that may have its name there.
+    ///
+    /// - Throws: `.unavailable` or `.storageFull` with the system's reason.
+    func link(_ path: String) throws(ServiceError) {
+        let link = linkPath(path)
+        let parent = URL(fileURLWithPath: link).deletingLastPathComponent().path
+        // A folder that cannot be made shows in the link that fails.
+        try? FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
+        if Glibc.link(absolute(path), link) == 0 { return }
+        if errno == EEXIST {
+            if isPublished(path) { return }
+            unlink(link)
+            if Glibc.link(absolute(path), link) == 0 { return }
+        }
+        throw Self.failure("cannot be made", link)
+    }
+
+    /// Whether programs outside see this very file.
+    func isPublished(_ path: String) -> Bool {
+        var (own, shown) = (stat(), stat())
+        guard stat(absolute(path), &own) == 0, stat(linkPath(path), &shown) == 0 else { return false }
+        return own.st_ino == shown.st_ino && own.st_dev == shown.st_dev
     }
 
     /// Makes the links those of exactly these files.
@@ -82,17 +101,31 @@ struct TableFolder: Sendable {
         publish(added: paths.filter { !present.contains(publishedPath($0)) }, removed: [])
     }
 
-    /// Brings files back from the links that programs outside read; durable on return.
-    func restore(_ paths: [String]) throws {
-        guard !paths.isEmpty else { return }
-        for path in paths {
-            let parent = URL(fileURLWithPath: absolute(path)).deletingLastPathComponent().path
-            try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
-            guard Glibc.link(linkPath(path), absolute(path)) == 0 || errno == EEXIST else {
-                throw Self.failure(absolute(path))
-            }
+    /// Brings a file back from the link that programs outside read; durable on return.
+    func restore(_ path: String) throws {
+        let parent = URL(fileURLWithPath: absolute(path)).deletingLastPathComponent().path
+        try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
+        guard Glibc.link(linkPath(path), absolute(path)) == 0 || errno == EEXIST else {
+            throw Self.failure("cannot be made", absolute(path))
         }
-        try synchronize(paths.map(absolute))
+        try synchronize([absolute(path)])
+    }
+
+    /// Moves a file out of the way of everybody who reads the table, and keeps it in `damaged/`.
+    func setAside(_ path: String) throws {
+        let target = absolute("damaged/" + path.split(separator: "/").joined(separator: "."))
+        try FileManager.default.createDirectory(atPath: absolute("damaged"), withIntermediateDirectories: true)
+        guard rename(absolute(path), target) == 0 else { throw Self.failure("cannot be moved", absolute(path)) }
+    }
+
+    /// Deletes a file that no commit has.
+    ///
+    /// - Throws: where it is still there afterwards.
+    func delete(_ path: String) throws(ServiceError) {
+        guard unlink(absolute(path)) == 0 || errno == ENOENT else {
+            throw Self.failure("cannot be deleted", absolute(path))
+        }
+        unlinkAndPrune(absolute(path))
     }
 
     /// Where programs outside find a file, `files/rows/…` as `rows/…`.
@@ -129,16 +162,16 @@ struct TableFolder: Sendable {
 
     private static func synchronize(_ path: String) throws {
         let file = open(path, O_RDONLY | O_CLOEXEC)
-        guard file >= 0 else { throw failure(path) }
+        guard file >= 0 else { throw failure("cannot be made durable", path) }
         defer { close(file) }
-        guard fsync(file) == 0 else { throw failure(path) }
+        guard fsync(file) == 0 else { throw failure("cannot be made durable", path) }
     }
 
-    private static func failure(_ path: String) -> ServiceError {
+    private static func failure(_ what: String, _ path: String) -> ServiceError {
         let code = errno
         return ServiceError(
             code == ENOSPC || code == EDQUOT ? .storageFull : .unavailable,
-            "\(path) cannot be made durable: \(String(cString: strerror(code)))",
+            "\(path) \(what): \(String(cString: strerror(code)))",
             fix: "look at the disk of the data directory"
         )
     }

@@ -216,24 +216,8 @@ struct KeyedStore: Sendable {
         }
     }
 
-    private static func drop(_ names: [String], _ guid: String, _ connection: Connection) throws {
+    static func drop(_ names: [String], _ guid: String, _ connection: Connection) throws {
         for name in names { try connection.execute("DROP TABLE IF EXISTS \(SQLText.identifier(name))") }
         _ = try connection.query("DELETE FROM \(offsetsTable) WHERE guid = ?", [.string(guid)])
-    }
-
-    /// Removes tables whose resource is gone: a crash came between the catalog and DuckDB.
-    ///
-    /// `known` is asked after DuckDB, so that a table made meanwhile, which the catalog has first, is among them.
-    static func sweep(_ lake: Lake, keeping known: () async throws -> Set<String>) async throws {
-        guard try await lake.tableNames().contains(offsetsTable) else { return }
-        let rows = try await lake.query("SELECT DISTINCT \"table\", guid FROM \(offsetsTable)").rows()
-        let guids = try await known()
-        let gone = rows.map { (name: $0[0].text, guid: $0[1].text) }.filter { !guids.contains($0.guid) }
-        guard !gone.isEmpty else { return }
-        try await lake.transact(changesTables: true) { connection in
-            for (name, guid) in gone {
-                try drop([name, name + TableRegistry.rejectsSuffix], guid, connection)
-            }
-        }
     }
 }

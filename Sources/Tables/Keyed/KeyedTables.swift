@@ -14,6 +14,8 @@ final class KeyedTables: Sendable {
     private struct State {
         var tables: [String: KeyedTable] = [:]
         var sinks: [String: KeyedSink] = [:]
+        /// Append tables that are being made, by name.
+        var reserved: [String: FileTable] = [:]
     }
 
     private let services: SinkServices
@@ -90,7 +92,7 @@ final class KeyedTables: Sendable {
 
     /// Removes what DuckDB has of tables that were deleted.
     func sweep() async throws {
-        try await KeyedStore.sweep(services.space.lake) { [services] in
+        try await KeyedLeftovers.sweep(services.space.lake) { [services] in
             Set(try await services.catalog.tables.all().map(\.guid))
         }
     }
@@ -106,12 +108,40 @@ final class KeyedTables: Sendable {
         }
     }
 
-    /// Keeps functions from writing where only the topic may; called again whenever a table comes or goes.
+    /// Keeps functions and SQL from writing where only the topic may; called again whenever a table comes or goes.
     func claim() {
-        let appended = appendTables.all().filter { !$0.spec.isInternal }
-            .flatMap { [$0.name, $0.name + TableRegistry.rejectsSuffix] }
+        let reserved = state.withLock { Array($0.reserved.values) }
+        let files = appendTables.all().map { Self.fileTable($0.name, $0.spec) } + reserved
+        let appended = files.filter { !$0.isInternal }.flatMap { [$0.name, $0.rejects] }
         let names = all().flatMap(\.storedNames) + appended
         services.space.lake.setFollowers(names + [KeyedStore.offsetsTable])
+        services.space.lake.setFileTables(files)
+    }
+
+    /// Runs `body`, which makes an append table, with the table's names kept from everybody else.
+    ///
+    /// - Throws: `.alreadyExists` where a table or view has one of them, or is being given it.
+    func reserving<R: Sendable>(_ name: String, _ spec: TableSpec, _ body: () async throws -> R) async throws -> R {
+        let table = Self.fileTable(name, spec)
+        state.withLock { $0.reserved[name.lowercased()] = table }
+        claim()
+        defer {
+            state.withLock { $0.reserved[name.lowercased()] = nil }
+            claim()
+        }
+        for taken in [table.name, table.rejects] {
+            guard try await services.space.lake.isFree(taken) else { throw TableDocument.isTaken(name, by: taken) }
+        }
+        return try await body()
+    }
+
+    private static func fileTable(_ name: String, _ spec: TableSpec) -> FileTable {
+        FileTable(
+            name: name,
+            topic: spec.topic,
+            rejects: name + TableRegistry.rejectsSuffix,
+            isInternal: spec.isInternal
+        )
     }
 
     private func start(_ table: KeyedTable) {

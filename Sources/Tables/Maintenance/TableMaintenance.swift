@@ -63,8 +63,14 @@ struct TableMaintenance: Sendable {
 
     /// Merges the files of one partition; nil where none has enough.
     private func merge(atLeast count: Int, tiered: Bool) async throws -> TableCommit? {
-        let files = table.read { Array($0.files.values) }
+        let files = table.read { state in state.files.values.filter { state.damage[$0.path] == nil } }
         guard let chosen = Self.choose(files, atLeast: count, tiered: tiered) else { return nil }
+        let damage = try await damage(of: chosen)
+        guard damage.isEmpty else {
+            // What is damaged stays as it is, for a repair; the others can still be merged.
+            services.note(damage: damage, of: table)
+            return try await merge(atLeast: count, tiered: tiered)
+        }
         let part = chosen[0].part
         let (version, columns, schemas) = table.read {
             ($0.schemaVersion, $0.schemas[$0.schemaVersion] ?? [], $0.schemas)
@@ -102,6 +108,15 @@ struct TableMaintenance: Sendable {
                 rowsRemoved: part == .rows ? rows : 0
             )
         )
+    }
+
+    /// What is wrong with files that are to be merged: a new file would hide it.
+    private func damage(of files: [AppendTableFile]) async throws -> [String: String] {
+        let inspector = FileInspector(folder: table.layout.folder)
+        return try await services.space.maintenance.run {
+            let problems = files.compactMap { file in inspector.problem(file, .full, nil).map { (file.path, $0) } }
+            return Dictionary(problems) { first, _ in first }
+        }
     }
 
     /// The files to merge: of one partition, oldest first.

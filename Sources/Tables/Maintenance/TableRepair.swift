@@ -12,165 +12,209 @@ struct TableRepair: Sendable {
     let table: AppendTable
     let services: SinkServices
 
+    /// One finding and what is to be done about it.
+    private struct Step: Sendable {
+        enum Work: Sendable {
+            /// Off the list of files, because it is gone.
+            case forget(AppendTableFile)
+            /// Off the list, and out of the way.
+            case setAside(AppendTableFile)
+            case restore(AppendTableFile)
+            case link(AppendTableFile)
+            case delete
+            /// Nothing now.
+            case wait
+        }
+
+        var finding: TableFinding
+        var work: Work
+
+        /// The file that leaves the list.
+        var lost: AppendTableFile? {
+            switch work {
+            case .forget(let file), .setAside(let file): file
+            case .restore, .link, .delete, .wait: nil
+            }
+        }
+    }
+
+    private var folder: TableFolder { table.layout.folder }
+
     /// Finds what differs and, but for a dry run, puts it right: lost and damaged files leave the list in one commit (damaged ones
     /// are kept aside), files nobody lists are deleted.
-    func run(dryRun: Bool) async throws -> [TableFinding] {
+    ///
+    /// What cannot be put right says why in its finding; the others are done all the same.
+    func run(dryRun: Bool, depth: FileInspector.Depth) async throws -> [TableFinding] {
         try await table.maintenance.pass {
             let listed = table.read { $0.files.values.sorted { $0.id < $1.id } }
             let known = try await services.catalog.appendTables.paths(table.guid)
             let database = try await services.space.database()
-            let found = try await services.space.maintenance.run { [table] in
-                try Self.inspect(listed, known, table.layout.folder, database.connect())
+            defer { table.note(check: nil) }
+            var steps = try await services.space.maintenance.run {
+                try inspect(listed, known, depth, database.connect())
             }
-            var findings = found.findings + offsets()
-            guard !dryRun else { return findings }
-            if !found.lost.isEmpty {
+            note(steps, depth)
+            let offsets = offsets()
+            guard !dryRun else { return steps.map(\.finding) + offsets }
+            let lost = steps.compactMap(\.lost)
+            if !lost.isEmpty {
                 _ = try await TableMaintenance(table: table, services: services).store(
                     AppendTableChange(
                         kind: .repair,
-                        filesRemoved: found.lost.map(\.id),
-                        rowsRemoved: found.lost.reduce(0) { $0 + ($1.part == .rows ? $1.rows : 0) }
+                        filesRemoved: lost.map(\.id),
+                        rowsRemoved: lost.reduce(0) { $0 + ($1.part == .rows ? $1.rows : 0) }
                     )
                 )
             }
-            try table.layout.folder.restore(found.restorable)
-            for finding in findings where finding.kind == .damagedFile { try setAside(finding.path) }
-            table.layout.folder.remove(findings.filter { $0.kind == .orphanFile }.map(\.path))
-            table.layout.folder.publish(added: found.unpublished, removed: [])
-            for index in findings.indices where findings[index].kind != .offset { findings[index].isDone = true }
-            return findings
+            for index in steps.indices { perform(&steps[index]) }
+            note(steps.filter { !$0.finding.isDone }, depth)
+            return steps.map(\.finding) + offsets
         }
     }
 
-    private struct Found: Sendable {
-        var findings: [TableFinding] = []
-        var lost: [AppendTableFile] = []
-        /// Files that programs outside do not see.
-        var unpublished: [String] = []
-        /// Files that are gone, and whose other name is still there.
-        var restorable: [String] = []
+    /// Remembers for the table's state which files are damaged.
+    private func note(_ steps: [Step], _ depth: FileInspector.Depth) {
+        var damage: [String: String] = [:]
+        for step in steps {
+            switch step.work {
+            case .forget(let file), .setAside(let file), .restore(let file): damage[file.path] = step.finding.problem
+            case .link, .delete, .wait: break
+            }
+        }
+        // Sizes alone do not say that what was known before is mended.
+        if depth == .full { table.setDamage(table.read { $0.damage }.filter { damage[$0.key] != nil }) }
+        services.note(damage: damage, of: table)
     }
 
-    private static func inspect(
+    // MARK: Doing
+
+    private func perform(_ step: inout Step) {
+        do {
+            switch step.work {
+            case .forget: break  // The commit has done it.
+            case .setAside(let file): try folder.setAside(file.path)
+            case .restore(let file):
+                try folder.restore(file.path)
+                table.mended(file.path)
+            case .link(let file): try folder.link(file.path)
+            case .delete: try folder.delete(step.finding.path)
+            case .wait: return
+            }
+            step.finding.isDone = true
+        } catch {
+            step.finding.failure = (error as? ServiceError)?.message ?? "\(error)"
+        }
+    }
+
+    // MARK: Finding
+
+    private func inspect(
         _ listed: [AppendTableFile],
         _ known: Set<String>,
-        _ folder: TableFolder,
+        _ depth: FileInspector.Depth,
         _ connection: Connection
-    ) throws -> Found {
-        let present = folder.files()
-        var found = Found()
-        for file in listed {
-            let problem: String
-            var kind = TableFinding.Kind.damagedFile
-            if let size = present[file.path] {
-                guard let reason = damage(file, at: file.path, size, folder, connection) else {
-                    let link = folder.publishedPath(file.path)
-                    guard present[link] == nil else { continue }
-                    found.unpublished.append(file.path)
-                    found.findings.append(
-                        TableFinding(
-                            kind: .missingFile,
-                            path: link,
-                            problem: "programs outside do not see the \(file.rows) rows of \(file.path)",
-                            action: "link it again",
-                            isDone: false
-                        )
-                    )
-                    continue
-                }
-                problem = reason
-            } else if let size = present[folder.publishedPath(file.path)],
-                damage(file, at: folder.publishedPath(file.path), size, folder, connection) == nil
-            {
-                found.restorable.append(file.path)
-                found.findings.append(restorable(file, folder))
+    ) throws -> [Step] {
+        let inspector = FileInspector(folder: folder)
+        var steps: [Step] = []
+        for (index, file) in listed.enumerated() {
+            table.note(check: (index, listed.count))
+            guard let problem = inspector.problem(file, depth, connection) else {
+                if !folder.isPublished(file.path) { steps.append(unpublished(file)) }
                 continue
-            } else {
-                kind = .missingFile
-                problem = "the catalog lists it with \(file.rows) rows, and it is not there"
             }
-            found.lost.append(file)
-            found.findings.append(
-                TableFinding(
-                    kind: kind,
-                    path: file.path,
-                    problem: problem,
-                    action: kind == .missingFile
-                        ? "take it off the list" : "take it off the list and move it to damaged/",
-                    rowsLost: file.rows,
-                    isDone: false
-                )
-            )
+            let link = folder.publishedPath(file.path)
+            let isGone = !FileManager.default.fileExists(atPath: folder.absolute(file.path))
+            if isGone, inspector.problem(file, at: link, depth, connection) == nil {
+                steps.append(restorable(file))
+            } else {
+                steps.append(isGone ? gone(file) : damaged(file, problem))
+            }
         }
-        let published = Set(listed.map { folder.publishedPath($0.path) })
-        for (path, size) in present.sorted(by: { $0.key < $1.key }) {
-            let isStrange =
-                path.hasPrefix("files/")
-                ? !known.contains(path)
-                : (path.hasPrefix("rows/") || path.hasPrefix("rejects/")) && !published.contains(path)
-            guard isStrange, isOld(folder.absolute(path)) else { continue }
-            found.findings.append(
-                TableFinding(
-                    kind: .orphanFile,
-                    path: path,
-                    problem: "\(size) bytes that no commit lists",
-                    action: "delete it",
-                    isDone: false
-                )
-            )
-        }
-        return found
+        return steps + strangers(known)
     }
 
-    private static func restorable(_ file: AppendTableFile, _ folder: TableFolder) -> TableFinding {
-        TableFinding(
+    /// Files that no commit has.
+    private func strangers(_ known: Set<String>) -> [Step] {
+        let present = folder.files()
+        // A commit since `known` gives the table its files before it makes their links.
+        let current = table.read { $0.files.values.map(\.path) }
+        let expected = known.union(current).union(current.map(folder.publishedPath))
+        return present.sorted { $0.key < $1.key }.compactMap { path, size in
+            guard !path.hasPrefix("damaged/"), !expected.contains(path) else { return nil }
+            var finding = TableFinding(
+                kind: .orphanFile,
+                path: path,
+                problem: "\(size) bytes that no commit lists",
+                action: "delete it"
+            )
+            // Nobody but a commit writes to files/, and only there does what is written come before it is listed.
+            guard path.hasPrefix("files/"), let modified = modified(folder.absolute(path)) else {
+                return Step(finding: finding, work: .delete)
+            }
+            let age = -modified.timeIntervalSinceNow
+            guard age < Self.orphanSeconds else { return Step(finding: finding, work: .delete) }
+            let due = Timestamp.format(modified.addingTimeInterval(Self.orphanSeconds))
+            finding.action =
+                "nothing yet: it is \(max(0, Int(age))) s old, and a commit that is under way may be writing it; a repair after "
+                + "\(due) deletes it, and so does the next start"
+            return Step(finding: finding, work: .wait)
+        }
+    }
+
+    private func unpublished(_ file: AppendTableFile) -> Step {
+        let link = folder.publishedPath(file.path)
+        let isThere = FileManager.default.fileExists(atPath: folder.absolute(link))
+        let finding = TableFinding(
+            kind: .missingFile,
+            path: link,
+            problem: isThere
+                ? "programs outside see another file in place of the \(file.rows) rows of \(file.path)"
+                : "programs outside do not see the \(file.rows) rows of \(file.path)",
+            action: "link it again"
+        )
+        return Step(finding: finding, work: .link(file))
+    }
+
+    private func restorable(_ file: AppendTableFile) -> Step {
+        let finding = TableFinding(
             kind: .missingFile,
             path: file.path,
             problem: "the catalog lists it with \(file.rows) rows, and only its other name is there",
-            action: "bring it back from \(folder.publishedPath(file.path))",
-            isDone: false
+            action: "bring it back from \(folder.publishedPath(file.path))"
         )
+        return Step(finding: finding, work: .restore(file))
     }
 
-    /// Whether a file cannot be one that a commit under way is writing.
-    private static func isOld(_ path: String) -> Bool {
-        let attributes = try? FileManager.default.attributesOfItem(atPath: path)  // Gone meanwhile: nothing to do.
-        guard let modified = attributes?[.modificationDate] as? Date else { return false }
-        return modified.timeIntervalSinceNow < -orphanSeconds
+    private func gone(_ file: AppendTableFile) -> Step {
+        let finding = TableFinding(
+            kind: .missingFile,
+            path: file.path,
+            problem: "the catalog lists it with \(file.rows) rows, and it is not there",
+            action: "take it off the list",
+            rowsLost: file.rows
+        )
+        return Step(finding: finding, work: .forget(file))
+    }
+
+    private func damaged(_ file: AppendTableFile, _ problem: String) -> Step {
+        let finding = TableFinding(
+            kind: .damagedFile,
+            path: file.path,
+            problem: problem,
+            action: "take it off the list and move it to damaged/",
+            rowsLost: file.rows
+        )
+        return Step(finding: finding, work: .setAside(file))
+    }
+
+    /// When a file was last written; nil where it is gone.
+    private func modified(_ path: String) -> Date? {
+        // Gone meanwhile: nothing to do.
+        (try? FileManager.default.attributesOfItem(atPath: path))?[.modificationDate] as? Date
     }
 
     /// No commit takes that long to write a file.
     private static let orphanSeconds = 3600.0
-
-    /// What is wrong with a file that is there; reads all of it, because a flipped bit shows only then.
-    private static func damage(
-        _ file: AppendTableFile,
-        at place: String,
-        _ size: Int64,
-        _ folder: TableFolder,
-        _ connection: Connection
-    ) -> String? {
-        guard size == file.bytes else { return "it has \(size) bytes and the catalog says \(file.bytes)" }
-        let path = SQLText.literal(folder.absolute(place))
-        do {
-            let counts = try connection.query(
-                "SELECT count(*), count(COLUMNS(*)) FROM read_parquet(\(path), hive_partitioning = false)"
-            ).rows()
-            guard case .int(let count)? = counts.first?.first, count == file.rows else {
-                return "it has other rows than the \(file.rows) the catalog says"
-            }
-            return nil
-        } catch {
-            return "it cannot be read: \(error.message)"
-        }
-    }
-
-    private func setAside(_ path: String) throws {
-        let folder = table.layout.folder
-        let target = folder.absolute("damaged/" + path.split(separator: "/").joined(separator: "."))
-        try FileManager.default.createDirectory(atPath: folder.absolute("damaged"), withIntermediateDirectories: true)
-        try FileManager.default.moveItem(atPath: folder.absolute(path), toPath: target)
-    }
 
     /// Where the topic cannot give what the table would take next.
     private func offsets() -> [TableFinding] {
@@ -187,8 +231,7 @@ struct TableRepair: Sendable {
                     : "the next record to take is \(next), and the topic ends at \(bounds.end)",
                 action: next < bounds.start
                     ? "go on at \(bounds.start); \(bounds.start - next) records are in neither"
-                    : "wait until the topic has it; create the table anew if the topic was",
-                isDone: false
+                    : "wait until the topic has it; create the table anew if the topic was"
             )
         }
     }

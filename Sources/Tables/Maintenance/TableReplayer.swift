@@ -11,7 +11,7 @@ struct TableReplayer: Sendable {
     let table: AppendTable
     let services: SinkServices
 
-    /// Turns rejects that fit into rows, in one commit with the list of those that still do not.
+    /// Turns rejects that fit into rows, in one commit with those that still do not, which get the reason they have now.
     func run() async throws -> TableReplay {
         try await table.maintenance.pass {
             let files = table.read { $0.files.values.filter { $0.part == .rejects } }
@@ -35,12 +35,16 @@ struct TableReplayer: Sendable {
                 try rows.create(table.layout.format, on: connection)
                 try connection.transaction { try rows.append([batch], on: connection) }
                 rows.added(rows: batch.rowCount, rejects: batch.rejectCount, bytes: 1, memory: batch.byteCount)
-                let result = (rows: batch.rowCount, rejects: batch.rejectCount)
+                let unread = try Self.count("(\(source.query(.rejects))) WHERE \(Self.isUnreadable)", connection)
+                let result = (rows: batch.rowCount, rejects: batch.rejectCount + unread)
+                // Nothing would be other than before: no commit is needed to say so.
+                guard try batch.rowCount > 0 || Self.hasOtherReasons(rows, source, connection) else {
+                    return (result, [AppendTableFile]())
+                }
                 let isKnown = batch.columns == table.read { $0.schemas[version] }
-                return (result, try write(rows, isKnown ? version : version + 1, connection))
+                return (result, try write(rows, source, isKnown ? version : version + 1, connection))
             }
-            guard batch.rows > 0 else {
-                table.layout.folder.remove(added.map(\.path))
+            guard !added.isEmpty else {
                 return TableReplay(replayed: 0, stillRejected: Int64(batch.rejects), commit: nil)
             }
             let isNew = rows.columns != table.read { $0.schemas[version] }
@@ -71,7 +75,7 @@ struct TableReplayer: Sendable {
             """
             SELECT _partition, _offset, epoch_ms(_timestamp), key, value,
                 list_transform(headers, lambda h: h.key), list_transform(headers, lambda h: hex(h.value))
-            FROM (\(source.query(.rejects))) ORDER BY _partition, _offset
+            FROM (\(source.query(.rejects))) WHERE NOT \(isUnreadable) ORDER BY _partition, _offset
             """
         )
         while let chunk = try result.nextChunk() {
@@ -86,6 +90,29 @@ struct TableReplayer: Sendable {
             }
         }
         return batch
+    }
+
+    /// A reject without a value is no record that could be read again: it stands for a part of a batch that could not be read, or for
+    /// a record that has none.
+    private static let isUnreadable = "(value IS NULL)"
+
+    private static func count(_ source: String, _ connection: Connection) throws -> Int {
+        guard case .int(let count)? = try connection.query("SELECT count(*) FROM \(source)").rows().first?.first else {
+            return 0
+        }
+        return Int(count)
+    }
+
+    /// Whether a record that does not fit has another reason than before.
+    private static func hasOtherReasons(
+        _ rows: FreshRows,
+        _ source: TableSnapshot,
+        _ connection: Connection
+    ) throws -> Bool {
+        let changed =
+            "(\(source.query(.rejects))) AS old JOIN \(rows.rejectsTable) AS now USING (_partition, _offset) "
+            + "WHERE old.reason IS DISTINCT FROM now.reason"
+        return try count(changed, connection) > 0
     }
 
     private static func record(_ values: [DuckDBValue]) -> Record {
@@ -115,7 +142,12 @@ struct TableReplayer: Sendable {
         }
     }
 
-    private func write(_ rows: FreshRows, _ version: Int, _ connection: Connection) throws -> [AppendTableFile] {
+    private func write(
+        _ rows: FreshRows,
+        _ source: TableSnapshot,
+        _ version: Int,
+        _ connection: Connection
+    ) throws -> [AppendTableFile] {
         let snapshot = TableSnapshot(
             layout: table.layout,
             columns: rows.columns,
@@ -129,8 +161,11 @@ struct TableReplayer: Sendable {
         if rows.rowCount > 0 {
             files += try writer.write(snapshot.query(.rows), .rows, schemaVersion: version, on: connection)
         }
-        if rows.rejectCount > 0 {
-            files += try writer.write(snapshot.query(.rejects), .rejects, schemaVersion: version, on: connection)
+        let rejects =
+            "SELECT * FROM (\(snapshot.query(.rejects))) "
+            + "UNION ALL SELECT * FROM (\(source.query(.rejects))) WHERE \(Self.isUnreadable)"
+        if try Self.count("(\(rejects))", connection) > 0 {
+            files += try writer.write(rejects, .rejects, schemaVersion: version, on: connection)
         }
         return files
     }

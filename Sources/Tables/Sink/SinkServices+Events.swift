@@ -1,9 +1,33 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
+import Foundation
+import Logging
 import MartletCore
 
 extension SinkServices {
+    /// Remembers damaged files of a table, and tells of those that were not known.
+    func note(damage: [String: String], of table: AppendTable) {
+        guard table.note(damage: damage), let first = damage.sorted(by: { $0.key < $1.key }).first else { return }
+        let message = "table '\(table.name)': \(first.key) is damaged: \(first.value)"
+        let fix = "martlet tables repair \(table.name) --dry-run"
+        logger.error(
+            "a file of a table is damaged",
+            metadata: ["table": "\(table.name)", "file": "\(first.key)", "problem": "\(first.value)", "fix": "\(fix)"]
+        )
+        telemetry.record(events: [
+            EngineEvent(
+                "Table",
+                "Damaged",
+                table.name,
+                severity: .error,
+                message,
+                details: ["files": "\(damage.count)", "fix": fix],
+                time: .now
+            )
+        ])
+    }
+
     /// Tells of a commit as an event of the engine; tables of the engine's own topics would tell of themselves for ever, so only of
     /// their repair.
     func tell(_ commit: TableCommit, of table: AppendTable) {

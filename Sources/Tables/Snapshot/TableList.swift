@@ -13,6 +13,7 @@ enum TableList {
     static func query(_ registry: TableRegistry, keyed: [KeyedTable]) -> String {
         var rows = registry.all().map { row($0.name, "append", $0.spec.topic) }
         rows += keyed.map { row($0.name, "keyed", $0.spec.topic) }
+        rows += registry.allViews().map { "(\(SQLText.literal(TableRegistry.systemPrefix + $0.name)), 'view', NULL)" }
         let followers = rows.isEmpty ? "" : "SELECT * FROM (VALUES \(rows.joined(separator: ", "))) UNION ALL "
         let hidden = (keyed.flatMap(\.storedNames) + [KeyedStore.offsetsTable]).map { SQLText.literal($0.lowercased()) }
         let own = "database_name = current_database() AND schema_name = 'main' AND NOT internal"

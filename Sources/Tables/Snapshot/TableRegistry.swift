@@ -9,6 +9,16 @@ final class TableRegistry: Sendable {
     static let rejectsSuffix = "__rejected"
 
     private let tables = Mutex<[String: AppendTable]>([:])
+    private let views = Mutex<[String: SystemView]>([:])
+
+    func setViews(_ all: [SystemView]) {
+        let named = Dictionary(all.map { ($0.name, $0) }) { first, _ in first }
+        views.withLock { $0 = named }
+    }
+
+    /// A view of the engine's own by its name without the schema, in any case.
+    func view(_ name: String) -> SystemView? { views.withLock { $0[name.lowercased()] } }
+    func allViews() -> [SystemView] { views.withLock { $0.values.sorted { $0.name < $1.name } } }
 
     func add(_ table: AppendTable) { tables.withLock { $0[Self.key(table.name)] = table } }
     func remove(_ table: AppendTable) { tables.withLock { $0[Self.key(table.name)] = nil } }
