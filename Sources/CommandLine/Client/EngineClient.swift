@@ -72,7 +72,9 @@ struct EngineClient: Sendable {
         try logBody(bytes, mark: "<")
         guard !bytes.isEmpty else { return .null }
         // What is no JSON is refused below.
-        guard CloudEvent.isJSON(answer.contentType), let value = try? JSONValue(parsing: bytes) else {
+        guard CloudEvent.isJSON(answer.contentType),
+            let value = try? JSONValue(parsing: bytes, keepingRepeatedKeys: true)
+        else {
             throw Problem.notJSON(
                 status: answer.status,
                 contentType: answer.contentType,
@@ -135,7 +137,8 @@ struct EngineClient: Sendable {
         } else if body.contentType == "application/x-tar" {
             try session.output.line("(tar archive, \(Quantity.size(bytes: Int64(body.bytes.count))))")
         } else {
-            let value = try YAMLText.read(body.bytes, name: "the body")
+            let asWritten = try? JSONValue(parsing: body.bytes, keepingRepeatedKeys: true)  // YAML is read below.
+            let value = try asWritten ?? YAMLText.read(body.bytes, name: "the body")
             try session.output.write(JSONText.pretty(value).utf8)
         }
     }
