@@ -155,24 +155,25 @@ struct RepairTable: ClientCommand {
         "repair",
         "Compare a table's catalog, files and topic, and put right what differs.",
         discussion: """
-            --dry-run only says what it would do; without it, what it would do is shown and asked about first where a person can answer. \
+            --dry-run only says what it would do; without it, what it would do is shown and asked about first; without a terminal --force is needed. \
             A file that is gone or damaged is taken off the list, and its rows with it; a file that is not listed is removed.
             """,
         examples: ["martlet tables repair trips --dry-run", "martlet tables repair trips --force -o json"]
     )
     @Argument(help: "Name of the table.", completion: .custom(ResourceNames.complete("tables"))) var name: String
-    @Flag(name: [.short, .long], help: "Do not ask.") var force = false
+    @OptionGroup var confirmation: Confirmation
     @OptionGroup(title: "Global Options") var global: GlobalOptions
 
     func execute(_ client: EngineClient) async throws {
-        if !force, client.canAsk, client.isHuman {
+        if !confirmation.force, !client.options.dryRun, client.isHuman {
             let planned = try await findings(client, dryRun: true)
             try show(planned, client)
             guard !EngineClient.items(planned).isEmpty else { return }
-            guard try client.ask("Do this?") else { throw CommandFailure(.failure, "nothing was repaired") }
+            try await confirmation.require(client, refusal: "nothing was repaired") { "Do this?" }
             let done = EngineClient.items(try await findings(client, dryRun: false))
             return try client.confirm(.null) { "Table repaired: \(Sanitizer.clean(name)), \(Self.sum(done))\n" }
         }
+        try await confirmation.require(client, refusal: "nothing was repaired") { "Repair \(name)?" }
         let answer = try await findings(client, dryRun: client.options.dryRun)
         try client.print(answer) { "" }
         if client.isHuman { try show(answer, client) }
