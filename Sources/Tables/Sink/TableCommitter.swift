@@ -106,8 +106,7 @@ struct TableCommitter: Sendable {
     private func groupRows(_ rows: [FreshRows]) -> Int {
         let count = rows.reduce(0) { $0 + $1.rowCount + $1.rejectCount }
         let bytes = rows.reduce(0) { $0 + $1.memoryBytes }
-        let fitting = services.memory.groupMax / max(1, bytes / max(1, Int(count)))
-        return min(122_880, max(2048, fitting / 2048 * 2048))
+        return ParquetWriter.groupRows(within: services.memory.groupMax, bytes: bytes, rows: Int(count))
     }
 
     private func store(
