@@ -34,16 +34,18 @@ struct EngineClient: Sendable {
         let snapshot = GlobalOptionsSnapshot(dryRun: options.dryRun, verbose: options.verbose, silent: options.silent)
         try await Transport.with(server: settings.server, token: settings.token, seconds: settings.timeout) {
             transport in
-            try await body(
-                EngineClient(
-                    session: session,
-                    settings: settings,
-                    options: snapshot,
-                    style: Style(for: session.output, environment: session.environment),
-                    noteStyle: Style(for: session.diagnostics, environment: session.environment),
-                    transport: transport
-                )
+            let client = EngineClient(
+                session: session,
+                settings: settings,
+                options: snapshot,
+                style: Style(for: session.output, environment: session.environment),
+                noteStyle: Style(for: session.diagnostics, environment: session.environment),
+                transport: transport
             )
+            for (name, meant) in Settings.misspelled(session.environment) {
+                try client.note("the environment variable \(name) has no effect; did you mean \(meant)?")
+            }
+            try await body(client)
         }
     }
 
