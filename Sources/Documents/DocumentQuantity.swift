@@ -47,6 +47,7 @@ package enum DocumentQuantity {
         switch value {
         case .int(let number): String(number)
         case .double(let number): number.description
+        case .number(let text): text
         case .string(let text): DocumentReader.trim(text)
         default: nil
         }

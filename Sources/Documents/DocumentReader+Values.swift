@@ -10,6 +10,7 @@ extension DocumentReader {
         case .string(let text): text
         case .int(let number): String(number)
         case .double(let number): number.description
+        case .number(let text): text
         case .bool(let flag): flag ? "true" : "false"
         default: nil
         }
@@ -20,6 +21,7 @@ extension DocumentReader {
         switch value {
         case .int(let number): Int(exactly: number)
         case .double(let number): Int(exactly: number)
+        case .number: value.doubleValue.flatMap { Int(exactly: $0) }
         case .string(let text): CoreSchema.int(trim(text)).flatMap { Int(exactly: $0) }
         default: nil
         }
@@ -37,7 +39,7 @@ extension DocumentReader {
         switch value {
         case .null: "null"
         case .bool: "a boolean"
-        case .int, .double: "a number"
+        case .int, .double, .number: "a number"
         case .string: "text"
         case .array: "a list"
         case .object: "an object"

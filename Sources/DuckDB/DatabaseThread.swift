@@ -3,6 +3,7 @@
 
 internal import CDuckDB
 internal import Glibc
+internal import MartletCore
 
 /// One or more threads of their own for calls that block, with one bounded queue of work.
 ///

@@ -123,6 +123,25 @@ package struct EngineConfiguration: Sendable {
         "telemetry.export.certificate", "telemetry.signals", "tables.maintenance-seconds",
     ]
 
+    /// Keys that a file may give a list.
+    private static let listKeys: Set = ["telemetry.signals", "telemetry.export.signals"]
+
+    /// What to warn of: `MARTLET_*` variables that nobody reads, with what was probably meant.
+    ///
+    /// They are no reason not to start: other programs' variables may begin the same way.
+    package static func warnings(_ environment: [String: String]) -> [String] {
+        let prefix = "MARTLET_"
+        let settings = keys.map { $0.uppercased().replacing(".", with: "_").replacing("-", with: "_") }
+        let known = Set(settings + ["SERVE_CONFIG", "SERVER", "OUTPUT", "CONFIG"])
+        return environment.keys.sorted().compactMap { name in
+            guard name.hasPrefix(prefix) else { return nil }
+            let rest = String(name.dropFirst(prefix.count))
+            guard !known.contains(rest) else { return nil }
+            let near = NearestName.of(rest, among: settings).map { "; did you mean \(prefix)\($0)?" }
+            return "the environment variable \(name) is no setting and has no effect\(near ?? "")"
+        }
+    }
+
     /// Refuses keys nobody reads, which are more likely mistyped than meant.
     private static func checkKeys(of file: String) throws {
         guard let data = FileManager.default.contents(atPath: file) else {
@@ -131,6 +150,11 @@ package struct EngineConfiguration: Sendable {
         let document = try DocumentParser.parse(Array(data), contentType: "application/yaml")
         for (path, line) in document.lines.sorted(by: { $0.value < $1.value }) where !path.isEmpty {
             guard !keys.contains(path), !keys.contains(where: { $0.hasPrefix(path + ".") }) else { continue }
+            let key = String(path.prefix { $0 != "[" })
+            if path.count > key.count, keys.contains(key) {
+                guard !listKeys.contains(key) else { continue }
+                throw ServiceError.invalid(field: key, "takes one value and not a list", line: line)
+            }
             let near = NearestName.of(path, among: keys)
             throw ServiceError.invalid(
                 field: path,
@@ -164,10 +188,7 @@ package struct EngineConfiguration: Sendable {
         duckDBLibrary = reader.string(forKey: "duckdb.library")
         installsSystemPackages = reader.string(forKey: "functions.install-system-packages", default: "false") == "true"
         telemetryRetentionDays = try Self.integer(reader, "telemetry.retention-days", default: telemetryRetentionDays)
-        let signals =
-            reader.string(forKey: "telemetry.signals")
-            ?? reader.stringArray(forKey: "telemetry.signals")?.joined(separator: ",")
-        if let signals {
+        if let signals = Self.list(reader, "telemetry.signals") {
             telemetrySignals = try TelemetrySignal.set(signals, field: "telemetry.signals")
         }
         tableMemoryBytes = try Self.integer(reader, "tables.memory-mib", default: tableMemoryBytes >> 20) << 20
@@ -194,8 +215,14 @@ package struct EngineConfiguration: Sendable {
         kafkaDefaultPartitions = try Self.integer(reader, "kafka.default-partitions", default: kafkaDefaultPartitions)
         exportEndpoint = reader.string(forKey: "telemetry.export.endpoint")
         exportHeaders = reader.string(forKey: "telemetry.export.headers", isSecret: true)
-        exportSignals = reader.string(forKey: "telemetry.export.signals")
+        exportSignals = Self.list(reader, "telemetry.export.signals")
         exportCertificate = reader.string(forKey: "telemetry.export.certificate")
+    }
+
+    /// Words with commas between them, also where a file has them as a list.
+    private static func list(_ reader: ConfigReader, _ key: String) -> String? {
+        let name = ConfigKey(key.split(separator: ".").map(String.init))
+        return reader.string(forKey: name) ?? reader.stringArray(forKey: name)?.joined(separator: ",")
     }
 
     private static func sinkMemory(_ reader: ConfigReader, default value: Int) throws -> Int {

@@ -158,6 +158,7 @@ struct LakeTables: TableServices {
         case .bool(let value): .bool(value)
         case .int(let value): .int(value)
         case .double(let value): .double(value)
+        case .number(let text): number(text)
         case .string(let value): .string(value)
         case .array, .object: .string(value.text)
         }
@@ -169,9 +170,21 @@ struct LakeTables: TableServices {
         case .bool(let value): .bool(value)
         case .int(let value): .int(value)
         case .double(let value): value.isFinite ? .double(value) : .string(DuckDBValue.double(value).text)
-        case .json(let text): (try? JSONValue(parsing: text)) ?? .string(text)
+        case .json(let text): (try? JSONValue(parsing: Array(text.utf8), keepingRepeatedKeys: true)) ?? .string(text)
         default: .string(value.text)
         }
+    }
+
+    /// A number that is no `int` and would be written differently as a `double`: exact as far as a type of DuckDB's is.
+    private static func number(_ text: String) -> DuckDBValue {
+        if let value = Int128(text) { return .hugeint(value) }
+        let parts = text.split(separator: ".", maxSplits: 1, omittingEmptySubsequences: false)
+        let digits = text.count { $0.isNumber }
+        if digits > 15, digits <= 38, parts.count == 2, let unscaled = Int128(parts[0] + parts[1]) {
+            let scale = UInt8(parts[1].utf8.count)
+            return .decimal(DecimalValue(unscaled: unscaled, width: UInt8(digits), scale: scale))
+        }
+        return Double(text).map { $0.isFinite ? .double($0) : .string(text) } ?? .string(text)
     }
 }
 

@@ -3,9 +3,10 @@
 
 import Glibc
 import HeapModule
+import MartletCore
 
 /// Calls back when deadlines pass: one thread for all waiting readers.
-// SAFETY: the mutable fields are only touched between lock and unlock of `mutex`, in this file.
+// SAFETY: the mutable fields are only touched with `condition` locked, in this file.
 final class DeadlineThread: @unchecked Sendable {
     /// Names one deadline.
     struct ID: Hashable, Sendable {
@@ -21,48 +22,31 @@ final class DeadlineThread: @unchecked Sendable {
         }
     }
 
-    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-    private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    private let condition = ThreadCondition()
     private var heap = Heap<Entry>()
     private var actions: [UInt64: @Sendable () -> Void] = [:]
     private var lastNumber: UInt64 = 0
     private var isStopped = false
     private var thread: pthread_t?
 
-    init() {
-        pthread_mutex_init(mutex, nil)
-        var attributes = pthread_condattr_t()
-        pthread_condattr_init(&attributes)
-        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
-        pthread_cond_init(condition, &attributes)
-        pthread_condattr_destroy(&attributes)
-    }
-
-    deinit {
-        pthread_cond_destroy(condition)
-        pthread_mutex_destroy(mutex)
-        condition.deallocate()
-        mutex.deallocate()
-    }
-
     func start() {
         let started = startThread(name: "log-deadlines") { [self] in loop() }
-        pthread_mutex_lock(mutex)
+        condition.lock()
         thread = started
-        pthread_mutex_unlock(mutex)
+        condition.unlock()
     }
 
     /// Ends the thread; deadlines not yet passed are forgotten.
     ///
     /// Blocks.
     func stop() {
-        pthread_mutex_lock(mutex)
+        condition.lock()
         isStopped = true
         actions.removeAll()
         let running = thread
         thread = nil
-        pthread_cond_signal(condition)
-        pthread_mutex_unlock(mutex)
+        condition.signal()
+        condition.unlock()
         if let running { pthread_join(running, nil) }
     }
 
@@ -71,20 +55,20 @@ final class DeadlineThread: @unchecked Sendable {
         let (seconds, attoseconds) = duration.components
         let capped = UInt64(clamping: min(max(0, seconds), 1 << 32))
         let delay = capped * 1_000_000_000 + UInt64(clamping: attoseconds / 1_000_000_000)
-        let nanoseconds = Self.now() + delay
-        pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
+        let nanoseconds = ThreadCondition.now() + delay
+        condition.lock()
+        defer { condition.unlock() }
         lastNumber += 1
         let isEarliest = heap.min.map { nanoseconds < $0.nanoseconds } ?? true
         heap.insert(Entry(nanoseconds: nanoseconds, number: lastNumber))
         actions[lastNumber] = action
-        if isEarliest { pthread_cond_signal(condition) }
+        if isEarliest { condition.signal() }
         return ID(number: lastNumber)
     }
 
     func cancel(_ id: ID) {
-        pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
+        condition.lock()
+        defer { condition.unlock() }
         actions[id.number] = nil
         // Cancelled entries stay in the heap until they would be the larger part of it.
         if heap.count > 64, heap.count > 2 * actions.count {
@@ -93,31 +77,22 @@ final class DeadlineThread: @unchecked Sendable {
     }
 
     private func loop() {
-        pthread_mutex_lock(mutex)
+        condition.lock()
         while !isStopped {
             guard let first = heap.min else {
-                pthread_cond_wait(condition, mutex)
+                condition.wait()
                 continue
             }
-            if first.nanoseconds > Self.now() {
-                var until = timespec()
-                until.tv_sec = Int(first.nanoseconds / 1_000_000_000)
-                until.tv_nsec = Int(first.nanoseconds % 1_000_000_000)
-                pthread_cond_timedwait(condition, mutex, &until)
+            if first.nanoseconds > ThreadCondition.now() {
+                condition.wait(until: first.nanoseconds)
                 continue
             }
             heap.removeMin()
             guard let action = actions.removeValue(forKey: first.number) else { continue }
-            pthread_mutex_unlock(mutex)
+            condition.unlock()
             action()
-            pthread_mutex_lock(mutex)
+            condition.lock()
         }
-        pthread_mutex_unlock(mutex)
-    }
-
-    private static func now() -> UInt64 {
-        var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+        condition.unlock()
     }
 }

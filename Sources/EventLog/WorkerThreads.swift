@@ -4,6 +4,7 @@
 import CLinux
 import DequeModule
 import Glibc
+import MartletCore
 
 /// Threads that take work from one bounded queue.
 ///
@@ -46,10 +47,9 @@ final class WorkerThreads<Item: Sendable>: Sendable {
 }
 
 /// The queue of ``WorkerThreads``: a mutex and a condition variable, because a thread has to sleep on it.
-// SAFETY: the mutable fields are only touched between lock and unlock of `mutex`, in this file.
+// SAFETY: the mutable fields are only touched with `condition` locked, in this file.
 final class WorkQueue<Item: Sendable>: @unchecked Sendable {
-    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-    private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    private let condition = ThreadCondition()
     private let itemsMax: Int
     private let weightMax: Int
     private var items = Deque<Item>()
@@ -61,47 +61,34 @@ final class WorkQueue<Item: Sendable>: @unchecked Sendable {
     init(itemsMax: Int, weightMax: Int) {
         self.itemsMax = itemsMax
         self.weightMax = weightMax
-        pthread_mutex_init(mutex, nil)
-        var attributes = pthread_condattr_t()
-        pthread_condattr_init(&attributes)
-        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
-        pthread_cond_init(condition, &attributes)
-        pthread_condattr_destroy(&attributes)
-    }
-
-    deinit {
-        pthread_cond_destroy(condition)
-        pthread_mutex_destroy(mutex)
-        condition.deallocate()
-        mutex.deallocate()
     }
 
     func put(_ item: Item, weight added: Int) -> Bool? {
-        pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
+        condition.lock()
+        defer { condition.unlock() }
         if isStopped { return nil }
         guard items.count < itemsMax, items.isEmpty || weight + added <= weightMax else { return false }
         items.append(item)
         weight += added
-        if sleepers > 0, items.count >= wantedCount { pthread_cond_signal(condition) }
+        if sleepers > 0, items.count >= wantedCount { condition.signal() }
         return true
     }
 
     func stop() {
-        pthread_mutex_lock(mutex)
+        condition.lock()
         isStopped = true
-        pthread_cond_broadcast(condition)
-        pthread_mutex_unlock(mutex)
+        condition.broadcast()
+        condition.unlock()
     }
 
     /// Takes up to `max` items, sleeping until there is one; `nil` when stopped and empty.
     fileprivate func take(max: Int) -> [Item]? {
-        pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
+        condition.lock()
+        defer { condition.unlock() }
         while items.isEmpty {
             if isStopped { return nil }
             sleepers += 1
-            pthread_cond_wait(condition, mutex)
+            condition.wait()
             sleepers -= 1
         }
         if max >= items.count {
@@ -117,22 +104,18 @@ final class WorkQueue<Item: Sendable>: @unchecked Sendable {
 
     /// Waits until `count` items are there or the time is over; for the single thread of the queue.
     func linger(untilCount count: Int, nanoseconds: Int) {
-        pthread_mutex_lock(mutex)
+        condition.lock()
         defer {
             wantedCount = 1
-            pthread_mutex_unlock(mutex)
+            condition.unlock()
         }
         guard items.count < count, !isStopped else { return }
-        var deadline = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &deadline)
-        deadline.tv_nsec += nanoseconds
-        deadline.tv_sec += deadline.tv_nsec / 1_000_000_000
-        deadline.tv_nsec %= 1_000_000_000
+        let deadline = ThreadCondition.now() + UInt64(max(0, nanoseconds))
         wantedCount = count
         sleepers += 1
         defer { sleepers -= 1 }
         while items.count < count, !isStopped {
-            if pthread_cond_timedwait(condition, mutex, &deadline) != 0 { return }
+            guard condition.wait(until: deadline) else { return }
         }
     }
 }

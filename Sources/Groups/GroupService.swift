@@ -196,11 +196,18 @@ package struct GroupService: GroupServices {
     }
 
     private static func internalGroup(_ name: String) -> ServiceError {
-        ServiceError(
-            .forbidden,
-            "consumer group '\(name)' is the engine's own",
-            fix: "to read records again use: martlet pipelines replay, or martlet tables replay"
-        )
+        let fix: String
+        if name.hasPrefix("__table.") {
+            let table = name.dropFirst("__table.".count)
+            fix =
+                "the table '\(table)' keeps its place together with its rows; to read its topic again make another table: "
+                + "martlet tables create NAME --topic TOPIC"
+        } else if name.hasPrefix("__pipeline.") {
+            fix = "to read records again use: martlet pipelines replay NAME --from 1h"
+        } else {
+            fix = "choose a group of your own: martlet groups list"
+        }
+        return ServiceError(.forbidden, "consumer group '\(name)' is the engine's own", fix: fix)
     }
 
     private static func failure(_ error: GroupError, _ name: String) -> ServiceError {

@@ -21,19 +21,16 @@ final class Decompressor: @unchecked Sendable {
     /// What one keeps for the next batch; more was needed for an unusual one.
     private static let keptBytesMax = 4 << 20
 
-    /// Calls `body` with what `compressed` becomes, of at most `limit` bytes; 64 bytes in front belong to it and 32 zeros behind.
+    /// Fills a decompressor's buffer with what `compressed` becomes, of at most `limit` bytes.
+    ///
+    /// 64 bytes in front belong to it and 32 zeros behind. ``giveBack()`` is due afterwards.
     /// - Throws: `.damagedCompression`, `.decompressedTooLarge`, without a place.
-    static func decompress<R>(
+    static func decompress(
         _ compressed: UnsafeBufferPointer<UInt8>,
         _ codec: CompressionCodec,
-        limit: Int,
-        _ body: (UnsafeMutableBufferPointer<UInt8>) -> R
-    ) throws(RecordBatchError) -> R {
+        limit: Int
+    ) throws(RecordBatchError) -> (Decompressor, UnsafeMutableBufferPointer<UInt8>) {
         guard let one = idle.withLock({ $0.popLast() }) ?? Decompressor() else { throw Self.noMemory(codec) }
-        defer {
-            martlet_decompressor_trim(one.state, keptBytesMax)
-            idle.withLock { if $0.count < idleMax { $0.append(one) } }
-        }
         let code = martlet_decompress(
             one.state,
             CInt(codec.rawValue),
@@ -41,11 +38,13 @@ final class Decompressor: @unchecked Sendable {
             compressed.count,
             limit
         )
-        switch code {
-        case CInt(MARTLET_DECOMPRESSED):
+        if code == CInt(MARTLET_DECOMPRESSED) {
             var count = 0
             let bytes = martlet_decompressed(one.state, &count)
-            return body(UnsafeMutableBufferPointer(start: bytes, count: count))
+            return (one, UnsafeMutableBufferPointer(start: bytes, count: count))
+        }
+        defer { one.giveBack() }
+        switch code {
         case CInt(MARTLET_DECOMPRESS_TOO_LARGE):
             throw RecordBatchError(
                 .decompressedTooLarge,
@@ -59,9 +58,44 @@ final class Decompressor: @unchecked Sendable {
         }
     }
 
+    /// Keeps the memory for the next batch; nobody may read the buffer any more.
+    func giveBack() {
+        martlet_decompressor_trim(state, Self.keptBytesMax)
+        Self.idle.withLock { if $0.count < Self.idleMax { $0.append(self) } }
+    }
+
     private static func noMemory(_ codec: CompressionCodec) -> RecordBatchError {
         RecordBatchError(.decompressedTooLarge, "there is no memory to decompress them with \(codec)")
     }
+}
+
+// SAFETY: the memory belongs to the decompressor until deinit gives it back, and nobody writes to it meanwhile.
+/// A batch as it would be without compression; its memory goes back with the last reference.
+///
+/// At ``start`` 61 bytes are left for a header and not filled, the records follow, then 32 zeros.
+package final class PlainBatch: @unchecked Sendable {
+    /// The batch's header, which says that nothing is compressed; checksum and place are still the original's.
+    package let header: RecordBatchHeader
+    /// Where the batch stands; valid while this is referenced.
+    package let start: UnsafePointer<UInt8>
+    /// Bytes from ``start`` on.
+    package var byteCount: Int { header.batchByteCount }
+    private let decompressor: Decompressor
+
+    fileprivate init(
+        _ header: RecordBatchHeader,
+        _ decompressor: Decompressor,
+        _ found: UnsafeMutableBufferPointer<UInt8>
+    ) {
+        var plain = header
+        plain.attributes &= ~0x07
+        plain.length = RecordBatchHeader.lengthMin + Int32(found.count)
+        self.header = plain
+        self.decompressor = decompressor
+        start = UnsafePointer(found.baseAddress.unsafelyUnwrapped) - RecordBatchHeader.byteCount
+    }
+
+    deinit { decompressor.giveBack() }
 }
 
 extension RecordBatch {
@@ -73,38 +107,25 @@ extension RecordBatch {
         min(max(64 << 20, byteCount * 8), 1 << 30)
     }
 
-    /// Calls `body` with the batch as it would be without compression, and a header that says so.
-    ///
-    /// 61 bytes are left for a header and not filled, the records follow, then 32 zeros. Checksum and place are still the original's.
-    /// `bytes` are those the batch was found in.
+    /// The batch as it would be without compression, of at most `bytesMax` bytes where that is less than may be; `bytes` are those the batch
+    /// was found in.
     /// - Throws: `.unsupportedCompression` for an unknown codec, `.damagedCompression`, `.decompressedTooLarge`.
-    package func withDecompressed<R>(
-        in bytes: [UInt8],
-        _ body: (UnsafePointer<UInt8>, RecordBatchHeader) -> R
-    ) throws(RecordBatchError) -> R {
+    package func plain(in bytes: [UInt8], bytesMax: Int = .max) throws(RecordBatchError) -> PlainBatch {
         let records = range.lowerBound + RecordBatchHeader.byteCount..<range.upperBound
         do throws(RecordBatchError) {
             guard let codec = header.codec else {
                 throw RecordBatchError(.unsupportedCompression, "codec \(header.attributes & 0x07) does not exist")
             }
-            var failure: RecordBatchError?
-            let result = bytes.withUnsafeBufferPointer { all -> R? in
+            let limit = min(Self.decompressedBytesMax(of: range.count), bytesMax)
+            let result = bytes.withUnsafeBufferPointer { all -> Result<PlainBatch, RecordBatchError> in
                 do throws(RecordBatchError) {
-                    let limit = Self.decompressedBytesMax(of: range.count)
-                    return try Decompressor.decompress(.init(rebasing: all[records]), codec, limit: limit) { found in
-                        var plain = header
-                        plain.attributes &= ~0x07
-                        plain.length = RecordBatchHeader.lengthMin + Int32(found.count)
-                        let start = UnsafePointer(found.baseAddress.unsafelyUnwrapped)
-                        return body(start - RecordBatchHeader.byteCount, plain)
-                    }
+                    let (one, found) = try Decompressor.decompress(.init(rebasing: all[records]), codec, limit: limit)
+                    return .success(PlainBatch(header, one, found))
                 } catch {
-                    failure = error
-                    return nil
+                    return .failure(error)
                 }
             }
-            if let result { return result }
-            throw failure ?? RecordBatchError(.damagedCompression, "they cannot be decompressed")
+            return try result.get()
         } catch {
             throw RecordBatchError(
                 error.code,
@@ -115,11 +136,12 @@ extension RecordBatch {
         }
     }
 
-    /// Returns the records of a compressed batch in an array of their own; throws as ``withDecompressed(in:_:)``.
+    /// Returns the records of a compressed batch in an array of their own; throws as ``plain(in:bytesMax:)``.
     func decompressed(in bytes: [UInt8]) throws(RecordBatchError) -> [UInt8] {
-        try withDecompressed(in: bytes) { start, plain in
-            let records = start + RecordBatchHeader.byteCount
-            return Array(UnsafeBufferPointer(start: records, count: plain.batchByteCount - RecordBatchHeader.byteCount))
+        let plain = try plain(in: bytes)
+        return withExtendedLifetime(plain) {
+            let count = plain.byteCount - RecordBatchHeader.byteCount
+            return Array(UnsafeBufferPointer(start: plain.start + RecordBatchHeader.byteCount, count: count))
         }
     }
 }

@@ -69,7 +69,7 @@ package struct RecordBatches: Sendable {
 
     /// Returns the next record, stepping over control batches, or `nil` at the end.
     ///
-    /// - Throws: what ``RecordBatch/withDecompressed(in:_:)`` does, and for records that cannot be read; the walk goes on behind the
+    /// - Throws: what ``RecordBatch/plain(in:bytesMax:)`` does, and for records that cannot be read; the walk goes on behind the
     ///   batch, at ``RecordBatchError/nextOffset``.
     package mutating func nextRecord() throws(RecordBatchError) -> RecordView? {
         while recordsLeft == 0 {

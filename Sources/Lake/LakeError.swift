@@ -76,7 +76,8 @@ package struct LakeError: Error, Sendable, CustomStringConvertible {
         let code: Code =
             switch error.code {
             case .syntax, .catalog, .binding, .conversion, .constraint, .invalidInput, .unsupportedType: .invalidSQL
-            case .permission: .readOnly
+            // Whether a statement may write is found out before DuckDB sees it: this is about files, extensions and settings.
+            case .permission: .notAllowed
             case .interrupted: .cancelled
             case .damaged: .damaged
             case .conflict, .outOfMemory: .busy

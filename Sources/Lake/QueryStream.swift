@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import DuckDB
+internal import MartletCore
 
 /// Some rows of a query's result, column by column.
 package struct QueryBatch: Sendable {

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import DuckDB
+internal import MartletCore
 
 /// A thread that interrupts queries whose time is over, which also makes up for an interrupt that came before a query began.
 // SAFETY: every variable below is read and written with `condition` locked.

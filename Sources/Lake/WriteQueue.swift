@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import DuckDB
+internal import MartletCore
 
 /// The bounded queue in front of the writer's thread.
 // SAFETY: every variable below is read and written with `condition` locked.

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Documents
+import MartletCore
 
 /// A type that a column of a table can be declared with.
 package enum ColumnTypeName: Sendable, Hashable {

@@ -105,7 +105,7 @@ extension TelemetryStore {
         }
         let rows = try await self.query(
             """
-            SELECT trace_id, min(epoch_us(start)), max(epoch_us(start) + duration_us) - min(epoch_us(start)), \(Self.traceStatus), min(pipeline),
+            SELECT trace_id, min(epoch_us(start)), \(Self.traceDuration), \(Self.traceStatus), min(pipeline),
                 list(DISTINCT function ORDER BY function) FILTER (function IS NOT NULL), min(event_id), min(event_type), count(*),
                 to_json(list({'s': span_id, 'p': parent_span_id}))
             FROM system.spans \(conditions.sql) GROUP BY trace_id \(having.sql.replacingOccurrences(of: "WHERE", with: "HAVING"))
@@ -188,6 +188,18 @@ extension TelemetryStore {
     private static let traceStatus = """
         CASE WHEN count(*) FILTER (status = 'ERROR') > 0 THEN 'ERROR' WHEN count(*) FILTER (status = 'OK') > 0 THEN 'OK' ELSE 'UNSET' END
         """
+
+    /// From the first to the last of the work: a commit that rows waited for does not make a trace long, unless there is nothing else.
+    private static let traceDuration = {
+        let isCommit = """
+            coalesce(kind = '\(CommitSpans.kind)' AND starts_with(name, '\(CommitSpans.namePrefix)')
+                AND contains(attributes::VARCHAR, '"\(CommitSpans.waitAttribute)"'), false)
+            """
+        let end = "max(epoch_us(start) + duration_us)"
+        let start = "min(epoch_us(start))"
+        return
+            "coalesce(\(end) FILTER (NOT \(isCommit)), \(end)) - coalesce(\(start) FILTER (NOT \(isCommit)), \(start))"
+    }()
 
     private static func scope(_ name: String) throws -> String {
         switch name.lowercased() {

@@ -99,7 +99,11 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
                     Record(event: TelemetryText.event(event, authority: authority), key: nil, timestamp: now)
                 }
             } catch {
-                queue.addDropped(batch.count, again: batch.dropped)
+                queue.addDropped(
+                    batch.count,
+                    again: batch.dropped,
+                    eventsAgain: batch.events.count + batch.droppedEvents
+                )
                 logger.error(
                     "telemetry cannot be written",
                     metadata: ["error": "\(error)", "records": "\(batch.count)"]
@@ -140,19 +144,21 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
             return true
         }
         if isDue {
-            batch.logs.append(Self.lossRecord(batch.dropped))
+            batch.logs.append(Self.lossRecord(batch.dropped, events: batch.droppedEvents))
         } else {
-            queue.addDropped(0, again: batch.dropped)
+            queue.addDropped(0, again: batch.dropped, eventsAgain: batch.droppedEvents)
             batch.dropped = 0
+            batch.droppedEvents = 0
         }
     }
 
-    private static func lossRecord(_ count: Int) -> LogRecord {
-        LogRecord(
+    private static func lossRecord(_ count: Int, events: Int) -> LogRecord {
+        let which = events > 0 ? ", \(events) of them events of the engine," : ""
+        return LogRecord(
             time: Date(),
             severity: "WARN",
             scope: "engine",
-            message: "\(count) telemetry records were dropped because more came than could be written"
+            message: "\(count) telemetry records\(which) were dropped because more came than could be written"
         )
     }
 

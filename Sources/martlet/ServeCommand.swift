@@ -75,6 +75,9 @@ struct ServeCommand: AsyncParsableCommand {
         }
         var logger = Logger(label: "martlet") { StreamLogHandler.standardError(label: $0) }
         logger.logLevel = level
+        for warning in EngineConfiguration.warnings(ProcessInfo.processInfo.environment) {
+            logger.warning("\(warning)")
+        }
         let started = ContinuousClock.now
         let data = URL(fileURLWithPath: configuration.dataDirectory).standardizedFileURL.path
         try await Engine(configuration: configuration, logger: logger).run { addresses in

@@ -144,21 +144,102 @@ import Testing
         }
     }
 
-    @Test(.timeLimit(.minutes(1)), arguments: [["logs", "get"], ["logs", "tail", "-i", "10ms"], ["traces", "list"]])
-    func silenceOfAMissingPipelineIsExplained(_ command: [String]) async throws {
+    @Test(.timeLimit(.minutes(1))) func aTailSaysThatItsPipelineIsMissing() async throws {
         try await CannedServer.with({ request in
             request.target.hasPrefix("/api/v1/pipelines/")
                 ? .problem(#"{"code":"notFound","detail":"no pipeline"}"#, status: 404) : .json(#"{"data":[]}"#)
         }) { server in
             let address = server.address
             let run = try await withThrowingTaskGroup(of: CommandRun.self) { group in
-                group.addTask { try await CommandRun.run(command + ["typo"], server: address) }
-                await server.waitForRequests(command[1] == "tail" ? 4 : 2)
-                if command[1] == "tail" { group.cancelAll() }
+                group.addTask { try await CommandRun.run(["logs", "tail", "-i", "10ms", "typo"], server: address) }
+                await server.waitForRequests(4)
+                group.cancelAll()
                 return try await group.next()
             }
             let notes = run?.errors.split(separator: "\n").filter { $0.contains("there is no pipeline 'typo' now") }
             #expect(notes?.count == 1)
+        }
+    }
+
+    @Test(
+        arguments: [
+            ("logs get frmaes", "pipeline"), ("logs get -f frmaes -o json", "function"),
+            ("traces list frmaes", "pipeline"),
+            ("metrics names -p frmaes", "pipeline"), ("metrics get -m a.known -f frmaes -o csv", "function"),
+        ]
+    )
+    func namesThatNothingHasAreRefusedWithTheNearest(words: String, noun: String) async throws {
+        try await CannedServer.with({ request in
+            let path = request.target.prefix { $0 != "?" }
+            if path.hasSuffix("frmaes") { return .problem(#"{"code":"notFound","detail":"none"}"#, status: 404) }
+            if path == "/api/v1/pipelines" || path == "/api/v1/functions" {
+                return .json(#"{"data":[{"name":"other"},{"name":"frames"}]}"#)
+            }
+            if path.hasSuffix("metrics/query") { return .json(#"{"series":[],"missing":["a.known"]}"#) }
+            let isKnown = request.target == "/api/v1/metrics/names"
+            return .json(isKnown ? #"{"data":[{"name":"a.known"}]}"# : #"{"data":[]}"#)
+        }) { server in
+            let run = try await CommandRun.run(words.split(separator: " ").map(String.init), server: server.address)
+            #expect(run.status == .notFound)
+            #expect(run.output.isEmpty)
+            #expect(
+                run.errors.contains("there is no \(noun) 'frmaes'") && run.errors.contains("did you mean 'frames'?")
+            )
+            #expect(run.errors.contains("martlet \(noun)s list"))
+        }
+    }
+
+    @Test func aMetricThatDoesNotExistIsRefusedAndOneWithoutPointsIsNot() async throws {
+        try await CannedServer.with({ request in
+            guard request.target.contains("query") else {
+                return .json(#"{"data":[{"name":"martlet.group.lag"},{"name":"dataengine.event.total"}]}"#)
+            }
+            let missing = request.target.contains("gruop") ? "martlet.gruop.lag" : "martlet.group.lag"
+            return .json(#"{"series":[],"missing":["\#(missing)"]}"#)
+        }) { server in
+            let bad = try await CommandRun.run(["metrics", "get", "-m", "martlet.gruop.lag"], server: server.address)
+            #expect(bad.status == .notFound && bad.errors.contains("did you mean 'martlet.group.lag'?"))
+            let good = try await CommandRun.run(["metrics", "get", "-m", "martlet.group.lag"], server: server.address)
+            #expect(good.status == .success && good.errors.contains("no points of martlet.group.lag"))
+        }
+    }
+
+    @Test func whatWasDeletedIsNoMissingNameWhileItsRecordsAreThere() async throws {
+        try await CannedServer.with({ request in
+            if request.target.hasPrefix("/api/v1/pipelines/") {
+                return .problem(#"{"code":"notFound","detail":"none"}"#, status: 404)
+            }
+            return .json(request.target.contains("since") ? #"{"data":[]}"# : #"{"data":[{"message":"x"}]}"#)
+        }) { server in
+            let run = try await CommandRun.run(["logs", "get", "gone"], server: server.address)
+            #expect(run.status == .success && run.errors.contains("no log records since 5m"))
+        }
+    }
+
+    @Test(
+        arguments: [
+            ("tables update x --topic t", "--topic: the topic of a table stays"),
+            ("tables update x --key id", "--key: the key of a table stays"),
+            ("tables update x --delete-when a=1 --delete-when b=2", "--delete-when is given 2 times"),
+            ("tables create x -t t --column a=INT --column A=DATE", "--column: 'A' is given twice"),
+            ("sql --as-of t=1 --as-of T=2 select", "--as-of: 'T' is given twice"),
+        ]
+    )
+    func optionsThatWouldBeIgnoredAreRefused(words: String, says: String) async throws {
+        try await CannedServer.with({ _ in .json("{}") }) { server in
+            let run = try await CommandRun.run(words.split(separator: " ").map(String.init), server: server.address)
+            #expect(run.status == .usage && run.errors.contains(says), "\(run.errors)")
+            #expect(server.requests.isEmpty)
+        }
+    }
+
+    @Test func misspelledVariablesAreNamed() async throws {
+        let environment = ["MARTLET_SERVR": "http://x", "MARTLET_HTTP_PORT": "1", "MARTLET_OUTPT": "json"]
+        try await CannedServer.with({ _ in .json(#"{"data":[]}"#) }) { server in
+            let run = try await CommandRun.run(["views", "list"], server: server.address, environment: environment)
+            #expect(run.errors.contains("MARTLET_SERVR has no effect; did you mean MARTLET_SERVER?"))
+            #expect(run.errors.contains("MARTLET_OUTPT has no effect; did you mean MARTLET_OUTPUT?"))
+            #expect(!run.errors.contains("MARTLET_HTTP_PORT"))
         }
     }
 

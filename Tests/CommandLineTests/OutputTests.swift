@@ -160,12 +160,46 @@ import Testing
             made.output == "Function created: x\nName:          x\nLast Revision: 1\nGUID:          g\n"
                 + "VRN:           vast:dataengine:functions:x\n"
         )
-        let gone = try await CommandRun.run(["functions", "delete", "x"], answer: .init(status: 204))
+        let gone = try await CommandRun.run(["functions", "delete", "x", "-f"], answer: .init(status: 204))
         #expect(gone.output == "Function deleted: x\n")
-        let json = try await CommandRun.run(["functions", "delete", "x", "-o", "json"], answer: .init(status: 204))
+        let json = try await CommandRun.run(
+            ["functions", "delete", "x", "--yes", "-o", "json"],
+            answer: .init(status: 204)
+        )
         #expect(try JSONValue(parsing: json.output) == ["deleted": ["x"]])
         let quiet = try await CommandRun.run(["functions", "create", "-n", "x", "--silent"], answer: .json(function))
         #expect(quiet.output.isEmpty && quiet.errors.isEmpty)
+    }
+
+    @Test(arguments: [
+        "functions delete x", "secrets delete x", "tables delete x", "groups delete x", "pipelines delete x --tables",
+        "topics delete x -o json", "tables repair x -o json",
+    ])
+    func nothingIsTakenAwayWhereNobodyCanBeAsked(words: String) async throws {
+        let arguments = words.split(separator: " ").map(String.init)
+        try await CannedServer.with({ _ in .json("{}") }) { server in
+            let run = try await CommandRun.run(arguments, server: server.address, input: "y\n")
+            #expect(run.status == .usage)
+            #expect(run.output.isEmpty)
+            #expect(run.errors.contains("no terminal to ask on") && run.errors.contains("--force"))
+            #expect(server.requests.isEmpty)
+            for agreed in ["--force", "-f", "--yes", "-y"] {
+                let run = try await CommandRun.run(arguments + [agreed], server: server.address)
+                #expect(run.status == .success, "\(run.errors)")
+            }
+            #expect(server.requests.count == 4)
+        }
+    }
+
+    @Test func aRepairIsShownAndNotDoneWhereNobodyCanBeAsked() async throws {
+        let found =
+            #"{"data":[{"kind":"missing_file","path":"rows/1.parquet","problem":"it is not there","action":"take it off","rows_lost":1}]}"#
+        try await CannedServer.with({ _ in .json(found) }) { server in
+            let run = try await CommandRun.run(["tables", "repair", "x"], server: server.address)
+            #expect(run.status == .usage)
+            #expect(run.output.contains("rows/1.parquet"))
+            #expect(server.requests.map(\.line) == ["POST /api/v1/tables/x/repair?dry_run=true"])
+        }
     }
 
     static let rows = #"""

@@ -109,6 +109,25 @@ import Testing
         )
     }
 
+    @Test func theWaitForACommitIsShownAndNeitherLongNorSlow() {
+        var commit = Self.span("c", "b", "table trips", 9_800_000, 4000)
+        guard case .object(var object) = commit else { return }
+        object["attributes"] = ["martlet.wait_micros": "9797000"]
+        commit = .object(object)
+        let spans = [
+            Self.span("a", nil, "trigger", 0, 1000), Self.span("b", "a", "function f", 1000, 2000, status: "UNSET"),
+            commit,
+        ]
+        let tree = SpanTree(spans: spans)
+        #expect(tree.durationMicros == 3000)
+        #expect(tree.slowestText == "function f, 2 ms of its own (67 %)")
+        let text = tree.text(width: nil, style: Self.plain)
+        #expect(text.contains("table trips (waited 9.8 s for its commit)"))
+        #expect(text.split(separator: "\n").first { $0.contains("table trips") }?.contains("slowest") == false)
+        // Where there is nothing else, it is what there is.
+        #expect(SpanTree(spans: [commit]).durationMicros == 4000)
+    }
+
     @Test func spanTreeNamesTheSlowestAndTheFailedHop() {
         let spans = [
             Self.span("a", nil, "trigger", 0, 1000), Self.span("b", "a", "dispatch", 1000, 2000, status: "UNSET"),

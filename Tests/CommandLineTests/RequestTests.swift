@@ -36,7 +36,7 @@ import Testing
         Case("views list", ["GET /api/v1/views?limit=1000"]),
         Case("views list -l 5 -n ren --cursor abc", ["GET /api/v1/views?name=ren&limit=5&cursor=abc"]),
         Case("views get a/b␣c", ["GET /api/v1/views/a%2Fb%20c"]),
-        Case("views delete a b", ["DELETE /api/v1/views/a", "DELETE /api/v1/views/b"]),
+        Case("views delete a b --force", ["DELETE /api/v1/views/a", "DELETE /api/v1/views/b"]),
         Case(
             "topics get vast:dataengine:topics:internal/frames",
             [
@@ -144,7 +144,7 @@ import Testing
         Case("tables history a-b -l 3 --cursor 7", ["GET /api/v1/tables/a-b/history?limit=3&cursor=7"]),
         Case("tables commit trips", ["POST /api/v1/tables/trips/commit"]),
         Case("tables compact trips", ["POST /api/v1/tables/trips/compact"]),
-        Case("tables repair trips", ["POST /api/v1/tables/trips/repair"]),
+        Case("tables repair trips --force", ["POST /api/v1/tables/trips/repair"]),
         Case("tables repair trips --dry-run", ["POST /api/v1/tables/trips/repair?dry_run=true"]),
         Case("tables repair trips --quick", ["POST /api/v1/tables/trips/repair?quick=true"]),
         Case("tables replay trips", ["POST /api/v1/tables/trips/replay"]),
@@ -166,7 +166,10 @@ import Testing
         Case("traces get abc", ["GET /api/v1/traces/abc"]),
         Case(
             "metrics names -p p -f fn -s lat -t Counter",
-            ["GET /api/v1/metrics/names?pipeline=p&function=fn&search=lat&metric_type=Counter"]
+            [
+                "GET /api/v1/metrics/names?pipeline=p&function=fn&search=lat&metric_type=Counter",
+                "GET /api/v1/pipelines/p", "GET /api/v1/functions/fn",
+            ]
         ),
         Case(
             "metrics get -m a.b,c -a P95 -g function_name,topic -k 3 -p p -s 2h -e 1h",
@@ -424,6 +427,36 @@ import Testing
         }
     }
 
+    /// Numbers beyond a double, more than one spelling of a number, and a field that comes twice.
+    private static let awkward =
+        #"{"big": 123456789012345678901234567890, "price":1.50,"far":1e400,"a":1,"a":2,"s":"\u00e9\/"}"#
+
+    @Test func publishedDataIsWhatWasWritten() async throws {
+        try await withFolder { folder in
+            let one = try #"{"type":"a.b:C","priority":1e2,"data": \#(Self.awkward) }"#.file("event.json", in: folder)
+            let many = try #"[{"data":\#(Self.awkward)},{"id":"2"}]"#.file("events.json", in: folder)
+            let yaml = try "data:\n  big: 123456789012345678901234567890\n  price: 1.50\n".file("e.yaml", in: folder)
+            try await CannedServer.with({ _ in .json(#"{"count":1}"#, status: 202) }) { server in
+                func body(_ arguments: [String]) async throws -> String {
+                    let run = try await CommandRun.run(["topics", "publish", "t"] + arguments, server: server.address)
+                    #expect(run.status == .success, "\(run.errors)")
+                    return String(decoding: server.requests.last?.body ?? [], as: UTF8.self)
+                }
+                for arguments in [["--data", " \(Self.awkward)\n"], ["-e", one], ["-e", many]] {
+                    let sent = try await body(arguments)
+                    #expect(sent.contains(#""data":\#(Self.awkward)"#), "\(sent)")
+                }
+                #expect(try await body(["-e", one]).contains(#""priority":"1e2""#))
+                let sent = try await body(["-e", yaml])
+                #expect(sent.contains(#""data":{"big":123456789012345678901234567890,"price":1.50}"#), "\(sent)")
+                let run = try await CommandRun.run(["functions", "invoke", "-e", one, "-u", server.address])
+                #expect(run.status == .success, "\(run.errors)")
+                let invoked = String(decoding: server.requests.last?.body ?? [], as: UTF8.self)
+                #expect(invoked.contains(#""data":\#(Self.awkward)"#))
+            }
+        }
+    }
+
     @Test func publishSendsOneOrManyEvents() async throws {
         try await withFolder { folder in
             let path = try "[{type: a, data: 1}, {type: b, data: 2}]".file("events.yaml", in: folder)
@@ -432,6 +465,11 @@ import Testing
                 #expect(run.output == "Published 2 events to t\n", "\(run.errors)")
                 #expect(server.requests.last?.headers["content-type"] == "application/cloudevents-batch+json")
                 #expect(server.requests.last?.json?.arrayValue?.map { $0["type"]?.stringValue } == ["a", "b"])
+                // What other commands call a file it is called here too.
+                _ = try await CommandRun.run(["topics", "publish", "t", "-f", path], server: server.address)
+                #expect(server.requests.last?.json?.arrayValue?.count == 2)
+                _ = try await CommandRun.run(["topics", "publish", "t", "--data", "1"], server: server.address)
+                #expect(server.requests.last?.json?["type"]?.stringValue == "vastdata.com:Message.Published")
                 _ = try await CommandRun.run(
                     ["topics", "publish", "t", "--data", "[1]", "-t", "x.y:Z"],
                     server: server.address

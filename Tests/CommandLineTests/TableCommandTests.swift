@@ -175,11 +175,12 @@ import Testing
         ] as [(String, String, String)]
     )
     func saysWhatWasDone(verb: String, answer: String, text: String) async throws {
-        let run = try await CommandRun.run(["tables", verb, "trips"], answer: .json(answer))
+        let agreed = verb == "repair" ? ["--force"] : []
+        let run = try await CommandRun.run(["tables", verb, "trips"] + agreed, answer: .json(answer))
         #expect(run.status == .success)
         #expect(run.output == text)
         #expect(run.errors.isEmpty)
-        let json = try await CommandRun.run(["tables", verb, "trips", "-o", "json"], answer: .json(answer))
+        let json = try await CommandRun.run(["tables", verb, "trips", "-o", "json"] + agreed, answer: .json(answer))
         #expect(try JSONValue(parsing: json.output) == JSONText.ordered(JSONValue(parsing: answer)))
     }
 

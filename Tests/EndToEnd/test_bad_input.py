@@ -143,7 +143,7 @@ def test_what_is_in_use_is_not_deleted_and_its_users_are_named(unharmed):
         ("triggers", "witness-in", "witness"),
         ("topics", "witness-in", "witness-in"),
     ):
-        refused(unharmed.run(kind, "delete", name), 7, user)
+        refused(unharmed.run(kind, "delete", name, "--force"), 7, user)
         assert unharmed.http("DELETE", f"/api/v1/{kind}/{name}").problem(409, "inUse")["errors"]
 
 
@@ -193,8 +193,8 @@ def test_a_missing_module_is_shown_with_the_traceback(unharmed):
         assert shown["status"] == "Failure" and "nosuchmodule" in shown["reason"]
         assert unharmed.items("pipelines/module/deployments") == []
     finally:
-        unharmed.cli("pipelines", "delete", "module")
-        unharmed.cli("functions", "delete", "module")
+        unharmed.cli("pipelines", "delete", "module", "--force")
+        unharmed.cli("functions", "delete", "module", "--force")
 
 
 @pytest.mark.parametrize("megabytes", [2, 200])
@@ -267,7 +267,7 @@ def test_files_whose_names_are_not_utf8_do_not_stop_a_view(unharmed):
         until(lambda: "plain.dat" in [one["key"] for one in unharmed.items("views/odd/elements")], "the other file")
         assert unharmed.get("views/odd")["status"] == "ready"
     finally:
-        unharmed.cli("views", "delete", "odd")
+        unharmed.cli("views", "delete", "odd", "--force")
 
 
 def test_a_view_whose_directory_vanishes_says_so_and_recovers(unharmed):
@@ -284,7 +284,7 @@ def test_a_view_whose_directory_vanishes_says_so_and_recovers(unharmed):
         (view / "file").write_text("x")
         until(lambda: [one["key"] for one in unharmed.items("views/gone/elements")] == ["file"], "its files")
     finally:
-        unharmed.cli("views", "delete", "gone")
+        unharmed.cli("views", "delete", "gone", "--force")
         shutil.rmtree(view, ignore_errors=True)
 
 
@@ -292,7 +292,7 @@ def test_a_view_whose_directory_vanishes_says_so_and_recovers(unharmed):
     ("statement", "texts"),
     [
         ("select * from nowhere", ("nowhere",)), ("selec 1", ("selec",)), ("drop table witness", ("read",)),
-        ("insert into witness values ('x')", ("read",)), ("select * from read_csv('/etc/passwd')", ()),
+        ("insert into witness values ('x')", ("read",)), ("select * from read_csv('/etc/passwd')", ("files", "cannot be reached from sql")),
         ("selec 1; select 2", ("selec",)), ("", ()),
     ],
 )  # fmt: skip
@@ -473,7 +473,7 @@ def test_damage_in_a_segment_is_reported_and_read_around(make_engine):
     for number in range(20):  # A batch each.
         source.send_ids([f"e{number}a", f"e{number}b"], data="x" * 300)
     pipeline.wait()
-    engine.cli("tables", "delete", "read")
+    engine.cli("tables", "delete", "read", "--force")
     assert engine.stop() == 0
     (segment,) = (engine.data / "log/topics/old/0").glob("*.log")
     before = segment.read_bytes()

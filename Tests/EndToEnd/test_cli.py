@@ -364,3 +364,10 @@ def test_an_update_after_a_build_makes_one_revision(workshop):
         updated = workshop("functions", "update", "again", "-o", "json")
         assert updated.returncode == 0, updated.stderr
         assert json.loads(updated.stdout)["last_revision_number"] == revision
+
+
+def test_nothing_is_deleted_unasked(filled):
+    """Without a terminal there is nobody to ask: `--force` has to agree."""
+    refused = filled.run("views", "delete", "renders", input="y\n")
+    assert refused.returncode == 2 and "--force" in refused.stderr, refused
+    assert filled.get("views/renders")["name"] == "renders"

@@ -539,5 +539,5 @@ def test_secrets_variables_and_aliases_reach_the_function(shared):
         shared.log_tail(10**7),
     ):
         assert "0123" not in text
-    refused = shared.run("secrets", "delete", "database")
+    refused = shared.run("secrets", "delete", "database", "--force")
     assert refused.returncode == 7 and "given" in refused.stderr

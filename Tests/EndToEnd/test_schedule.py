@@ -46,8 +46,8 @@ def test_a_schedule_fires_every_second_once(shared):
     assert set(shared.column("second", "cron")) == {"* * * ? * * *"}
     assert set(shared.column("second", "colour")) == {"red"}
     assert set(shared.column("second", "type")) == {"Schedule"}
-    shared.cli("pipelines", "delete", "second")
-    shared.cli("triggers", "delete", "second")
+    shared.cli("pipelines", "delete", "second", "--force")
+    shared.cli("triggers", "delete", "second", "--force")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_next_ten_fire_times_are_shown(shared, cron, zone, wanted):
         moment.strftime("%Y-%m-%d") in shown or moment.astimezone(zoneinfo.ZoneInfo(zone)).strftime("%Y-%m-%d") in shown
         for moment in times
     )
-    shared.cli("triggers", "delete", name)
+    shared.cli("triggers", "delete", name, "--force")
 
 
 @pytest.mark.parametrize(("rule", "wanted"), [("skip", 0), ("once", 1), ("all", None)])

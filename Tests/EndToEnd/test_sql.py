@@ -3,12 +3,14 @@
 
 """`martlet sql`: the shell under a real terminal, and statements from the command line and files."""
 
+import csv
 import json
 import os
 import re
 import signal
 import stat
 import subprocess
+from decimal import Decimal
 
 import pexpect
 import pytest
@@ -68,6 +70,15 @@ def test_the_shell_draws_boxes_and_ends_with_ctrl_d(filled):
     wide = shell.ask("select repeat('x', 300) as a, repeat('y', 300) as b;")
     assert all(len(line) <= 80 for line in wide.splitlines()) and "…" in wide
     assert shell.end() == 0
+
+
+@pytest.mark.parametrize("word", ["quit", "exit;", "QUIT", "\\q"])
+def test_the_words_of_other_shells_end_it(filled, word):
+    shell = Shell(filled)
+    shell.child.send(word + "\r")
+    shell.child.expect(pexpect.EOF)
+    shell.child.close()
+    assert shell.child.exitstatus == 0
 
 
 def test_errors_show_the_place_and_the_shell_goes_on(filled):
@@ -228,3 +239,30 @@ def test_a_terminal_sees_how_far_a_long_query_is(filled):
     child.close()
     assert child.exitstatus == 130
     until(lambda: not filled.items("statements?active=true"), "it is cancelled")
+
+
+def test_numbers_are_printed_with_all_their_digits(filled):
+    big = "123456789012345678901234567890"
+    text = '{"n":%s,"p":1.50,"n":2}' % big
+    sql = (
+        f"select {big}::hugeint as h, 18446744073709551615::ubigint as u, 12345678901234567890.1234567890::decimal(38,10) as d, "
+        f"'{text}'::json as j, [{big}::hugeint] as l, {{'d': 12345678901234567890.1234567890::decimal(38,10)}} as s, map {{'k': {big}::hugeint}} as m"
+    )
+    values = [
+        big, "18446744073709551615", "12345678901234567890.1234567890", text, f"[{big}]",
+        '{"d":12345678901234567890.1234567890}', '{"k":%s}' % big,
+    ]  # fmt: skip
+    rows = list(csv.reader(filled.cli("sql", "--format", "csv", sql).splitlines()))
+    assert rows == [["h", "u", "d", "j", "l", "s", "m"], values]
+    for form in ("table", "json", "yaml", "line"):
+        printed = filled.cli("sql", "--format", form, sql)
+        for value in (big, *values[1:3]):
+            assert value in printed, (form, printed)
+    assert json.loads(filled.cli("sql", "--format", "json", sql), parse_float=Decimal)[0]["j"]["n"] == 2
+    assert '"n": %s' % big in filled.cli("sql", "--format", "json", sql)
+    statement = filled.post("statements", {"sql": sql})["id"]
+    answer = filled.http("GET", f"/api/v1/statements/{statement}/rows?wait_ms=30000").body
+    assert text.encode() in answer and answer.count(big.encode()) >= 4, answer
+    answer = filled.http("GET", f"/api/v1/statements/{statement}/rows", headers={"Accept": "text/csv"}).body.decode()
+    assert list(csv.reader(answer.splitlines()))[1] == values, answer
+    assert filled.cli("sql", "--format", "csv", "select ? as n, typeof(n)", "-p", big).splitlines()[1] == f"{big},HUGEINT"

@@ -18,6 +18,35 @@ import Testing
         #expect(loaded.defaultTopic == EngineConfiguration().defaultTopic)
     }
 
+    @Test func signalsMayBeAListInTheFile() async throws {
+        let file = FileManager.default.temporaryDirectory.appending(path: "martlet-\(UUID().uuidString).yaml").path
+        defer { try? FileManager.default.removeItem(atPath: file) }
+        let text = "telemetry:\n  signals: [logs, traces]\n  export:\n    signals:\n      - metrics\n      - logs\n"
+        try Data(text.utf8).write(to: URL(filePath: file))
+        let loaded = try await EngineConfiguration.load(file: file, flags: [:])
+        #expect(loaded.telemetrySignals == [.logs, .traces])
+        #expect(loaded.exportSignals == "metrics,logs")
+        try Data("http:\n  port: [1, 2]\n".utf8).write(to: URL(filePath: file))
+        let error = await #expect(throws: ServiceError.self) {
+            try await EngineConfiguration.load(file: file, flags: [:])
+        }
+        #expect(error?.message.contains("one value and not a list") == true)
+    }
+
+    @Test func variablesThatNobodyReadsAreNamed() {
+        let said = EngineConfiguration.warnings([
+            "MARTLET_HTTP_PROT": "1", "MARTLET_HTTP_PORT": "1", "MARTLET_READ_TOKEN": "x", "MARTLET_SERVER": "x",
+            "MARTLET_SOMETHING_ELSE": "x", "PATH": "x", "MARTLET_TABLES_SINK_MEMORY_MIB": "64",
+            "MARTLET_SERVE_CONFIG": "x",
+        ])
+        #expect(
+            said == [
+                "the environment variable MARTLET_HTTP_PROT is no setting and has no effect; did you mean MARTLET_HTTP_PORT?",
+                "the environment variable MARTLET_SOMETHING_ELSE is no setting and has no effect",
+            ]
+        )
+    }
+
     @Test func grpcAndExportAreSetByFileAndFlag() async throws {
         let file = FileManager.default.temporaryDirectory.appending(path: "martlet-\(UUID().uuidString).yaml").path
         let text = """

@@ -71,10 +71,11 @@ struct CompressionTests {
     @Test(arguments: CompressedBatch.all) func decompressesWhatClientsSend(one: CompressedBatch) throws {
         let bytes = Array(one.batch)
         #expect(try RecordBatchValidator.validate(bytes).codec?.rawValue == one.codec)
-        let found = try Self.batch(bytes).withDecompressed(in: bytes) { start, header in
-            #expect(header.codec == CompressionCodec.none)
-            #expect((0..<32).allSatisfy { start[header.batchByteCount + $0] == 0 })
-            return Self.records(start, header)
+        let plain = try Self.batch(bytes).plain(in: bytes)
+        let found = withExtendedLifetime(plain) {
+            #expect(plain.header.codec == CompressionCodec.none)
+            #expect((0..<32).allSatisfy { plain.start[plain.byteCount + $0] == 0 })
+            return Self.records(plain.start, plain.header)
         }
         #expect(found.count == one.bytes)
         #expect(Self.crc32(found) == one.crc32)

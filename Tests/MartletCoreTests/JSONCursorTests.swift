@@ -51,6 +51,31 @@ import Testing
         #expect(!JSONCursor.isValid(Array("\"padding padding ".utf8) + sequence + Array("padding padding\"".utf8)))
     }
 
+    @Test(arguments: [
+        "0", "-1", "9223372036854775807", "9223372036854775808", "123456789012345678901234567890", "1.5", "1.50",
+        "0.1234567890123456789012345678901234567890", "1e3", "1E+3", "1e400", "-1e-400", "5e-324", "100000.0", "-0.0",
+    ])
+    func numbersAreWrittenAsTheyWere(text: String) throws {
+        for text in [text, "[\(text)]", #"{"a":{"b":[\#(text),\#(text)]}}"#] {
+            #expect(try JSONValue(parsing: text).text == text)
+        }
+        #expect(try JSONValue(parsing: text).kind == .number)
+    }
+
+    @Test func numbersOfManyDigitsPassFoundationsEncoder() throws {
+        let text = #"[123456789012345678901234567890,1.5]"#
+        #expect(String(decoding: try JSONEncoder().encode(JSONValue(parsing: text)), as: UTF8.self) == text)
+        let long = String(repeating: "7", count: 60)
+        let encoded = try JSONEncoder().encode(JSONValue(parsing: "[\(long)]"))
+        #expect(String(decoding: encoded, as: UTF8.self) == "[\"\(long)\"]")
+    }
+
+    @Test func repeatedKeysAreKeptOnRequest() throws {
+        let text = #"{"a":1,"b":{"c":2,"c":3},"a":4}"#
+        #expect(try JSONValue(parsing: text).text == #"{"a":4,"b":{"c":3}}"#)
+        #expect(try JSONValue(parsing: Array(text.utf8), keepingRepeatedKeys: true).text == text)
+    }
+
     @Test func nestingEndsAtTheLimit() {
         let deepest = String(repeating: "[", count: 128) + String(repeating: "]", count: 128)
         #expect(JSONCursor.isValid(Array(deepest.utf8)))

@@ -61,6 +61,33 @@ import Testing
         }
     }
 
+    @Test func aBatchThatIsTakenInPartsIsDecompressedOnce() throws {
+        for fixture in try Self.fixtures() where fixture.count == 300 && fixture.name.contains("kafka") {
+            var bytes = Array(fixture.batch)
+            let decompression = Decompression()
+            let settings = TablesFixture.settings()
+            let first = try RowBatch(columns: [], settings: settings)
+            let stop = try first.append(bytes, partition: 0, memoryMax: 1, decompression: decompression)
+            let next = try #require(stop, "\(fixture.name)")
+            // Nothing of what was sent is looked at again.
+            for index in RecordBatchHeader.byteCount..<bytes.count { bytes[index] = 0xFF }
+            let rest = try RowBatch(columns: first.columns, settings: settings)
+            let end = try rest.append(
+                bytes,
+                from: next,
+                partition: 0,
+                verifiesChecksums: false,
+                decompression: decompression
+            )
+            #expect(end == nil && rest.rejectCount == 0, "\(fixture.name)")
+            #expect(first.rowCount > 0 && first.rowCount + rest.rowCount == 300, "\(fixture.name)")
+            // It is gone once it was taken whole.
+            let again = try RowBatch(columns: [], settings: settings)
+            try again.append(bytes, partition: 0, verifiesChecksums: false, decompression: decompression)
+            #expect(again.rowCount == 0 && again.rejectCount == 1, "\(fixture.name)")
+        }
+    }
+
     @Test func whatCannotBeDecompressedIsOneRejectAndHarmsNothingElse() throws {
         for fixture in try Self.fixtures() where fixture.count == 300 {
             let whole = Array(fixture.batch)

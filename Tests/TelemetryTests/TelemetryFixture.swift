@@ -13,6 +13,11 @@ import Telemetry
 
 /// A store over a log, a catalog and tables in a folder of its own, with its sinks running.
 func withTelemetryStore(_ body: (TelemetryStore) async throws -> Void) async throws {
+    try await withTelemetryStoreAndLog { store, _ in try await body(store) }
+}
+
+/// As ``withTelemetryStore(_:)``, with the log.
+func withTelemetryStoreAndLog(_ body: (TelemetryStore, LocalLog) async throws -> Void) async throws {
     let folder = FileManager.default.temporaryDirectory.appending(path: "martlet-telemetry-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(at: folder) }
@@ -39,7 +44,7 @@ func withTelemetryStore(_ body: (TelemetryStore) async throws -> Void) async thr
     store.read(from: tables, in: lake)
     let sinks = Task { await tables.run() }
     do {
-        try await body(store)
+        try await body(store, log)
     } catch {
         sinks.cancel()
         throw error

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import DuckDB
+import EventLog
 import Foundation
 import Logging
 import MartletCore
@@ -197,6 +198,52 @@ import Testing
     }
 
     /// More than the queue holds is refused and counted, and the loss is said.
+    @Test func aCommitThatRowsWaitedForMakesNoTraceLong() async throws {
+        try await withStore { store in
+            let work = span(2, 1)
+            var commit = span(2, 2, parent: 1)
+            (commit.name, commit.kind) = ("table trips", "CONSUMER")
+            commit.startMicros += 10_000_000
+            var others = commit
+            commit.attributes = ["table": "trips", "martlet.wait_micros": "9999000"]
+            // Somebody else's span counts, whatever its name.
+            (others.traceId, others.spanId) = (span(4, 3).traceId, span(4, 3).spanId)
+            var alone = commit
+            (alone.traceId, alone.spanId) = (span(6, 4).traceId, span(6, 4).spanId)
+            let start = span(4, 1)
+            store.record(spans: [work, commit, others, start, alone])
+            let found = try await store.traces(TraceQuery(limit: 10)).reduce(into: [:]) {
+                $0[$1.traceId] = $1.durationMicros
+            }
+            #expect(found[work.traceId] == 5)
+            #expect(found[others.traceId] == others.startMicros + 5 - start.startMicros)
+            #expect(found[alone.traceId] == 5)
+        }
+    }
+
+    @Test func aFloodOfLogsLeavesEventsOfTheEngineTheirPlaces() async throws {
+        try await withTelemetryStoreAndLog { store, log in
+            let flood = (0..<1000).map { self.log($0) }
+            for _ in 0..<201 { store.record(logs: flood) }
+            #expect(store.dropped == 1000)
+            store.record(events: (0..<100).map { EngineEvent("Worker", "Crashed", "w\($0)", "it crashed") })
+            #expect(store.dropped == 1000)
+            // They have a bound too, which is said.
+            store.record(events: [EngineEvent("Worker", "Crashed", "w", String(repeating: "x", count: 9 << 20))])
+            #expect(store.dropped == 1001)
+            await store.flush()
+            let topic = TopicPartition(topic: SystemTable.events.topic, partition: 0)
+            #expect(try log.bounds(topic).end == 100)
+            var query = LogQuery(limit: 10)
+            query.scope = "engine"
+            #expect(
+                try await store.logs(query).items.map(\.message) == [
+                    "1001 telemetry records, 1 of them events of the engine, were dropped because more came than could be written"
+                ]
+            )
+        }
+    }
+
     @Test func aFloodIsDroppedAndCounted() async throws {
         try await withStore { store in
             let flood = (0..<1000).map { _ in

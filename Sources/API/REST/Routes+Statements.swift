@@ -199,7 +199,7 @@ extension StatementPage {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(rows.count)
         if withTitles { CSVAnswer.append(columns.map { .string($0.name) }, to: &bytes) }
-        for row in try JSONValue(parsing: rows).arrayValue ?? [] {
+        for row in try JSONValue(parsing: rows, keepingRepeatedKeys: true).arrayValue ?? [] {
             CSVAnswer.append(row.arrayValue ?? [], to: &bytes)
         }
         return bytes

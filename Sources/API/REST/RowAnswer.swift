@@ -70,7 +70,7 @@ enum CSVAnswer {
             case .null: break
             case .string(let text): append(text, to: &bytes)
             case .array, .object: append(value.text, to: &bytes)
-            case .bool, .int, .double: JSONWriter.append(value, to: &bytes)
+            case .bool, .int, .double, .number: JSONWriter.append(value, to: &bytes)
             }
         }
         bytes += [0x0D, 0x0A]

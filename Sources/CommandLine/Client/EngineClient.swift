@@ -34,16 +34,18 @@ struct EngineClient: Sendable {
         let snapshot = GlobalOptionsSnapshot(dryRun: options.dryRun, verbose: options.verbose, silent: options.silent)
         try await Transport.with(server: settings.server, token: settings.token, seconds: settings.timeout) {
             transport in
-            try await body(
-                EngineClient(
-                    session: session,
-                    settings: settings,
-                    options: snapshot,
-                    style: Style(for: session.output, environment: session.environment),
-                    noteStyle: Style(for: session.diagnostics, environment: session.environment),
-                    transport: transport
-                )
+            let client = EngineClient(
+                session: session,
+                settings: settings,
+                options: snapshot,
+                style: Style(for: session.output, environment: session.environment),
+                noteStyle: Style(for: session.diagnostics, environment: session.environment),
+                transport: transport
             )
+            for (name, meant) in Settings.misspelled(session.environment) {
+                try client.note("the environment variable \(name) has no effect; did you mean \(meant)?")
+            }
+            try await body(client)
         }
     }
 
@@ -72,7 +74,9 @@ struct EngineClient: Sendable {
         try logBody(bytes, mark: "<")
         guard !bytes.isEmpty else { return .null }
         // What is no JSON is refused below.
-        guard CloudEvent.isJSON(answer.contentType), let value = try? JSONValue(parsing: bytes) else {
+        guard CloudEvent.isJSON(answer.contentType),
+            let value = try? JSONValue(parsing: bytes, keepingRepeatedKeys: true)
+        else {
             throw Problem.notJSON(
                 status: answer.status,
                 contentType: answer.contentType,
@@ -135,7 +139,8 @@ struct EngineClient: Sendable {
         } else if body.contentType == "application/x-tar" {
             try session.output.line("(tar archive, \(Quantity.size(bytes: Int64(body.bytes.count))))")
         } else {
-            let value = try YAMLText.read(body.bytes, name: "the body")
+            let asWritten = try? JSONValue(parsing: body.bytes, keepingRepeatedKeys: true)  // YAML is read below.
+            let value = try asWritten ?? YAMLText.read(body.bytes, name: "the body")
             try session.output.write(JSONText.pretty(value).utf8)
         }
     }

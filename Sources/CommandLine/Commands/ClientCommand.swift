@@ -115,8 +115,16 @@ struct FieldBuilder {
     }
 
     /// Reads `key=value` pairs; with `session`, `@FILE` reads a mapping from a file.
-    static func pairs(_ values: [String], option: String, session: Session?) throws -> JSONObject {
+    ///
+    /// A name that comes twice is refused; `foldsCase` says whether case makes no difference. What a file says can be replaced.
+    static func pairs(
+        _ values: [String],
+        option: String,
+        session: Session?,
+        foldsCase: Bool = false
+    ) throws -> JSONObject {
         var object = JSONObject()
+        var seen: Set<String> = []
         for text in values {
             if let session, text.hasPrefix("@") {
                 let file = try InputFile(text, session: session)
@@ -131,7 +139,11 @@ struct FieldBuilder {
             guard let equals = text.firstIndex(of: "="), equals > text.startIndex else {
                 throw CommandFailure.usage("\(option): '\(text)' is not of the form NAME=VALUE")
             }
-            object[String(text[..<equals])] = .string(String(text[text.index(after: equals)...]))
+            let name = String(text[..<equals])
+            guard seen.insert(foldsCase ? name.lowercased() : name).inserted else {
+                throw CommandFailure.usage("\(option): '\(name)' is given twice", fix: "keep one of them")
+            }
+            object[name] = .string(String(text[text.index(after: equals)...]))
         }
         return object
     }

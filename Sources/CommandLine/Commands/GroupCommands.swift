@@ -190,15 +190,15 @@ struct DeleteGroups: ClientCommand {
     static let configuration = CommandConfiguration.client(
         "delete",
         "Delete consumer groups and their offsets.",
-        discussion: "Refused while a group has members. Asks first when a person can answer.",
+        discussion: "Refused while a group has members. Asks first; without a terminal --force is needed.",
         examples: ["martlet groups delete reports", "martlet groups delete --force reports other"],
         aliases: ["rm"]
     )
     @Argument(help: "Names of groups.", completion: .custom(ResourceNames.complete("groups"))) var names: [String]
-    @Flag(name: [.short, .long], help: "Do not ask.") var force = false
+    @OptionGroup var confirmation: Confirmation
     @OptionGroup(title: "Global Options") var global: GlobalOptions
 
     func execute(_ client: EngineClient) async throws {
-        try await client.delete(GroupDisplay.resource, names, force: force)
+        try await client.delete(GroupDisplay.resource, names, confirmation)
     }
 }

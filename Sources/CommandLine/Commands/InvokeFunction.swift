@@ -38,19 +38,24 @@ struct InvokeFunction: ClientCommand {
         let document: EventDocument
         if let event {
             let file = try InputFile(event, session: client.session)
-            document = try EventDocument(completing: try file.value(), name: file.name, type: eventType)
+            let (written, isList) = try WrittenEvent.read(file)
+            guard !isList, let event = written.first else {
+                throw CommandFailure(
+                    .refused,
+                    "\(file.name) has a list, and a function is given one event",
+                    fix: "write one event, or publish the list with: martlet topics publish"
+                )
+            }
+            document = try EventDocument(completing: event, name: file.name, type: eventType)
         } else {
             document = EventDocument(generatedOf: eventType)
         }
         let (server, path) = try target()
         var request = APIRequest("POST", [], accept: "*/*", base: path)
-        request.body = .init(
-            bytes: JSONValue.object(document.object).bytes,
-            contentType: "application/cloudevents+json"
-        )
+        request.body = .init(bytes: document.bytes, contentType: "application/cloudevents+json")
         if client.options.dryRun {
             try client.session.output.line("[DRY RUN] Would send POST \(url)")
-            return try client.session.output.write(JSONText.pretty(.object(document.object)).utf8)
+            return try client.session.output.write(JSONText.pretty(JSONValue(parsing: document.bytes)).utf8)
         }
         let sent = request
         let seconds = client.settings.timeout

@@ -87,23 +87,24 @@ struct GetLogs: ClientCommand {
             ]
         let answer = try await client.get(["logs"], query: query)
         let records = EngineClient.items(answer)
+        if records.isEmpty {
+            try await client.requireNames(["logs"], pipeline: pipeline, function: filter.function)
+        }
         try client.print(answer) { records.map { LogLine.text($0, style: client.style) + "\n" }.joined() }
-        if records.isEmpty, client.isHuman, try await !client.noteMissing(pipeline: pipeline) {
+        if records.isEmpty, client.isHuman {
             try client.note("no log records\(since.map { " since \($0)" } ?? ""); look further back with --since")
         }
     }
 }
 
 extension EngineClient {
-    /// Notes that there is no such pipeline, whose records may still be there when it was deleted; false where there is one.
-    func noteMissing(pipeline: String?) async throws -> Bool {
-        guard let pipeline else { return false }
+    /// Notes that there is no such pipeline, for who waits for its records: it may be made yet.
+    func noteMissing(pipeline: String?) async throws {
+        guard let pipeline else { return }
         do {
             _ = try await get(["pipelines", pipeline])
-            return false
         } catch let failure as CommandFailure where failure.status == .notFound {
             try note("there is no pipeline '\(pipeline)' now; list what exists with: martlet pipelines list")
-            return true
         }
     }
 }
@@ -170,7 +171,7 @@ struct TailLogs: ClientCommand {
                 firstFailure = nil
                 let records = EngineClient.items(answer)
                 for record in records { try show(record, client) }
-                if isFirst, records.isEmpty { _ = try await client.noteMissing(pipeline: pipeline) }
+                if isFirst, records.isEmpty { try await client.noteMissing(pipeline: pipeline) }
                 isFirst = false
                 cursor = (answer["pagination"]?["next_cursor"]?.stringValue).nonEmpty ?? cursor
                 if cursor == nil,

@@ -55,6 +55,9 @@ struct ListMetricNames: ClientCommand {
             ]
         )
         let names = EngineClient.items(answer)
+        if names.isEmpty {
+            try await client.requireNames(["metrics", "names"], pipeline: pipeline, function: function)
+        }
         let table = TextTable(
             columns: [
                 .init("Name"), .init("Type"), .init("Unit"), .init("Series", isRight: true), .init("Last Point"),
@@ -180,6 +183,7 @@ struct GetMetrics: ClientCommand {
                 ["metrics", "query"],
                 query: query(nowMicros: Timestamp.nowMicroseconds())
             )
+            if !watch { try await requireNames(of: answer, client) }
             try await show(answer, client)
             if watch { try await Task.sleep(for: pause) }
         } while watch
@@ -200,6 +204,19 @@ struct GetMetrics: ClientCommand {
         query.append(("end", end))
         query.append(("max_points", "\(maxPoints)"))
         return query
+    }
+
+    /// Refuses metrics that do not exist, and pipelines and functions that have nothing because they do not exist.
+    private func requireNames(of answer: JSONValue, _ client: EngineClient) async throws {
+        let missing = (answer["missing"]?.arrayValue ?? []).compactMap(\.stringValue)
+        guard !missing.isEmpty else { return }
+        let known = EngineClient.items(try await client.get(["metrics", "names"])).compactMap {
+            $0["name"]?.stringValue
+        }
+        if let name = missing.first(where: { !known.contains($0) }) {
+            throw EngineClient.unknown("metric", name, among: known, list: "martlet metrics names")
+        }
+        try await client.requireNames(["metrics", "names"], pipeline: pipeline, function: function)
     }
 
     private func show(_ answer: JSONValue, _ client: EngineClient) async throws {

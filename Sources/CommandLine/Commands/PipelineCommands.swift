@@ -224,7 +224,7 @@ struct DeletePipelines: ClientCommand {
         "Delete pipelines; the tables they declare stay, unless --tables is given.",
         discussion:
             "Stops what runs. With --tables the tables of the manifest go too, with all their rows, but never one that another pipeline "
-            + "declares as well. Asks first when a person can answer.",
+            + "declares as well. Asks first; without a terminal --force is needed.",
         examples: [
             "martlet pipelines delete inspect-frames", "martlet pipelines delete --force --tables inspect-frames other",
         ],
@@ -233,14 +233,14 @@ struct DeletePipelines: ClientCommand {
     @Argument(help: "Names, GUIDs or resource names.", completion: .custom(ResourceNames.complete("pipelines")))
     var ids: [String]
     @Flag(name: .long, help: "Delete the tables their manifests declare too, with all rows.") var tables = false
-    @Flag(name: [.short, .long], help: "Do not ask.") var force = false
+    @OptionGroup var confirmation: Confirmation
     @OptionGroup(title: "Global Options") var global: GlobalOptions
 
     func execute(_ client: EngineClient) async throws {
         try await client.delete(
             PipelineNoun.display,
             ids,
-            force: force,
+            confirmation,
             query: [("tables", tables ? "true" : nil)]
         ) {
             "Delete pipeline \(ids.joined(separator: ", "))\(tables ? " and the tables it declares, with all their rows" : "")?"

@@ -79,16 +79,16 @@ extension EngineClient {
         return "\(display.title) \(verb): \(style.bold(name))\n" + display.fieldList(item).text(style: style)
     }
 
-    /// Deletes resources one by one, after asking where a person can answer; `question` says more than their names.
+    /// Deletes resources one by one, after somebody has agreed; `question` says more than their names.
     func delete(
         _ display: ResourceDisplay,
         _ ids: [String],
-        force: Bool,
+        _ confirmation: Confirmation,
         query: [(String, String?)] = [],
         question: (() async throws -> String)? = nil
     ) async throws {
-        if !force, canAsk, try !ask(await question?() ?? "Delete \(display.noun) \(ids.joined(separator: ", "))?") {
-            throw CommandFailure(.failure, "nothing was deleted")
+        try await confirmation.require(self, refusal: "nothing was deleted") {
+            try await question?() ?? "Delete \(display.noun) \(ids.joined(separator: ", "))?"
         }
         var deleted: [String] = []
         for id in ids {
@@ -97,15 +97,6 @@ extension EngineClient {
             if isHuman { try confirm(.null) { "\(display.title) deleted: \(Sanitizer.clean(id))\n" } }
         }
         if !isHuman, !options.dryRun { try print(["deleted": .array(deleted.map { .string($0) })]) { "" } }
-    }
-
-    /// Whether somebody is there to answer a question.
-    var canAsk: Bool { !options.dryRun && session.inputIsTerminal && session.diagnostics.isTerminal }
-
-    /// Asks a question that only yes agrees to.
-    func ask(_ question: String) throws -> Bool {
-        try session.diagnostics.write("\(Sanitizer.clean(question)) [y/N] ".utf8)
-        return ["y", "yes"].contains((readLine() ?? "").lowercased())
     }
 }
 
@@ -158,7 +149,7 @@ struct DeleteCommand<Noun: ResourceNoun>: ClientCommand {
             "delete",
             "Delete \(kind).",
             discussion:
-                "Refused, with the list of users, while something needs it. Asks first when a person can answer.",
+                "Refused, with the list of users, while something needs it. Asks first; without a terminal --force is needed.",
             examples: [
                 "martlet \(kind) delete \(Noun.example)", "martlet \(kind) delete --force \(Noun.example) other",
             ],
@@ -168,13 +159,12 @@ struct DeleteCommand<Noun: ResourceNoun>: ClientCommand {
 
     @Argument(help: "Names, GUIDs or resource names.", completion: .custom(ResourceNames.complete(Noun.display.kind)))
     var ids: [String]
-    @Flag(name: [.short, .long], help: "Do not ask.")
-    var force = false
+    @OptionGroup var confirmation: Confirmation
     @OptionGroup(title: "Global Options") var global: GlobalOptions
 
     init() {}
 
     func execute(_ client: EngineClient) async throws {
-        try await client.delete(Noun.display, ids, force: force)
+        try await client.delete(Noun.display, ids, confirmation)
     }
 }

@@ -78,7 +78,7 @@ struct SQLCommand: ClientCommand {
         options.timeout = global.timeout
         options.write = write
         options.maxStaleness = maxStaleness.flatMap(Self.seconds)
-        options.asOf = try FieldBuilder.pairs(asOf, option: "--as-of", session: nil)
+        options.asOf = try FieldBuilder.pairs(asOf, option: "--as-of", session: nil, foldsCase: true)
         options.rowsMax = limit ?? (mode.isStreaming ? nil : 10_000)
         let session = client.session
         if statement == nil, file == nil, session.inputIsTerminal, session.output.isTerminal, !client.options.dryRun {

@@ -84,17 +84,17 @@ struct DeleteTables: ClientCommand {
     static let configuration = CommandConfiguration.client(
         "delete",
         "Delete tables with all their rows, files, rejects and history.",
-        discussion: "The topics stay. Says what goes and asks first when a person can answer.",
+        discussion: "The topics stay. Says what goes and asks first; without a terminal --force is needed.",
         examples: ["martlet tables delete trips", "martlet tables delete --force trips files"],
         aliases: ["rm"]
     )
     @Argument(help: "Names of the tables.", completion: .custom(ResourceNames.complete("tables"))) var names: [String]
-    @Flag(name: [.short, .long], help: "Do not ask.") var force = false
+    @OptionGroup var confirmation: Confirmation
     @OptionGroup(title: "Global Options") var global: GlobalOptions
 
     func execute(_ client: EngineClient) async throws {
         let display = ResourceDisplay(kind: "tables", noun: "table", columns: [], details: [])
-        try await client.delete(display, names, force: force) {
+        try await client.delete(display, names, confirmation) {
             var parts: [String] = []
             for name in names { parts.append(TableOverview(try await client.get(["tables", name])).whatGoes) }
             return "Delete \(parts.joined(separator: "; "))?"

@@ -23,7 +23,7 @@ struct TableSettingFields: ParsableArguments {
         name: .long,
         help: "With a key: a record with this value in this field deletes its row, such as op=delete."
     )
-    var deleteWhen: String?
+    var deleteWhen: [String] = []
     @Option(name: .long, help: "Commit rows at the latest after this time (default 10s).") var commitEvery: String?
     @Option(name: .long, help: "Commit rows earlier when this much waits (default 64MiB).") var commitSize: String?
     @Option(name: .long, help: "How long rows stay, such as 30d; 'forever' (default) keeps them.") var retention:
@@ -40,11 +40,17 @@ struct TableSettingFields: ParsableArguments {
     )
     var fromFile: String?
 
+    func validate() throws {
+        guard deleteWhen.count < 2 else {
+            throw ValidationError("--delete-when is given \(deleteWhen.count) times, and a table has one such rule.")
+        }
+    }
+
     func set(in fields: inout FieldBuilder) throws {
-        let columns = try FieldBuilder.pairs(column, option: "--column", session: nil)
+        let columns = try FieldBuilder.pairs(column, option: "--column", session: nil, foldsCase: true)
         fields.set("columns", object: columns)
         fields.set("unknown_fields", unknown)
-        fields.set("delete_rule", deleteWhen)
+        fields.set("delete_rule", deleteWhen.first)
         fields.set("commit_seconds", commitEvery)
         fields.set("commit_bytes", commitSize)
         fields.set("retention", retention)
@@ -142,6 +148,7 @@ struct UpdateTable: ClientCommand {
 
     @Argument(help: "Name of the table.", completion: .custom(ResourceNames.complete("tables"))) var table: String
     @OptionGroup var settings: TableSettingFields
+    @OptionGroup var fixed: FixedTableFields
     @OptionGroup(title: "Global Options") var global: GlobalOptions
 
     func execute(_ client: EngineClient) async throws {
@@ -154,6 +161,29 @@ struct UpdateTable: ClientCommand {
             return "Table updated: \(client.style.bold(name))\n"
                 + TableOverview(item).fields().text(style: client.style)
         }
+    }
+}
+
+/// Options of `tables create` that `tables update` knows only to say that they cannot be changed.
+struct FixedTableFields: ParsableArguments {
+    @Option(name: [.short, .customLong("topic"), .customLong("topic-name")], help: .hidden) var topic: String?
+    @Option(name: .long, help: .hidden) var key: [String] = []
+    @Option(name: .long, help: .hidden) var format: String?
+    @Option(name: .long, help: .hidden) var partitionBy: [String] = []
+    @Option(name: .long, help: .hidden) var start: String?
+    @Option(name: [.short, .long], help: .hidden) var name: String?
+
+    func validate() throws {
+        let given = [
+            ("--topic", "topic", topic != nil), ("--key", "key", !key.isEmpty), ("--format", "format", format != nil),
+            ("--partition-by", "partitions", !partitionBy.isEmpty), ("--start", "start", start != nil),
+            ("--name", "name", name != nil),
+        ]
+        guard let (option, noun, _) = given.first(where: \.2) else { return }
+        throw ValidationError(
+            "\(option): the \(noun) of a table stays as the table was made; make another one that reads the topic from its start, "
+                + "with: martlet tables create NAME --topic TOPIC"
+        )
     }
 }
 

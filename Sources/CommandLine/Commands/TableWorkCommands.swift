@@ -155,7 +155,7 @@ struct RepairTable: ClientCommand {
         "repair",
         "Compare a table's catalog, files and topic, and put right what differs.",
         discussion: """
-            --dry-run only says what it would do; without it, what it would do is shown and asked about first where a person can answer. \
+            --dry-run only says what it would do; without it, what it would do is shown and asked about first; without a terminal --force is needed. \
             A file that is gone or damaged is taken off the list, and its rows with it; a file that is not listed is removed. Every byte \
             of the files is read and compared with the checksum the catalog has, which takes a while for a large table; 'tables get' \
             shows how far it is, and --quick compares sizes only. What cannot be put right is named, and the exit code is 1.
@@ -166,21 +166,22 @@ struct RepairTable: ClientCommand {
         ]
     )
     @Argument(help: "Name of the table.", completion: .custom(ResourceNames.complete("tables"))) var name: String
-    @Flag(name: [.short, .long], help: "Do not ask.") var force = false
+    @OptionGroup var confirmation: Confirmation
     @Flag(help: "Compare the sizes of files only, and do not read them.") var quick = false
     @OptionGroup(title: "Global Options") var global: GlobalOptions
 
     func execute(_ client: EngineClient) async throws {
-        if !force, client.canAsk, client.isHuman {
+        if !confirmation.force, !client.options.dryRun, client.isHuman {
             let planned = try await findings(client, dryRun: true)
             try show(planned, client)
             guard !EngineClient.items(planned).isEmpty else { return }
-            guard try client.ask("Do this?") else { throw CommandFailure(.failure, "nothing was repaired") }
+            try await confirmation.require(client, refusal: "nothing was repaired") { "Do this?" }
             let answer = try await findings(client, dryRun: false)
             let done = EngineClient.items(answer)
             try client.confirm(.null) { "Table repaired: \(Sanitizer.clean(name)), \(Self.sum(done))\n" }
             return try checkDone(answer)
         }
+        try await confirmation.require(client, refusal: "nothing was repaired") { "Repair \(name)?" }
         let answer = try await findings(client, dryRun: client.options.dryRun)
         try client.print(answer) { "" }
         if client.isHuman { try show(answer, client) }

@@ -153,7 +153,7 @@ struct PublishToTopic: ClientCommand {
         "Put events into a topic.",
         discussion: """
             A file holds one event (attributes and 'data' at its top level) or a list of them; --data makes one event of a JSON value. \
-            Missing id, source, type and time are filled in. The events are on disk when the command ends.
+            Missing id, source and time are filled in, and a type: \(EventDocument.publishedType). The events are on disk when the command ends.
             """,
         examples: [
             "martlet topics publish frames -e cloudevent.yaml",
@@ -164,7 +164,7 @@ struct PublishToTopic: ClientCommand {
     @Argument(help: "Name, GUID or resource name.", completion: .custom(ResourceNames.complete("topics"))) var id:
         String
     @Option(
-        name: [.customShort("e"), .customLong("event"), .customLong("from-file")],
+        name: [.customShort("e"), .customShort("f"), .customLong("event"), .customLong("from-file")],
         help: "File with events (- for standard input)."
     )
     var event: String?
@@ -182,21 +182,21 @@ struct PublishToTopic: ClientCommand {
         let body: APIRequest.Body
         if let event {
             let file = try InputFile(event, session: client.session)
-            let value = try file.value()
-            if let list = value.arrayValue {
-                let events = try list.enumerated().map { index, item in
-                    let name = "\(file.name), event \(index + 1)"
-                    return JSONValue.object(try EventDocument(completing: item, name: name, type: eventType).object)
-                }
-                body = .init(bytes: JSONValue.array(events).bytes, contentType: "application/cloudevents-batch+json")
+            let (written, isList) = try WrittenEvent.read(file)
+            let events = try written.enumerated().map { index, item in
+                let name = isList ? "\(file.name), event \(index + 1)" : file.name
+                return try EventDocument(completing: item, name: name, type: eventType)
+            }
+            if isList {
+                body = .init(bytes: EventDocument.batch(events), contentType: "application/cloudevents-batch+json")
             } else {
-                body = Self.body(try EventDocument(completing: value, name: file.name, type: eventType))
+                body = Self.body(events[0])
             }
         } else if let data {
-            guard let value = try? JSONValue(parsing: data) else {  // Refused right here.
+            guard let written = try? WrittenEvent(data: data) else {  // Refused right here.
                 throw CommandFailure.usage("--data is not JSON", fix: "quote text: --data '\"text\"'")
             }
-            body = Self.body(try EventDocument(completing: ["data": value], name: "--data", type: eventType))
+            body = Self.body(try EventDocument(completing: written, name: "--data", type: eventType))
         } else {
             body = Self.body(EventDocument(generatedOf: eventType))
         }
@@ -210,6 +210,6 @@ struct PublishToTopic: ClientCommand {
     }
 
     private static func body(_ event: EventDocument) -> APIRequest.Body {
-        .init(bytes: JSONValue.object(event.object).bytes, contentType: "application/cloudevents+json")
+        .init(bytes: event.bytes, contentType: "application/cloudevents+json")
     }
 }

@@ -59,8 +59,9 @@ struct ListTraces: ClientCommand {
             ]
         )
         let traces = EngineClient.items(answer)
+        if traces.isEmpty { try await client.requireNames(["traces"], pipeline: pipeline, function: nil) }
         try client.print(answer) { traces.isEmpty ? "" : table(traces).text(width: client.width, style: client.style) }
-        if traces.isEmpty, client.isHuman, try await !client.noteMissing(pipeline: pipeline) {
+        if traces.isEmpty, client.isHuman {
             try client.note("no traces\(since.map { " since \($0)" } ?? ""); look further back with --since")
         }
     }

@@ -18,6 +18,8 @@ package struct SpanTree: Sendable {
         package var place: String?
         /// Which attempt at its event it is part of, where it says so.
         package var attempt: Int
+        /// Microseconds that rows waited for the commit that this span is; nil where it is none.
+        package var wait: Int64?
 
         init(_ value: JSONValue) {
             id = value["span_id"]?.stringValue ?? ""
@@ -29,6 +31,7 @@ package struct SpanTree: Sendable {
             message = (value["status_message"]?.stringValue).nonEmpty
             place = (value["function"]?.stringValue).nonEmpty
             attempt = (value["attributes"]?["martlet.attempt"]?.stringValue).flatMap { Int($0) } ?? 1
+            wait = (value["attributes"]?["martlet.wait_micros"]?.stringValue).flatMap { Int64($0) }
             exceptions = (value["events"]?.arrayValue ?? []).compactMap { event in
                 guard event["name"]?.stringValue == "exception" else { return nil }
                 let attributes = event["attributes"]
@@ -78,10 +81,12 @@ package struct SpanTree: Sendable {
         self.children = children
         self.roots = roots
         start = spans.map(\.start).min() ?? 0
-        length = max(1, (spans.map { $0.start + $0.duration }.max() ?? 0) - start)
+        // Rows wait for their commit as long as their table says, which makes nothing slower.
+        let work = spans.contains { $0.wait == nil } ? spans.filter { $0.wait == nil } : spans
+        length = max(1, (work.map { $0.start + $0.duration }.max() ?? 0) - (work.map(\.start).min() ?? 0))
     }
 
-    /// How long the whole trace took, in microseconds.
+    /// How long the work of the trace took, in microseconds; what only waited for a table's commit is not in it.
     package var durationMicros: Int64 { spans.isEmpty ? 0 : length }
     /// When it began, in microseconds since 1970.
     package var startMicros: Int64 { start }
@@ -89,7 +94,7 @@ package struct SpanTree: Sendable {
     /// The span with the most time of its own, where that says something: its place, that time, and its share of the whole.
     private var slowest: (index: Int, micros: Int64, share: Double)? {
         guard spans.count > 1 else { return nil }
-        let own = spans.indices.map { (index: $0, micros: ownMicros($0)) }
+        let own = spans.indices.filter { spans[$0].wait == nil }.map { (index: $0, micros: ownMicros($0)) }
         guard let most = own.max(by: { ($0.micros, $1.index) < ($1.micros, $0.index) }), most.micros > 0 else {
             return nil
         }
@@ -199,7 +204,8 @@ package struct SpanTree: Sendable {
         let span = spans[index]
         let below = (children[span.id] ?? []).filter { !shown.contains($0) }
         let attempt = span.attempt > 1 ? " (attempt \(span.attempt))" : ""
-        let place = (span.place.map { span.name.contains($0) ? "" : " [\($0)]" } ?? "") + attempt
+        let wait = span.wait.map { " (waited \(Quantity.duration(microseconds: $0)) for its commit)" } ?? ""
+        let place = (span.place.map { span.name.contains($0) ? "" : " [\($0)]" } ?? "") + attempt + wait
         var notes: [String] = []
         for note in [span.message].compactMap(\.self) + span.exceptions where !note.isEmpty {
             let first = Self.firstLine(note)

@@ -51,8 +51,9 @@ package enum YAMLText {
             switch node.tag {
             case Tag(.null): return .null
             case Tag(.bool): return Bool.construct(from: scalar).map { .bool($0) } ?? .string(scalar.string)
-            case Tag(.int): return Int64.construct(from: scalar).map { .int($0) } ?? .string(scalar.string)
-            case Tag(.float):
+            case Tag(.int), Tag(.float):
+                if let number = jsonNumber(scalar.string) { return number }
+                if let number = Int64.construct(from: scalar) { return .int(number) }
                 guard let number = Double.construct(from: scalar), number.isFinite else {
                     return .string(scalar.string)
                 }
@@ -76,12 +77,20 @@ package enum YAMLText {
         }
     }
 
+    /// A number that JSON writes the same way, with all its digits; nil for YAML's own spellings.
+    private static func jsonNumber(_ text: String) -> JSONValue? {
+        // What is not JSON's spelling is read as YAML's.
+        guard let value = try? JSONValue(parsing: text), value.kind == .number else { return nil }
+        return value
+    }
+
     private static func node(_ value: JSONValue) throws -> Node {
         switch value {
         case .null: return Node("null", Tag(.null))
         case .bool(let flag): return Node(flag ? "true" : "false", Tag(.bool))
         case .int(let number): return Node(String(number), Tag(.int))
         case .double(let number): return Node.scalar(number.represented())
+        case .number(let text): return Node(text, Tag(text.contains { ".eE".contains($0) } ? .float : .int))
         case .string(let text):
             let scalar = Node.scalar(text.represented())
             guard text.contains("\n"), !text.hasPrefix(" "), !text.hasPrefix("\n") else { return scalar }
@@ -89,7 +98,10 @@ package enum YAMLText {
         case .array(let elements): return Node(try elements.map { try node($0) }, Tag(.seq), .any)
         case .object(let object):
             return Node(
-                try object.members.map { (Node.scalar($0.key.represented()), try node($0.value)) },
+                // YAML has no repeated keys: the last counts.
+                try JSONObject(members: object.members).members.map {
+                    (Node.scalar($0.key.represented()), try node($0.value))
+                },
                 Tag(.map),
                 .any
             )

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Foundation
+import MartletCore
 
 /// Where the engine is and how to speak to it: flags before environment before configuration file before defaults.
 struct Settings: Sendable, Equatable {
@@ -45,6 +46,18 @@ struct Settings: Sendable, Equatable {
         }
         if let secret, secret.utf8.contains(where: { $0 < 0x21 || $0 > 0x7E }) {
             throw CommandFailure.usage("the token has a character that a header cannot carry")
+        }
+    }
+
+    /// Variables that look like those the client reads and are none, with what was probably meant; the engine's own are not looked at.
+    static func misspelled(_ environment: [String: String]) -> [(name: String, meant: String)] {
+        let prefix = "MARTLET_"
+        let known = ["SERVER", "TOKEN", "OUTPUT", "CONFIG"]
+        return environment.keys.sorted().compactMap { name in
+            guard name.hasPrefix(prefix) else { return nil }
+            let rest = String(name.dropFirst(prefix.count))
+            guard !known.contains(rest), let near = NearestName.of(rest, among: known) else { return nil }
+            return (name, prefix + near)
         }
     }
 

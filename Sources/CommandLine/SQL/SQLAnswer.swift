@@ -105,7 +105,7 @@ struct SQLAnswer: Sendable {
             case .null: break
             case .string(let text): appendCSV(text, to: &bytes)
             case .array, .object: appendCSV(value.text, to: &bytes)
-            case .bool, .int, .double: JSONWriter.append(value, to: &bytes)
+            case .bool, .int, .double, .number: JSONWriter.append(value, to: &bytes)
             }
         }
         bytes += [0x0D, 0x0A]

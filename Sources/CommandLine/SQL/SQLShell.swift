@@ -28,7 +28,7 @@ final class SQLShell {
           .output [FILE]       write rows to a file; without one, to the terminal again
           .read FILE           run the statements of a file
           .timer on|off        say how long statements took
-          .help, .quit
+          .help, .quit (also quit, exit)
 
         """
 
@@ -60,6 +60,7 @@ final class SQLShell {
             ) {
             case .end: return
             case .cancelled: buffer = ""
+            case .line(let line) where buffer.isEmpty && Self.isFarewell(line): return
             case .line(let line):
                 if buffer.isEmpty, line.trimmingPrefix(while: \.isWhitespace).hasPrefix(".") {
                     try remember(line)
@@ -70,6 +71,12 @@ final class SQLShell {
                 buffer = try await runStatements(buffer)
             }
         }
+    }
+
+    /// Whether a line is what ends other shells, and no SQL.
+    static func isFarewell(_ line: String) -> Bool {
+        let word = line.trimmingCharacters(in: CharacterSet(charactersIn: "; \t")).lowercased()
+        return ["quit", "exit", "\\q"].contains(word)
     }
 
     /// Runs the whole statements of a text and returns what is left of it.

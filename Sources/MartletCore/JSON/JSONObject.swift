@@ -5,7 +5,7 @@
 package struct JSONObject: Sendable, Hashable {
     /// One key with its value.
     package struct Member: Sendable, Hashable {
-        /// The key, unique in its object.
+        /// The key, unique in its object unless it was read to be passed on as it is.
         package var key: String
         /// The value.
         package var value: JSONValue
@@ -46,6 +46,9 @@ package struct JSONObject: Sendable, Hashable {
             }
         }
     }
+
+    /// Makes an object of members as they were written, keys that are repeated included.
+    init(asWritten members: [Member]) { self.members = members }
 
     /// The value of a key; setting nil removes the member, setting a new key appends it.
     package subscript(key: String) -> JSONValue? {

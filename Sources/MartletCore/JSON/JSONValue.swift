@@ -1,21 +1,26 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
-/// A JSON value in memory, where whole numbers stay exact to 64 bits and objects keep the order of their keys.
+import Foundation
+
+/// A JSON value in memory, where numbers stay as they were written and objects keep the order of their keys.
 package enum JSONValue: Sendable, Hashable {
     case null
     case bool(Bool)
     case int(Int64)
     case double(Double)
+    /// A number as it was written, where neither an `int` nor a `double` would be written the same: 30 digits, `1.50`, `1e400`.
+    case number(String)
     case string(String)
     case array([JSONValue])
     case object(JSONObject)
 
     /// Parses a whole text.
     ///
-    /// A number without fraction and exponent becomes `int`, or `double` when it needs more than 64 bits.
-    package init(parsing bytes: [UInt8]) throws {
-        self = try JSONCursor.withBytes(bytes) { try $0.readValue() }
+    /// A number becomes `int` or `double` where that is written the same again, and `number` otherwise. Of a key that an object
+    /// repeats the last value counts, unless repeated keys are to be kept, which is for values that are only passed on.
+    package init(parsing bytes: [UInt8], keepingRepeatedKeys: Bool = false) throws {
+        self = try JSONCursor.withBytes(bytes) { try $0.readValue(keepingRepeatedKeys: keepingRepeatedKeys) }
     }
 
     /// Parses a whole text.
@@ -43,7 +48,7 @@ package enum JSONValue: Sendable, Hashable {
         switch self {
         case .null: .null
         case .bool: .bool
-        case .int, .double: .number
+        case .int, .double, .number: .number
         case .string: .string
         case .array: .array
         case .object: .object
@@ -68,11 +73,12 @@ package enum JSONValue: Sendable, Hashable {
         return value
     }
 
-    /// The value of any number.
+    /// The value of any number, as near as a double comes; nil beyond its range.
     package var doubleValue: Double? {
         switch self {
         case .int(let value): Double(value)
         case .double(let value): value
+        case .number(let text): Double(text).flatMap { $0.isFinite ? $0 : nil }
         default: nil
         }
     }
@@ -98,7 +104,7 @@ package enum JSONValue: Sendable, Hashable {
 
 extension JSONCursor {
     /// Reads one value of any kind into memory.
-    package mutating func readValue() throws(JSONError) -> JSONValue {
+    package mutating func readValue(keepingRepeatedKeys: Bool = false) throws(JSONError) -> JSONValue {
         switch try peek() {
         case .null:
             try readNull()
@@ -109,18 +115,27 @@ extension JSONCursor {
             let number = try readNumber()
             if let integer = int64(number) { return .int(integer) }
             let value = double(number)
-            guard value.isFinite else { throw JSONError(.numberOutOfRange, offset: number.range.lowerBound) }
+            let text = bytes(number.range)
+            // The shortest text of a double has at most 24 bytes.
+            guard text.count <= 24, value.description.utf8.elementsEqual(text) else {
+                return .number(String(decoding: text, as: UTF8.self))
+            }
             return .double(value)
         case .array:
             var elements: [JSONValue] = []
             try beginArray()
-            while try nextElement() { elements.append(try readValue()) }
+            while try nextElement() {
+                elements.append(try readValue(keepingRepeatedKeys: keepingRepeatedKeys))
+            }
             return .array(elements)
         case .object:
             var members: [JSONObject.Member] = []
             try beginObject()
-            while let key = try nextKey() { members.append(JSONObject.Member(key: key, value: try readValue())) }
-            return .object(JSONObject(members: members))
+            while let key = try nextKey() {
+                let value = try readValue(keepingRepeatedKeys: keepingRepeatedKeys)
+                members.append(JSONObject.Member(key: key, value: value))
+            }
+            return .object(keepingRepeatedKeys ? JSONObject(asWritten: members) : JSONObject(members: members))
         }
     }
 }
@@ -178,6 +193,17 @@ extension JSONValue: Codable {
         case .double(let value):
             var container = encoder.singleValueContainer()
             try container.encode(value)
+        case .number(let text):
+            var container = encoder.singleValueContainer()
+            // Encoders take numbers of 38 digits; what is longer goes as text, which loses nothing.
+            let digits = text.prefix { $0 != "e" && $0 != "E" }.count { $0.isNumber }
+            if digits <= 38, let value = Decimal(string: text), value.isFinite {
+                try container.encode(value)
+            } else if digits <= 15, let value = doubleValue {
+                try container.encode(value)
+            } else {
+                try container.encode(text)
+            }
         case .string(let value):
             var container = encoder.singleValueContainer()
             try container.encode(value)

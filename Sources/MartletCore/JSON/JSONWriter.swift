@@ -65,6 +65,7 @@ package enum JSONWriter {
         case .bool(let value): append(value, to: &buffer)
         case .int(let value): append(value, to: &buffer)
         case .double(let value): append(value, to: &buffer)
+        case .number(let text): buffer.append(contentsOf: text.utf8)
         case .string(let value): append(value, to: &buffer)
         case .array(let elements):
             buffer.append(0x5B)

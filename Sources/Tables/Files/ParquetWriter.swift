@@ -18,6 +18,12 @@ struct ParquetWriter: Sendable {
     /// Rows of a group, which is in memory while it is written; nil is DuckDB's 122,880.
     var groupRows: Int?
 
+    /// As many rows as DuckDB takes by itself, or as there is memory for; `rows` rows take `bytes` of it.
+    static func groupRows(within memory: Int, bytes: Int, rows: Int) -> Int {
+        let fitting = memory / max(1, bytes / max(1, rows))
+        return min(122_880, max(2048, fitting / 2048 * 2048))
+    }
+
     /// Writes what a query gives, whose columns are those of a schema version; blocks.
     ///
     /// - Returns: The files; the catalog does not know them yet, and what is never committed is swept at the next start.

@@ -93,8 +93,11 @@ final class FreshRows: Sendable {
     /// Bytes of memory, estimated where DuckDB has the rows: their values, and a block of 2,048 begun in each column.
     var memoryBytes: Int {
         if let batch { return batch.memoryBytes }
-        return state.withLock { $0.memory + ($0.columns.count + SystemColumns.json.count) * Self.columnBytes }
+        return state.withLock { $0.memory + Self.beginBytes($0.columns.count) }
     }
+
+    /// What tables of DuckDB's with so many columns take however few rows they have.
+    static func beginBytes(_ columns: Int) -> Int { (columns + SystemColumns.json.count) * columnBytes }
 
     private static let columnBytes = 24 << 10
 

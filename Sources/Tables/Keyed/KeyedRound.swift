@@ -32,15 +32,17 @@ final class KeyedStage: Sendable {
     private let table: KeyedTable
     private let space: FreshSpace
     private let batch: RowBatch
+    private let charge: SinkMemory.Charge
     private let keepsOrigin: Bool
     private let rows: String
     private let latest: String
     private let rejects: String
 
     /// Begins with the columns the table has now.
-    init(_ table: KeyedTable, space: FreshSpace) throws {
+    init(_ table: KeyedTable, space: FreshSpace, charge: SinkMemory.Charge) throws {
         self.table = table
         self.space = space
+        self.charge = charge
         let spec = table.spec
         keepsOrigin = table.keepsOrigin
         batch = try RowBatch(
@@ -74,9 +76,16 @@ final class KeyedStage: Sendable {
         for item in fetched {
             let start = max(item.from, from[item.partition] ?? item.from)
             guard item.next > start else { continue }
-            try batch.append(item.bytes, from: start, partition: item.partition)
+            try batch.append(
+                item.bytes,
+                from: start,
+                partition: item.partition,
+                decompression: item.decompression
+            )
             offsets[item.partition] = max(item.next, offsets[item.partition] ?? .min)
         }
+        // The values are in DuckDB's tables as well until the next round.
+        charge.set(batch.memoryBytes + 2 * batch.byteCount)
         let (spec, known) = table.with { ($0.resource.spec, $0.columns) }
         let columns = batch.columns
         let extra = table.ruleField(spec, known).map { KeyedTable.folded($0.name) }

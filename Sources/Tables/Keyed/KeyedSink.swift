@@ -21,6 +21,7 @@ final class KeyedSink: Sendable {
     private let store: KeyedStore
     private let mailbox = SinkMailbox()
     private let finished = OneTimeGate()
+    private let account: SinkMemory.Account
     private let logger: Logger
 
     /// What the loop knows.
@@ -44,6 +45,7 @@ final class KeyedSink: Sendable {
     init(table: KeyedTable, services: SinkServices) {
         self.table = table
         self.services = services
+        account = SinkMemory.Account(services.memory) { _ in }
         store = KeyedStore(table: table, lake: services.space.lake)
         var logger = services.logger
         logger[metadataKey: "table"] = "\(table.name)"
@@ -52,7 +54,12 @@ final class KeyedSink: Sendable {
 
     /// Runs until cancelled or stopped; what was not put into the table then is read again at the next start.
     func run() async {
-        defer { finished.open() }
+        services.memory.open(account)
+        account.note(.apart)
+        defer {
+            services.memory.close(account)
+            finished.open()
+        }
         var progress = Progress()
         await withDiscardingTaskGroup { group in
             group.addTask { await self.lookRegularly() }
@@ -180,7 +187,7 @@ final class KeyedSink: Sendable {
 
     private func open(_ progress: inout Progress) async throws {
         try await store.open(starts: try await KeyedTables.starts(table.spec, services.log))
-        progress.stage = try KeyedStage(table, space: services.space)
+        progress.stage = try KeyedStage(table, space: services.space, charge: services.memory.charge(account))
     }
 
     private func feedNewPartitions(_ progress: inout Progress, _ group: inout DiscardingTaskGroup) async {
@@ -201,6 +208,7 @@ final class KeyedSink: Sendable {
                 table: table.name,
                 partition: partition,
                 of: description.partitions,
+                account: account,
                 mailbox: mailbox
             )
             group.addTask { await feed.run(from: start) }

@@ -16,6 +16,9 @@ struct TableMaintenance: Sendable {
     /// So many files of a partition are merged without being asked.
     private static let automaticMin = 8
 
+    /// How many times what they take in a file values take in memory, about.
+    private static let valueFactor = 6
+
     let table: AppendTable
     let services: SinkServices
 
@@ -85,10 +88,19 @@ struct TableMaintenance: Sendable {
         )
         var writer = ParquetWriter(layout: table.layout)
         if part == .rows { writer.sortColumns = table.spec.sortBy }
+        writer.groupRows = ParquetWriter.groupRows(
+            within: services.memory.mergeMax / 2,
+            bytes: Self.valueFactor * Int(chosen.reduce(0) { $0 + $1.bytes }),
+            rows: Int(chosen.reduce(0) { $0 + $1.rows })
+        )
         let database = try await services.space.database()
         let output = writer
+        let memory = services.memory
         let written = try await services.space.maintenance.run {
-            try output.write(source.query(part), part, schemaVersion: version, on: database.connect())
+            let bytes = memory.mergeMax
+            memory.begin(.merge, bytes)
+            defer { memory.end(.merge, bytes) }
+            return try output.write(source.query(part), part, schemaVersion: version, on: database.connect())
         }
         let rows = chosen.reduce(0) { $0 + $1.rows }
         guard written.reduce(0, { $0 + $1.rows }) == rows else {

@@ -38,6 +38,7 @@ package final class RowBatch: @unchecked Sendable {
     ///
     /// `bytes` are whole batches as the log returns them; a last one that is cut off is left out. A batch that cannot be
     /// decompressed, or the rest of one behind a damaged record, becomes one reject without a value.
+    /// A compressed batch that was taken in part stays in `decompression`, so that the call that goes on finds it there.
     /// - Returns: The offset to go on from where the batch came to hold `memoryMax` bytes of memory, which it goes beyond by no more than a few
     ///   hundred records; nil where everything was taken.
     /// - Throws: where the bytes are no batches any more; what stood before is taken, ``nextOffset`` says how far.
@@ -47,7 +48,8 @@ package final class RowBatch: @unchecked Sendable {
         from: Int64 = 0,
         partition: Int32,
         verifiesChecksums: Bool = true,
-        memoryMax: Int = .max
+        memoryMax: Int = .max,
+        decompression: Decompression? = nil
     ) throws(RecordBatchError) -> Int64? {
         try exclusively { (filler) throws(RecordBatchError) in
             filler.partition = partition
@@ -56,7 +58,7 @@ package final class RowBatch: @unchecked Sendable {
             while true {
                 do throws(RecordBatchError) {
                     guard let batch = try walk.nextBatch() else { return nil }
-                    if let stop = Self.add(batch, bytes, from, memoryMax, &filler) {
+                    if let stop = Self.add(batch, bytes, from, memoryMax, decompression, &filler) {
                         filler.nextOffset = max(filler.nextOffset ?? .min, stop)
                         return stop
                     }
@@ -75,14 +77,15 @@ package final class RowBatch: @unchecked Sendable {
         _ bytes: [UInt8],
         _ from: Int64,
         _ memoryMax: Int,
+        _ decompression: Decompression?,
         _ filler: inout RowFiller
     ) -> Int64? {
         let header = batch.header
         guard !header.isControl, header.nextOffset > from else { return nil }
         guard header.codec == CompressionCodec.none else {
             do throws(RecordBatchError) {
-                return try batch.withDecompressed(in: bytes) {
-                    filler.addBatch($0, $1, from: from, memoryMax: memoryMax)
+                return try (decompression ?? Decompression()).withPlain(batch, in: bytes) { plain in
+                    filler.addBatch(plain.start, plain.header, from: from, memoryMax: memoryMax)
                 }
             } catch {
                 filler.rejectBatch(header, from: max(header.baseOffset, from), error.message)

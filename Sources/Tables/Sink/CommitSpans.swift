@@ -5,7 +5,15 @@ import DuckDB
 import MartletCore
 
 /// What traces see of a commit: one span for each trace that has records in it, below the span that wrote the record.
-struct CommitSpans: Sendable {
+///
+/// A span tells the work of the commit. That the record waited for it, which is how a table is set up and nobody's slowness, is an attribute.
+package struct CommitSpans: Sendable {
+    /// The attribute that says how many microseconds the record waited for the commit; only spans of commits have it.
+    package static let waitAttribute = "martlet.wait_micros"
+    /// What the names of these spans begin with.
+    package static let namePrefix = "table "
+    /// The kind of these spans.
+    package static let kind = "CONSUMER"
     /// The most traces of one commit.
     static let tracesMax = 50
     /// Rows with a trace that are looked at to find them.
@@ -14,8 +22,8 @@ struct CommitSpans: Sendable {
     let table: AppendTable
     let commit: TableCommit
 
-    /// Reads the spans from the rows of the commit; blocks.
-    func read(_ rows: [FreshRows], endMicros: Int64, on connection: Connection) throws -> [SpanRecord] {
+    /// Reads the spans from the rows of the commit, whose work took the microseconds of `work`; blocks.
+    func read(_ rows: [FreshRows], work: Range<Int64>, on connection: Connection) throws -> [SpanRecord] {
         guard !rows.isEmpty else { return [] }
         let headers = table.layout.format == .raw ? "headers" : "_headers"
         let all = FreshRows.sources(of: rows).map {
@@ -30,26 +38,26 @@ struct CommitSpans: Sendable {
             FROM every WHERE _trace_id IN (FROM few) GROUP BY _trace_id
             """
         ).rows()
-        return found.compactMap { span($0, endMicros) }
+        return found.compactMap { span($0, work) }
     }
 
-    private func span(_ row: [DuckDBValue], _ end: Int64) -> SpanRecord? {
+    private func span(_ row: [DuckDBValue], _ work: Range<Int64>) -> SpanRecord? {
         guard row.count == 6, case .string(let trace) = row[0] else { return nil }
-        var start = end
-        if case .int(let micros) = row[2] { start = min(micros, end) }
+        var wait: Int64 = 0
+        if case .int(let micros) = row[2] { wait = max(0, work.lowerBound - micros) }
         return SpanRecord(
             traceId: trace,
             spanId: Self.spanID(),
             parentSpanId: Self.parent(row[1]),
-            name: "table \(table.name)",
-            kind: "CONSUMER",
-            startMicros: start,
-            durationMicros: end - start,
+            name: Self.namePrefix + table.name,
+            kind: Self.kind,
+            startMicros: work.lowerBound,
+            durationMicros: work.upperBound - work.lowerBound,
             status: "OK",
             attributes: [
                 "table": table.name, "topic": table.spec.topic, "commit": String(commit.number),
                 "partition": row[3].text,
-                "offset": row[4].text, "rows": row[5].text,
+                "offset": row[4].text, "rows": row[5].text, Self.waitAttribute: String(wait),
             ]
         )
     }

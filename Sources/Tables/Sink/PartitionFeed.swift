@@ -12,19 +12,27 @@ struct PartitionFeed: Sendable {
     let partition: TopicPartition
     /// Partitions of the topic.
     private let count: Int32
-    private let memory: SinkMemory
+    private let account: SinkMemory.Account
+    private var memory: SinkMemory { account.memory }
     let mailbox: SinkMailbox
     let logger: Logger
     /// Told of records that could not be read and are in neither table nor rejects.
     let onGap: @Sendable (_ from: Int64, _ to: Int64, _ why: String) -> Void
 
     /// Reads one of `count` partitions for a table.
-    init(_ services: SinkServices, table: String, partition: TopicPartition, of count: Int32, mailbox: SinkMailbox) {
+    init(
+        _ services: SinkServices,
+        table: String,
+        partition: TopicPartition,
+        of count: Int32,
+        account: SinkMemory.Account,
+        mailbox: SinkMailbox
+    ) {
         let logger = services.logger
         log = services.log
         self.partition = partition
         self.count = count
-        memory = services.memory
+        self.account = account
         self.mailbox = mailbox
         self.logger = logger
         onGap = { from, to, why in
@@ -53,7 +61,8 @@ struct PartitionFeed: Sendable {
                     partition: partition.partition,
                     bytes: result.bytes,
                     from: next,
-                    next: result.nextOffset
+                    next: result.nextOffset,
+                    account: account
                 )
                 let taken = OneTimeGate()
                 guard mailbox.post(.fetched(fetched, taken)) else { return }

@@ -18,6 +18,10 @@ struct RecordIntake: Sendable {
     /// each column at once.
     private static let manyColumns = 64
     private static let blockRows = 2048
+    /// What a batch takes however few its records are.
+    private static let batchMin = 64 << 10
+    /// What a sink begins a batch with where there is no more.
+    private static let batchLeast = 1 << 20
 
     typealias Columns = [AppendTableSchemaVersion.Column]
     /// Records that were read, and up to where in each partition.
@@ -45,12 +49,20 @@ struct RecordIntake: Sendable {
         account.note(columns: columns(progress).count)
         let isLarge = fetched.reduce(0) { $0 + $1.bytes.count } >= Self.largeRoundBytes
         let columns = columns(progress)
-        let (filled, failure) = await read(shares(of: fetched), columns, progress.taken)
+        var begun: Begun?
+        if !isLarge, !hasOpenRows(columns, progress) {
+            // Without memory for the rows nothing is read.
+            guard let charge = begin(columns) else { return }
+            begun = charge
+        }
+        let (filled, failure) = await read(shares(of: fetched), columns, progress.taken, begun?.batch)
+        var rows = begun?.rows
         let plain = filled.filter { $0.columns == columns }
         if isLarge {
             keep(plain, columns, &progress)
         } else if !plain.isEmpty {
-            try await write(plain, columns, &progress)
+            try await write(plain, columns, rows, &progress)
+            rows = nil
         }
         // Columns are changed by one share after the other, so that each sees what the others brought.
         let changing = filled.filter { $0.columns != columns }
@@ -59,16 +71,36 @@ struct RecordIntake: Sendable {
             var item: Filled? = item
             if before != columns, let share = item?.share {
                 item = nil
-                item = try await read(share, before, progress.taken)
+                item = try await read(share, before, progress.taken, nil)
             }
             guard let item else { continue }
             if isLarge {
                 keep([item], item.columns, &progress)
             } else {
-                try await write([item], item.columns, &progress)
+                try await write([item], item.columns, rows, &progress)
+                rows = nil
             }
         }
         if let failure { throw failure }
+    }
+
+    /// Memory for rows that are begun, and for the first batch that goes into them.
+    private struct Begun {
+        let rows: SinkMemory.Charge
+        let batch: SinkMemory.Charge
+    }
+
+    private func begin(_ columns: Columns) -> Begun? {
+        let rows = FreshRows.beginBytes(columns.count)
+        let bytes = rows + Self.batchMin
+        guard let charge = account.memory.reserve(bytes, least: bytes, for: account) else { return nil }
+        return Begun(rows: charge.split(rows), batch: charge)
+    }
+
+    /// Whether the next small round goes into rows that there are.
+    private func hasOpenRows(_ columns: Columns, _ progress: borrowing SinkProgress) -> Bool {
+        guard let last = progress.current.last, last.batch == nil else { return false }
+        return columns.count < Self.manyColumns || Int(last.rowCount) < Self.blockRows
     }
 
     /// The columns that the next record is read with.
@@ -94,13 +126,14 @@ struct RecordIntake: Sendable {
     private func read(
         _ shares: [[Fetched]],
         _ columns: Columns,
-        _ taken: [Int32: Int64]
+        _ taken: [Int32: Int64],
+        _ first: SinkMemory.Charge?
     ) async -> ([Filled], (any Error)?) {
         await withTaskGroup(of: Result<Filled?, any Error>.self) { group in
-            for share in shares {
+            for (index, share) in shares.enumerated() {
                 group.addTask {
                     do {
-                        return .success(try await read(share, columns, taken))
+                        return .success(try await read(share, columns, taken, index == 0 ? first : nil))
                     } catch {
                         return .failure(error)
                     }
@@ -119,11 +152,18 @@ struct RecordIntake: Sendable {
     }
 
     /// Reads records that were not taken yet into a batch; nil where there are none, or no memory.
-    private func read(_ share: [Fetched], _ columns: Columns, _ before: [Int32: Int64]) async throws -> Filled? {
+    ///
+    /// `charge` is memory for a batch that is reserved already.
+    private func read(
+        _ share: [Fetched],
+        _ columns: Columns,
+        _ before: [Int32: Int64],
+        _ charge: SinkMemory.Charge?
+    ) async throws -> Filled? {
         let left = share.filter { $0.next > before[$0.partition] ?? 0 }
         guard !left.isEmpty else { return nil }
         return try await space.threads.run {
-            guard let metered = try batch(for: left, columns) else { return nil }
+            guard let metered = try batch(for: left, columns, charge) else { return nil }
             var taken: [Int32: Int64] = [:]
             var bytes = 0
             for item in left {
@@ -134,7 +174,8 @@ struct RecordIntake: Sendable {
                     from: from,
                     partition: item.partition,
                     verifiesChecksums: false,
-                    memoryMax: metered.charge.bytes
+                    memoryMax: metered.charge.bytes,
+                    decompression: item.decompression
                 )
                 taken[item.partition] = stop ?? item.next
                 guard let stop else {
@@ -144,22 +185,34 @@ struct RecordIntake: Sendable {
                 bytes += item.bytes.count * Int(stop - from) / Int(max(1, item.next - item.from))
                 break
             }
+            // Until its rows are written others see what it really has.
+            metered.charge.set(metered.batch.memoryBytes)
             let columns = metered.batch.columns
             return Filled(metered: metered, columns: columns, share: left, taken: taken, bytes: bytes)
         }
     }
 
     /// A batch with an account for what these records will need, or for the most a batch may.
-    private func batch(for share: [Fetched], _ columns: Columns) throws -> MeteredBatch? {
+    private func batch(
+        for share: [Fetched],
+        _ columns: Columns,
+        _ reserved: SinkMemory.Charge?
+    ) throws -> MeteredBatch? {
         let settings = table.batchSettings
         let bytes = share.reduce(0) { $0 + $1.bytes.count }
-        let wanted = min(account.memory.batchMax, bytes * 3 + 64 << 10)
+        let wanted = min(account.memory.batchMax, bytes * 3 + Self.batchMin)
         if let kept = pool.take(columns: columns, settings: settings) {
             // Without more memory it takes as much as it took before.
             if !kept.charge.grow(to: wanted), kept.charge.bytes < wanted / 2 { pool.empty() }
             return kept
         }
-        guard let charge = account.memory.reserve(wanted, for: account) else { return nil }
+        if let reserved {
+            // Where there is no more it takes as much as that allows.
+            _ = reserved.grow(to: wanted)
+            return MeteredBatch(try RowBatch(columns: columns, settings: settings), reserved)
+        }
+        let charge = account.memory.reserve(wanted, least: Self.batchLeast, for: account)
+        guard let charge else { return nil }
         return MeteredBatch(try RowBatch(columns: columns, settings: settings), charge)
     }
 
@@ -190,10 +243,15 @@ struct RecordIntake: Sendable {
     // MARK: Small rounds
 
     /// Adds the rows of batches that have the same columns to a table of DuckDB's.
-    private func write(_ work: [Filled], _ columns: Columns, _ progress: inout SinkProgress) async throws {
+    private func write(
+        _ work: [Filled],
+        _ columns: Columns,
+        _ charge: SinkMemory.Charge?,
+        _ progress: inout SinkProgress
+    ) async throws {
         let isWider = work.contains { $0.batch.hasWidenedColumns }
         let count = work.reduce(0) { $0 + $1.batch.rowCount }
-        let rows = try await openRows(for: columns, isWider: isWider, adding: count, &progress)
+        let rows = try await openRows(for: columns, isWider: isWider, adding: count, charge, &progress)
         try await space.threads.run {
             if rows.columns != columns {
                 try addColumns(columns, to: rows)
@@ -224,6 +282,7 @@ struct RecordIntake: Sendable {
         for columns: Columns,
         isWider: Bool,
         adding count: Int,
+        _ charge: SinkMemory.Charge?,
         _ progress: inout SinkProgress
     ) async throws -> FreshRows {
         if let last = progress.current.last, last.batch == nil, !isWider,
@@ -231,7 +290,7 @@ struct RecordIntake: Sendable {
         {
             return last
         }
-        let rows = FreshRows(columns: columns, space: space, charge: account.memory.charge(account))
+        let rows = FreshRows(columns: columns, space: space, charge: charge ?? account.memory.charge(account))
         let format = table.layout.format
         try await space.threads.run {
             try space.withConnection { try rows.create(format, on: $0) }

@@ -41,7 +41,13 @@ final class Sink: Sendable {
     init(table: AppendTable, services: SinkServices) {
         self.table = table
         self.services = services
-        account = SinkMemory.Account(services.memory, mailbox: mailbox, pool: pool)
+        account = SinkMemory.Account(services.memory) { [mailbox, pool] notice in
+            switch notice {
+            case .room: mailbox.post(.room)
+            case .due: mailbox.post(.due)
+            case .letGo: pool.empty()
+            }
+        }
         var logger = services.logger
         logger[metadataKey: "table"] = "\(table.name)"
         self.logger = logger
@@ -97,6 +103,7 @@ final class Sink: Sendable {
         _ group: inout DiscardingTaskGroup
     ) async {
         var isDue = false
+        var isWoken = false
         for message in messages {
             switch message {
             case .fetched(let fetched, let taken): progress.backlog.append((fetched, taken))
@@ -104,11 +111,12 @@ final class Sink: Sendable {
             case .commit(let answer): progress.asked.append(answer)
             case .committed(let result): settle(result, &progress, &group)
             case .look: await feedNewPartitions(&progress, &group)
-            case .room: break
+            case .room: isWoken = true
             }
         }
         if isDue { progress.isDue = true }
         await ingest(&progress, &group)
+        if isWoken { account.noteWoken() }
         startCommit(&progress, &group)
     }
 
@@ -181,6 +189,7 @@ final class Sink: Sendable {
                 table: table.name,
                 partition: partition,
                 of: description.partitions,
+                account: account,
                 mailbox: mailbox
             )
             group.addTask { await feed.run(from: start) }
@@ -259,6 +268,7 @@ final class Sink: Sendable {
         progress.isDue = false
         progress.hasTimer = false
         guard progress.hasFresh else {
+            account.noteNothingToCommit()
             for answer in progress.asked { answer.resume(returning: nil) }
             progress.asked = []
             return

@@ -13,6 +13,16 @@ struct Fetched: Sendable {
     let from: Int64
     /// The offset after the last.
     let next: Int64
+    /// Decompresses the batches.
+    let decompression: Decompression
+
+    init(partition: Int32, bytes: [UInt8], from: Int64, next: Int64, account: SinkMemory.Account?) {
+        self.partition = partition
+        self.bytes = bytes
+        self.from = from
+        self.next = next
+        decompression = Decompression(account)
+    }
 }
 
 /// Something a sink reacts to.

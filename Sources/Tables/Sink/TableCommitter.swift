@@ -18,6 +18,7 @@ struct TableCommitter: Sendable {
     /// Commits rows with the offsets they were taken from.
     func commit(_ rows: [FreshRows], ranges: [TableCommit.OffsetRange]) async throws -> TableCommit {
         let started = ContinuousClock.now
+        let startMicros = Timestamp.nowMicroseconds()
         // Only the sink changes the columns while it runs, so they stay the same until the commit is stored.
         let schema = nextSchema(rows)
         let version = schema?.version ?? table.read { $0.schemaVersion }
@@ -31,20 +32,20 @@ struct TableCommitter: Sendable {
             ]
         )
         services.tell(commit, of: table)
+        let work = startMicros..<max(startMicros, Timestamp.nowMicroseconds())
         await note(commit)
-        await trace(commit, rows)
+        await trace(commit, rows, work)
         return commit
     }
 
     /// Tells the traces of the rows where they ended; the engine's own tables would trace themselves.
-    private func trace(_ commit: TableCommit, _ rows: [FreshRows]) async {
+    private func trace(_ commit: TableCommit, _ rows: [FreshRows], _ work: Range<Int64>) async {
         let filled = rows.filter { $0.mayHaveTraces }
         guard !table.spec.isInternal, !filled.isEmpty else { return }
-        let end = Timestamp.nowMicroseconds()
         do {
             let spans = try await services.space.files.run { [table, services] in
                 try services.space.withConnection { connection in
-                    try CommitSpans(table: table, commit: commit).read(filled, endMicros: end, on: connection)
+                    try CommitSpans(table: table, commit: commit).read(filled, work: work, on: connection)
                 }
             }
             if !spans.isEmpty { services.telemetry.record(spans: spans) }
@@ -105,8 +106,7 @@ struct TableCommitter: Sendable {
     private func groupRows(_ rows: [FreshRows]) -> Int {
         let count = rows.reduce(0) { $0 + $1.rowCount + $1.rejectCount }
         let bytes = rows.reduce(0) { $0 + $1.memoryBytes }
-        let fitting = services.memory.groupMax / max(1, bytes / max(1, Int(count)))
-        return min(122_880, max(2048, fitting / 2048 * 2048))
+        return ParquetWriter.groupRows(within: services.memory.groupMax, bytes: bytes, rows: Int(count))
     }
 
     private func store(

@@ -4,6 +4,8 @@
 internal import Glibc
 
 /// A mutex with a condition variable, for threads that may block.
+///
+/// Times are nanoseconds of the clock that only goes forward.
 // SAFETY: the two objects are made in init, freed in deinit and only passed to pthread functions, which are thread-safe.
 package final class ThreadCondition: @unchecked Sendable {
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
@@ -30,10 +32,16 @@ package final class ThreadCondition: @unchecked Sendable {
 
     /// Runs `body` with the mutex locked.
     package func withLock<R>(_ body: () throws -> R) rethrows -> R {
-        pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
+        lock()
+        defer { unlock() }
         return try body()
     }
+
+    /// Locks the mutex, for a thread that has to let go of it in between; else use ``withLock(_:)``.
+    package func lock() { pthread_mutex_lock(mutex) }
+
+    /// Unlocks the mutex.
+    package func unlock() { pthread_mutex_unlock(mutex) }
 
     /// Waits for a signal; call with the mutex locked, and check the state again afterwards.
     package func wait() {
@@ -42,12 +50,23 @@ package final class ThreadCondition: @unchecked Sendable {
 
     /// Waits for a signal for at most some nanoseconds; false when the time is over.
     package func wait(nanoseconds: Int64) -> Bool {
-        var deadline = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &deadline)
-        let total = Int64(deadline.tv_nsec) + nanoseconds
-        deadline.tv_sec += Int(total / 1_000_000_000)
-        deadline.tv_nsec = Int(total % 1_000_000_000)
-        return pthread_cond_timedwait(condition, mutex, &deadline) == 0
+        wait(until: Self.now() + UInt64(max(0, nanoseconds)))
+    }
+
+    /// Waits for a signal until a time of ``now()``; false when it is over.
+    @discardableResult
+    package func wait(until deadline: UInt64) -> Bool {
+        var time = timespec()
+        time.tv_sec = Int(deadline / 1_000_000_000)
+        time.tv_nsec = Int(deadline % 1_000_000_000)
+        return pthread_cond_timedwait(condition, mutex, &time) == 0
+    }
+
+    /// The time that ``wait(until:)`` compares with.
+    package static func now() -> UInt64 {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
     }
 
     /// Wakes one waiting thread; call with the mutex locked.
