@@ -33,6 +33,7 @@ struct EngineParts: Sendable {
     let topics: TopicService
     /// Consumer groups, for every door.
     let groups: GroupCoordinator
+    let records: RecordService
     let transactions: TransactionCoordinator
     let tables: TableRuntime
     let secrets: SecretService
@@ -76,6 +77,7 @@ struct EngineParts: Sendable {
         self.pipelines = pipelines
         deadLetters = DeadLetterService(catalog: catalog, services: dispatch)
         topics = TopicService(catalog: catalog, log: stores.log, producer: producer)
+        records = RecordService(topics: topics, log: stores.log, producer: producer)
         (groups, transactions) = Self.coordinators(stores.log, logger)
         tables = Self.tables(stores, sink, configuration, logger)
         let declared = PipelineTables(tables: TableService(runtime: tables, temporaryDirectory: layout.temporary))
@@ -227,7 +229,8 @@ struct EngineParts: Sendable {
             telemetry: telemetry,
             engine: engine,
             otlp: otlp,
-            groups: GroupService(coordinator: groups, log: stores.log)
+            groups: GroupService(coordinator: groups, log: stores.log),
+            records: records
         )
     }
 }

@@ -9,9 +9,27 @@ import Synchronization
 extension LocalLog {
     private var checkpointPath: String { "\(directory)/checkpoint" }
 
-    /// Keeps the log in order until the task is cancelled: flushes relaxed topics, and runs ``maintain()`` at
-    /// intervals.
+    /// Keeps the log in order until the task is cancelled: flushes relaxed topics, and runs ``maintain()`` and ``compact()``
+    /// at intervals.
     package func run() async {
+        await withDiscardingTaskGroup { group in
+            group.addTask { await self.compactAtIntervals() }
+            await keepInOrder()
+        }
+    }
+
+    private func compactAtIntervals() async {
+        while !Task.isCancelled {
+            do {
+                try await Task.sleep(for: environment.settings.housekeepingInterval)
+            } catch {
+                return
+            }
+            await compact()
+        }
+    }
+
+    private func keepInOrder() async {
         let settings = environment.settings
         let clock = ContinuousClock()
         var nextMaintenance = clock.now.advanced(by: settings.housekeepingInterval)

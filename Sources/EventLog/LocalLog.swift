@@ -31,6 +31,10 @@ package final class LocalLog: EventLog {
     let producerIDs: ProducerIDs
     /// Runs what creates, changes and deletes topics, one at a time.
     let administrator: WorkerThreads<@Sendable () -> Void>
+    /// Compacts, one partition after the other.
+    let cleaner: WorkerThreads<@Sendable () -> Void>
+    let compactionPace: Compactor.Pace
+    let compactionTotals = Mutex(CompactionTotals())
     let registry = Mutex(Registry())
     /// Which transactions may begin; whoever coordinates them enforces it.
     package var transactionGate: TransactionGate { environment.transactionGate }
@@ -85,6 +89,10 @@ package final class LocalLog: EventLog {
         administrator = WorkerThreads(name: "log-admin", itemsMax: 1 << 12, batchMax: 1) { work, _ in
             for item in work { item() }
         }
+        cleaner = WorkerThreads(name: "log-cleaner", itemsMax: 16, batchMax: 1) { work, _ in
+            for item in work { item() }
+        }
+        compactionPace = Compactor.Pace(bytesPerSecond: settings.compactionBytesPerSecond)
     }
 
     /// Finishes accepted appends, flushes everything, writes the checkpoint and ends all threads.
@@ -98,6 +106,8 @@ package final class LocalLog: EventLog {
         guard isFirst else { return }
         await withCheckedContinuation { continuation in
             _ = startThread(name: "log-close") { [self] in
+                compactionPace.stop()
+                cleaner.stop()
                 administrator.stop()
                 for lane in lanes { lane.stop() }
                 groupStore.stop()
@@ -183,6 +193,7 @@ package final class LocalLog: EventLog {
         } catch {
             throw EventLogError(.corruptBatch, error.description).at(id)
         }
+        if settings.compaction != nil { try requireKeys(batch, id) }
         if header.producerID < 0 && !header.isTransactional && !header.isControl { return header }
         guard !header.isControl else {
             throw EventLogError(.invalidRecord, "a producer sent a control batch, which only the log makes").at(id)
@@ -195,6 +206,26 @@ package final class LocalLog: EventLog {
             ).at(id)
         }
         return header
+    }
+
+    /// Refuses records without a key, of which nobody could say which one is the last.
+    private static func requireKeys(_ batch: [UInt8], _ id: TopicPartition) throws(EventLogError) {
+        var walk = RecordBatches(batch, verifiesChecksums: false)
+        do throws(RecordBatchError) {
+            var index = 0
+            while let record = try walk.nextRecord() {
+                guard record.key != nil else {
+                    throw RecordBatchError(.malformedRecord, "record \(index) has no key")
+                }
+                index += 1
+            }
+        } catch {
+            throw EventLogError(
+                .invalidRecord,
+                "\(error.message), and topic \(id.topic) is compacted: it keeps the last record of each key; "
+                    + "send every record with a key, or set cleanup.policy to delete"
+            ).at(id)
+        }
     }
 
     package func read(
@@ -261,6 +292,7 @@ package final class LocalLog: EventLog {
     }
 
     private func stopThreads() {
+        cleaner.stop()
         administrator.stop()
         for lane in lanes { lane.stop() }
         groupStore.stop()

@@ -24,6 +24,10 @@ package struct LocalLogSettings: Sendable {
     package var producersPerPartitionMax: Int
     /// Whether batches are checked again before ``LocalLog/readRange(_:from:bytesMax:isolation:)`` gives them out.
     package var verifiesRanges: Bool
+    /// The most bytes for the keys of one round of compaction; more keys take several rounds.
+    package var compactionBytesMax: Int
+    /// How many bytes of segments compaction reads in a second at most.
+    package var compactionBytesPerSecond: Int
     /// The wall clock, in milliseconds since 1970.
     package var now: @Sendable () -> Int64
     /// Flushes a file's data; replaced in tests to see or fail flushes.
@@ -46,6 +50,8 @@ package struct LocalLogSettings: Sendable {
         producerExpirationMilliseconds: Int64 = 24 * 3_600_000,
         producersPerPartitionMax: Int = 100_000,
         verifiesRanges: Bool = false,
+        compactionBytesMax: Int = 64 << 20,
+        compactionBytesPerSecond: Int = 64 << 20,
         now: @escaping @Sendable () -> Int64 = { Int64(Date().timeIntervalSince1970 * 1000) },
         synchronize: @escaping @Sendable (Int32) -> Int32 = { fdatasync($0) == 0 ? 0 : errno },
         metrics: LogMetrics? = nil,
@@ -60,6 +66,8 @@ package struct LocalLogSettings: Sendable {
         self.producerExpirationMilliseconds = producerExpirationMilliseconds
         self.producersPerPartitionMax = producersPerPartitionMax
         self.verifiesRanges = verifiesRanges
+        self.compactionBytesMax = compactionBytesMax
+        self.compactionBytesPerSecond = compactionBytesPerSecond
         self.now = now
         self.synchronize = synchronize
         self.metrics = metrics

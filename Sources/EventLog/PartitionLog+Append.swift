@@ -29,6 +29,13 @@ struct WrittenRun {
     let nextOffset: Int64
     let bytes: [UInt8]
     let admission: ProducerAdmission
+    /// The time that records got from the log; `nil` where they keep the producer's.
+    let appendTime: Int64?
+
+    /// The largest timestamp of a batch as it was written.
+    func maxTimestamp(of append: PendingAppend) -> Int64 {
+        append.marker == nil ? appendTime ?? append.header.maxTimestamp : append.header.maxTimestamp
+    }
 }
 
 // Everything here runs on the partition's writer thread.
@@ -109,7 +116,16 @@ extension PartitionLog {
         for append in run.appends {
             latency?.record(append.arrived.microsecondsSince)
             let last = base + Int64(append.header.lastOffsetDelta)
-            append.completion(.success(AppendResult(baseOffset: base, lastOffset: last, logStartOffset: logStart)))
+            append.completion(
+                .success(
+                    AppendResult(
+                        baseOffset: base,
+                        lastOffset: last,
+                        logStartOffset: logStart,
+                        appendTime: run.appendTime
+                    )
+                )
+            )
             base = last + 1
         }
         for (append, original) in run.admission.repeats { answer(append, as: original, logStart) }
@@ -228,11 +244,15 @@ extension PartitionLog {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(appends.reduce(0) { $0 + $1.batch.count })
         var offset = point.nextOffset
+        let appendTime = point.settings.stampsAppendTime ? environment.settings.now() : nil
         for append in appends {
             let start = bytes.count
             bytes += append.batch
             RecordBatchHeader.assign(baseOffset: offset, leaderEpoch: Self.leaderEpoch, in: &bytes, at: start)
             offset += Int64(append.header.lastOffsetDelta) + 1
+            if let appendTime, append.marker == nil {
+                RecordFilter.stamp(appendTime, in: &bytes, at: start, byteCount: append.batch.count)
+            }
         }
         reserve(for: bytes.count, at: point)
         do {
@@ -246,7 +266,8 @@ extension PartitionLog {
             baseOffset: point.nextOffset,
             nextOffset: offset,
             bytes: bytes,
-            admission: admission
+            admission: admission,
+            appendTime: appendTime
         )
     }
 
@@ -316,6 +337,7 @@ extension PartitionLog {
         for append in run.appends {
             var header = append.header
             header.baseOffset = offset
+            header.maxTimestamp = run.maxTimestamp(of: append)
             state.segments[last].index?.add(header, at: position)
             state.segments[last].maxTimestamp = max(state.segments[last].maxTimestamp, header.maxTimestamp)
             position += Int64(header.batchByteCount)

@@ -18,10 +18,11 @@ extension PartitionLog {
             guard case .running = state.status, let active = state.segments.last, active.byteCount > 0 else {
                 return false
             }
-            if now - active.createdAt >= state.settings.segmentMilliseconds { return true }
+            let lagMax = state.settings.compaction?.lagMillisecondsMax ?? .max
+            if now - active.createdAt >= min(state.settings.segmentMilliseconds, lagMax) { return true }
             // All of it was deleted.
             if active.nextOffset <= state.logStartOffset { return true }
-            guard let limit = state.settings.retentionMilliseconds else { return false }
+            guard state.settings.deletes, let limit = state.settings.retentionMilliseconds else { return false }
             return active.maxTimestamp >= 0 && active.maxTimestamp < now - limit && now - active.createdAt > limit
         }
     }
@@ -55,6 +56,7 @@ extension PartitionLog {
         }
         guard let first else { return nil }
         if first.nextOffset <= start { return first.baseOffset }
+        guard settings.deletes else { return nil }
         if let limit = settings.retentionBytes, total - first.byteCount >= limit { return first.baseOffset }
         guard let limit = settings.retentionMilliseconds else { return nil }
         var newest = first.maxTimestamp
@@ -109,10 +111,17 @@ extension PartitionLog {
     func verify() throws(EventLogError) {
         let segments = state.withLock { $0.segments }
         for (number, segment) in segments.enumerated() {
-            let path = SegmentPaths(directory: directory, baseOffset: segment.baseOffset).log
             let file: DiskFile
             do throws(EventLogError) {
-                if let open = segment.file { file = open } else { file = try DiskFile(path: path, flags: O_RDONLY) }
+                if let open = segment.file {
+                    file = open
+                } else {
+                    // One that was replaced has just been read and written in full.
+                    guard let opened = try open(segmentAt: segment.baseOffset, generation: segment.generation) else {
+                        continue
+                    }
+                    file = opened
+                }
             } catch {
                 // Retention may have deleted it meanwhile.
                 if number < segments.count - 1, error.systemError == ENOENT, isDeleted(segment.baseOffset) { continue }

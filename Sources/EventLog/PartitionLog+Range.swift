@@ -28,7 +28,9 @@ extension PartitionLog {
         let file: DiskFile
         let start: (position: Int64, offset: Int64)
         do throws(EventLogError) {
-            (file, start) = try openForReading(plan, offset)
+            // One that was replaced is read in the ordinary way, once.
+            guard let opened = try openForReading(plan, offset) else { return nil }
+            (file, start) = opened
         } catch {
             // The ordinary way tells what is wrong.
             return nil
@@ -65,7 +67,9 @@ extension PartitionLog {
         let path = SegmentPaths(directory: directory, baseOffset: plan.segmentBase).log
         return state.withLock { state in
             let segment = state.segments[state.segmentIndex(of: plan.segmentBase)]
-            guard segment.baseOffset == plan.segmentBase, let index = segment.index else { return nil }
+            guard segment.baseOffset == plan.segmentBase, segment.generation == plan.generation,
+                let index = segment.index
+            else { return nil }
             var last = end
             for known in state.damage where known.file == path && known.bytes.lowerBound >= start {
                 last = min(last, known.bytes.lowerBound)

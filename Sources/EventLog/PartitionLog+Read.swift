@@ -43,6 +43,7 @@ extension PartitionLog {
     struct DiskPlan: Sendable {
         let segmentBase: Int64
         let segmentNext: Int64
+        let generation: UInt64
         let limit: Int64
         let file: DiskFile?
         let start: (position: Int64, offset: Int64)?
@@ -145,6 +146,7 @@ extension PartitionLog {
         return DiskPlan(
             segmentBase: segment.baseOffset,
             segmentNext: segment.nextOffset,
+            generation: segment.generation,
             limit: segment.byteCount,
             file: segment.file,
             start: start,
@@ -285,7 +287,11 @@ extension PartitionLog {
             let file: DiskFile
             let start: (position: Int64, offset: Int64)
             do throws(EventLogError) {
-                (file, start) = try openForReading(plan, offset)
+                guard let opened = try openForReading(plan, offset) else {
+                    plan = try planAgain(offset, plan.bounds)
+                    continue
+                }
+                (file, start) = opened
             } catch  where error.systemError == ENOENT && isDeleted(plan.segmentBase) {
                 throw EventLogError(.offsetOutOfRange, "offset \(offset) was deleted", offset: offset).at(id)
             }
@@ -294,36 +300,69 @@ extension PartitionLog {
             }
             // Something between the indexed batch and the wanted one is unreadable: find its extent, then plan again.
             try reportDamage(file, from: start, plan: plan)
-            let next = state.withLock { state -> Result<DiskPlan, EventLogError> in
-                if let known = state.damage(at: offset) { return .failure(damagedError(known, offset, state)) }
-                guard offset >= state.logStartOffset else {
-                    return .failure(EventLogError(.offsetOutOfRange, "offset \(offset) was deleted").at(id))
-                }
-                return .success(diskPlan(forOffset: offset, plan.bounds, in: state))
-            }
-            plan = try next.get()
+            plan = try planAgain(offset, plan.bounds)
         }
     }
 
-    /// Returns the segment's file and where to begin, opening and loading what a sealed segment has dropped.
+    private func planAgain(_ offset: Int64, _ bounds: ReadBounds) throws(EventLogError) -> DiskPlan {
+        let next = state.withLock { state -> Result<DiskPlan, EventLogError> in
+            if let known = state.damage(at: offset) { return .failure(damagedError(known, offset, state)) }
+            guard offset >= state.logStartOffset else {
+                return .failure(EventLogError(.offsetOutOfRange, "offset \(offset) was deleted").at(id))
+            }
+            return .success(diskPlan(forOffset: offset, bounds, in: state))
+        }
+        return try next.get()
+    }
+
+    /// Returns the segment's file and where to begin, opening and loading what a sealed segment has dropped; `nil` where compaction
+    /// has replaced the segment since.
     func openForReading(
         _ plan: DiskPlan,
         _ offset: Int64
-    ) throws(EventLogError) -> (DiskFile, (position: Int64, offset: Int64)) {
+    ) throws(EventLogError) -> (DiskFile, (position: Int64, offset: Int64))? {
         if let file = plan.file, let start = plan.start { return (file, start) }
-        let (file, _) = try load(segmentAt: plan.segmentBase, byteCount: plan.limit, nextOffset: plan.segmentNext)
+        guard
+            let (file, _) = try load(
+                segmentAt: plan.segmentBase,
+                generation: plan.generation,
+                byteCount: plan.limit,
+                nextOffset: plan.segmentNext
+            )
+        else { return nil }
         let again = state.withLock { state in diskPlan(forOffset: offset, plan.bounds, in: state) }
+        guard again.generation == plan.generation, again.segmentBase == plan.segmentBase else { return nil }
         return (file, again.start ?? (0, plan.segmentBase))
     }
 
-    /// Opens a sealed segment and loads its index, rebuilding it where it is missing or damaged.
+    /// Opens a segment's file; `nil` where another one has taken its place, or is about to.
+    func open(segmentAt base: Int64, generation: UInt64) throws(EventLogError) -> DiskFile? {
+        func swapsBehind() -> UInt64? {
+            state.withLock { state in
+                let segment = state.segments[state.segmentIndex(of: base)]
+                let isReplaced = segment.baseOffset <= base && segment.generation != generation
+                return isReplaced || !state.swaps.isMultiple(of: 2) ? nil : state.swaps
+            }
+        }
+        if let before = swapsBehind() {
+            let file = try DiskFile(path: SegmentPaths(directory: directory, baseOffset: base).log, flags: O_RDONLY)
+            if swapsBehind() == before { return file }
+        }
+        // Files change their names within moments.
+        usleep(500)
+        return nil
+    }
+
+    /// Opens a sealed segment and loads its index, rebuilding it where it is missing or damaged; `nil` where compaction has replaced
+    /// the segment.
     func load(
         segmentAt base: Int64,
+        generation: UInt64,
         byteCount: Int64,
         nextOffset: Int64
-    ) throws(EventLogError) -> (DiskFile, SegmentIndex) {
+    ) throws(EventLogError) -> (DiskFile, SegmentIndex)? {
         let paths = SegmentPaths(directory: directory, baseOffset: base)
-        let file = try DiskFile(path: paths.log, flags: O_RDONLY)
+        guard let file = try open(segmentAt: base, generation: generation) else { return nil }
         var index = paths.loadIndex()
         if index?.baseOffset != base || index?.coveredBytes != byteCount { index = nil }
         let loaded: SegmentIndex
@@ -341,11 +380,15 @@ extension PartitionLog {
             for report in scan.damage { self.report(report) }
             loaded = scan.index
             // It can be rebuilt again should this fail.
-            try? paths.store(loaded)
+            if state.withLock({ $0.segments[$0.segmentIndex(of: base)].generation == generation }) {
+                try? paths.store(loaded)
+            }
         }
         state.withLock { state in
             let place = state.segmentIndex(of: base)
-            guard state.segments[place].baseOffset == base, place < state.segments.count - 1 else { return }
+            guard state.segments[place].baseOffset == base, place < state.segments.count - 1,
+                state.segments[place].generation == generation
+            else { return }
             if state.segments.count(where: { $0.file != nil }) > PartitionState.openSealedMax {
                 state.releaseSealedFiles()
             }

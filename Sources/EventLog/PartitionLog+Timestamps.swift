@@ -17,33 +17,51 @@ extension PartitionLog {
     ///
     /// Damaged batches are stepped over.
     func firstRecord(atOrAfter timestamp: Int64) throws(EventLogError) -> TimedOffset? {
-        let (segments, logStart, status) = state.withLock { ($0.segments, $0.logStartOffset, $0.status) }
-        if case .gone(let error) = status { throw error }
-        for segment in segments where segment.maxTimestamp >= timestamp && segment.nextOffset > logStart {
+        var from = Int64.min
+        while true {
+            let (segments, logStart, status) = state.withLock { ($0.segments, $0.logStartOffset, $0.status) }
+            if case .gone(let error) = status { throw error }
+            let next = segments.first {
+                $0.maxTimestamp >= timestamp && $0.nextOffset > max(logStart, from)
+            }
+            guard let segment = next else { return nil }
             do throws(EventLogError) {
-                if let found = try firstRecord(in: segment, atOrAfter: timestamp, from: logStart) { return found }
+                switch try firstRecord(in: segment, atOrAfter: timestamp, from: logStart) {
+                case .found(let found): return found
+                case .none: from = segment.nextOffset
+                // Compaction has put another file in its place.
+                case .replaced: break
+                }
             } catch  where error.systemError == ENOENT && isDeleted(segment.baseOffset) {
-                continue
+                from = segment.nextOffset
             }
         }
-        return nil
+    }
+
+    private enum TimeSearch {
+        case found(TimedOffset)
+        case none
+        case replaced
     }
 
     private func firstRecord(
         in segment: Segment,
         atOrAfter timestamp: Int64,
         from logStart: Int64
-    ) throws(EventLogError) -> TimedOffset? {
+    ) throws(EventLogError) -> TimeSearch {
         let file: DiskFile
         let index: SegmentIndex
         if let openFile = segment.file, let openIndex = segment.index {
             (file, index) = (openFile, openIndex)
         } else {
-            (file, index) = try load(
+            let loaded = try load(
                 segmentAt: segment.baseOffset,
+                generation: segment.generation,
                 byteCount: segment.byteCount,
                 nextOffset: segment.nextOffset
             )
+            guard let loaded else { return .replaced }
+            (file, index) = loaded
         }
         let start = index.start(forTimestamp: timestamp)
         var scanner = SegmentScanner(
@@ -59,10 +77,12 @@ extension PartitionLog {
                     continue
                 }
                 let bytes = scanner.bytes(of: header, at: position)
-                if let found = Self.record(in: bytes, header, atOrAfter: timestamp, from: logStart) { return found }
+                if let found = Self.record(in: bytes, header, atOrAfter: timestamp, from: logStart) {
+                    return .found(found)
+                }
             case .invalid:
-                guard try scanner.resynchronize() else { return nil }
-            case .end: return nil
+                guard try scanner.resynchronize() else { return .none }
+            case .end: return .none
             }
         }
     }

@@ -153,6 +153,11 @@ struct PartitionState {
     var lastWaiter: UInt64 = 0
     var damage: [DamageReport] = []
     var changedSinceCheckpoint = false
+    var compaction = CompactionState()
+    /// Whether compaction met something that it cannot read.
+    var cannotCompact = false
+    /// Odd while files are being replaced, and another number afterwards.
+    var swaps: UInt64 = 0
     /// Since the log was opened.
     var appendedRecords: Int64 = 0
     var appendedBytes: Int64 = 0

@@ -51,6 +51,8 @@ extension PartitionRecovery {
         }
         try replay(from: max(start, segments[0].baseOffset), to: end, into: &found)
         found.table.trim(below: logStart)
+        // Their records are gone, and so may be their markers.
+        if found.table.forgetAborted(below: compaction.end) { found.isNewer = true }
         return found
     }
 
@@ -93,7 +95,7 @@ extension PartitionRecovery {
                         let bytes = scanner.bytes(of: header, at: position)
                         marker = TransactionMarker(reading: bytes, at: 0, header: header)
                     }
-                    found.table.replay(header, marker, at: now)
+                    found.table.replay(header, marker, at: now, compactedEnd: compaction.end)
                     found.isNewer = true
                 case .invalid:
                     guard try scanner.resynchronize() else { break scan }

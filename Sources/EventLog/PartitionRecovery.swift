@@ -25,6 +25,7 @@ struct PartitionRecovery {
     let logSettings: LocalLogSettings
     let logger: Logger
     private(set) var segments: [Segment] = []
+    private(set) var compaction = CompactionState()
     private var damage: [DamageReport] = []
     /// Whether nothing happened since the checkpoint was written.
     private var isAsCheckpointed = false
@@ -48,7 +49,9 @@ struct PartitionRecovery {
     /// Reads the directory and returns the partition's state; blocks.
     mutating func recover() throws(EventLogError) -> sending PartitionState {
         try Disk.makeDirectories(directory)
-        let names = try Disk.names(in: directory)
+        var names = try Disk.names(in: directory)
+        if try finishReplacements(among: names) { names = try Disk.names(in: directory) }
+        compaction = CompactionState.load(from: directory)
         let bases = names.compactMap(Segment.baseOffset(ofFileNamed:)).sorted()
         for name in names where name.hasSuffix(".tmp") { try Disk.remove("\(directory)/\(name)") }
         for (number, base) in bases.enumerated() {
@@ -90,7 +93,27 @@ struct PartitionRecovery {
         state.producersChanged = recovered.isNewer
         state.damage = damage + recovered.damage
         state.changedSinceCheckpoint = !isAsCheckpointed
+        // Keys of records that are there no more would say nothing.
+        if compaction.end <= end { state.compaction = compaction }
         return state
+    }
+
+    /// Puts compacted files in their places where a crash came between; true where there were any.
+    private func finishReplacements(among names: [String]) throws(EventLogError) -> Bool {
+        var hasFinished = false
+        for name in names where name.hasSuffix(PartitionLog.replacementSuffix) {
+            let offsets = name.dropLast(PartitionLog.replacementSuffix.count).split(separator: "-").map { Int64($0) }
+            guard offsets.count == 2, let first = offsets[0], let end = offsets[1] else { continue }
+            let bases = names.compactMap(Segment.baseOffset(ofFileNamed:)).filter { $0 > first && $0 < end }
+            hasFinished = true
+            // The first one may have been removed already; its name is what counts.
+            try PartitionLog.replaceSources(in: directory, bases: [first] + bases, by: "\(directory)/\(name)")
+            logger.notice(
+                "finished a compaction",
+                metadata: ["topic": "\(id.topic)", "partition": "\(id.partition)", "file": "\(name)"]
+            )
+        }
+        return hasFinished
     }
 
     private mutating func recoverSealed(_ base: Int64, nextOffset: Int64) throws(EventLogError) {

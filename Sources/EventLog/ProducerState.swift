@@ -130,7 +130,14 @@ struct ProducerTable: Sendable, Equatable {
     }
 
     /// Takes in a batch found in the log, which was checked when it was appended.
-    mutating func replay(_ header: RecordBatchHeader, _ marker: TransactionMarker?, at now: Int64) {
+    ///
+    /// In front of `compactedEnd` every transaction has ended, whether its marker is still there or not.
+    mutating func replay(
+        _ header: RecordBatchHeader,
+        _ marker: TransactionMarker?,
+        at now: Int64,
+        compactedEnd: Int64 = 0
+    ) {
         let id = header.producerID
         guard id >= 0 else { return }
         var state = self[id] ?? ProducerState(epoch: header.producerEpoch, usedAt: now)
@@ -145,7 +152,9 @@ struct ProducerTable: Sendable, Equatable {
             state.coordinatorEpoch = marker.coordinatorEpoch
         } else {
             if header.baseSequence >= 0 { state.add(header, at: header.baseOffset) }
-            if header.isTransactional { state.transactionStart = state.transactionStart ?? header.baseOffset }
+            if header.isTransactional, header.baseOffset >= compactedEnd {
+                state.transactionStart = state.transactionStart ?? header.baseOffset
+            }
         }
         self[id] = state
     }
@@ -167,6 +176,13 @@ struct ProducerTable: Sendable, Equatable {
     /// Forgets aborted transactions of which nothing can be read any more.
     mutating func trim(below start: Int64) {
         if let first = aborted.first, first.markerOffset < start { aborted.removeAll { $0.markerOffset < start } }
+    }
+
+    /// Forgets aborted transactions whose records compaction has removed; true when there were any.
+    mutating func forgetAborted(below end: Int64) -> Bool {
+        let count = aborted.count
+        aborted.removeAll { $0.markerOffset < end }
+        return aborted.count != count
     }
 
     /// Returns the aborted transactions that have records among the offsets, in the order of their first ones.

@@ -50,10 +50,15 @@ package final class RecordProducer: Sendable {
     /// Appends records and returns where each stands, in the order given; durable as the topic's settings say.
     ///
     /// Records with a key go to the partition Kafka's default partitioner gives, others to one partition that changes
-    /// from batch to batch. The order within a partition is the order given. Not cancellable once begun.
+    /// from batch to batch; `fixed` takes the place of both. The order within a partition is the order given. Not cancellable
+    /// once begun.
     /// - Throws: what ``EventLog/append(_:to:)`` throws; records of other partitions, or of earlier batches where they did not fit
     ///   one, may then be in the log.
-    package func send(_ records: [Record], topic name: String) async throws -> [RecordPosition] {
+    package func send(
+        _ records: [Record],
+        topic name: String,
+        partition fixed: Int32? = nil
+    ) async throws -> [RecordPosition] {
         guard !records.isEmpty else { return [] }
         guard let topic = try await log.topic(name) else {
             throw EventLogError(.unknownTopic, "there is no topic \(name)", topic: name)
@@ -63,10 +68,11 @@ package final class RecordProducer: Sendable {
         var indexes: [Int32: [Int]] = [:]
         let sticky = state.withLock { $0.stickyPartitions[name, default: 0] % topic.partitions }
         for (index, record) in records.enumerated() {
-            let partition = record.key.map { Partitioner.partition(forKey: $0, of: topic.partitions) } ?? sticky
+            let partition =
+                fixed ?? record.key.map { Partitioner.partition(forKey: $0, of: topic.partitions) } ?? sticky
             indexes[partition, default: []].append(index)
         }
-        if records.contains(where: { $0.key == nil }) { noteSticky(name, sticky, topic.partitions) }
+        if fixed == nil, records.contains(where: { $0.key == nil }) { noteSticky(name, sticky, topic.partitions) }
         var positions = [RecordPosition](repeating: RecordPosition(partition: -1, offset: -1), count: records.count)
         if indexes.count == 1, let (partition, _) = indexes.first {
             let id = TopicPartition(topic: name, partition: partition)

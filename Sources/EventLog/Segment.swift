@@ -14,6 +14,8 @@ struct Segment {
     var file: DiskFile?
     /// `nil` for a sealed segment nobody has read lately.
     var index: SegmentIndex?
+    /// Tells a file from the one it replaced under the same name.
+    var generation: UInt64 = 0
 
     static func stem(_ baseOffset: Int64) -> String {
         let digits = String(baseOffset)

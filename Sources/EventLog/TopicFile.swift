@@ -9,9 +9,10 @@ import FoundationEssentials
 struct TopicFile: Codable, Equatable {
     static let name = "topic.json"
     static let copyName = "topic.copy.json"
-    static let currentVersion = 1
+    /// An engine that knows version 1 only would delete by age what is to be compacted.
+    static let currentVersion = 2
 
-    var version = currentVersion
+    var version = 1
     var name: String
     var id: UUID
     var partitions: Int32
@@ -23,9 +24,11 @@ struct TopicFile: Codable, Equatable {
 
     /// Writes both copies; durable on return.
     func store(in directory: String) throws(EventLogError) {
+        var file = self
+        file.version = settings.compaction == nil ? 1 : Self.currentVersion
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
-        guard let data = try? encoder.encode(self) else {
+        guard let data = try? encoder.encode(file) else {
             throw EventLogError(.inputOutput, "the settings of topic \(name) cannot be encoded", topic: name)
         }
         try Disk.replace("\(directory)/\(Self.name)", with: Array(data))

@@ -12,6 +12,35 @@ package struct TopicSettings: Codable, Hashable, Sendable {
         case powerFailureLosesLastSecond = "power_failure_loses_last_second"
     }
 
+    /// Which record stays where several have the same key, and for how long the others do.
+    package struct Compaction: Codable, Hashable, Sendable {
+        /// Whether retention deletes segments as well.
+        package var alsoDeletes: Bool
+        /// Compaction is due when at least this share of a partition's closed segments has not been compacted, 0 to 1.
+        package var dirtyRatio: Double
+        /// How long a tombstone stays after it was compacted for the first time.
+        package var deleteRetentionMilliseconds: Int64
+        /// Segments with younger records are left alone.
+        package var lagMillisecondsMin: Int64
+        /// Compaction is due when a segment is older, whatever the share.
+        package var lagMillisecondsMax: Int64
+
+        /// Creates settings; the defaults are Kafka's.
+        package init(
+            alsoDeletes: Bool = false,
+            dirtyRatio: Double = 0.5,
+            deleteRetentionMilliseconds: Int64 = 24 * 3_600_000,
+            lagMillisecondsMin: Int64 = 0,
+            lagMillisecondsMax: Int64 = .max
+        ) {
+            self.alsoDeletes = alsoDeletes
+            self.dirtyRatio = dirtyRatio
+            self.deleteRetentionMilliseconds = deleteRetentionMilliseconds
+            self.lagMillisecondsMin = lagMillisecondsMin
+            self.lagMillisecondsMax = lagMillisecondsMax
+        }
+    }
+
     /// Segments whose newest record is older than this are deleted; `nil` keeps records for ever.
     package var retentionMilliseconds: Int64?
     /// The oldest segments of a partition are deleted while the rest still holds this much; `nil` is no limit.
@@ -24,6 +53,13 @@ package struct TopicSettings: Codable, Hashable, Sendable {
     package var messageBytesMax: Int32
     /// What an acknowledged append has survived.
     package var durability: Durability
+    /// How older records of a key are removed; `nil` keeps them all.
+    package var compaction: Compaction?
+    /// Whether records get the time at which the log took them (`LogAppendTime`) in place of the producer's.
+    package var stampsAppendTime: Bool
+
+    /// Whether retention deletes segments.
+    var deletes: Bool { compaction?.alsoDeletes ?? true }
 
     /// Creates settings; the defaults are a week of records, segments of 128 MiB or a day, batches up to 1 MiB, on
     /// disk.
@@ -33,7 +69,9 @@ package struct TopicSettings: Codable, Hashable, Sendable {
         segmentBytes: Int64 = 128 << 20,
         segmentMilliseconds: Int64 = 24 * 3_600_000,
         messageBytesMax: Int32 = 1_048_588,
-        durability: Durability = .onDisk
+        durability: Durability = .onDisk,
+        compaction: Compaction? = nil,
+        stampsAppendTime: Bool = false
     ) {
         self.retentionMilliseconds = retentionMilliseconds
         self.retentionBytes = retentionBytes
@@ -41,6 +79,23 @@ package struct TopicSettings: Codable, Hashable, Sendable {
         self.segmentMilliseconds = segmentMilliseconds
         self.messageBytesMax = messageBytesMax
         self.durability = durability
+        self.compaction = compaction
+        self.stampsAppendTime = stampsAppendTime
+    }
+
+    package init(from decoder: any Decoder) throws {
+        let fields = try decoder.container(keyedBy: CodingKeys.self)
+        self.init(
+            retentionMilliseconds: try fields.decodeIfPresent(Int64.self, forKey: .retentionMilliseconds),
+            retentionBytes: try fields.decodeIfPresent(Int64.self, forKey: .retentionBytes),
+            segmentBytes: try fields.decode(Int64.self, forKey: .segmentBytes),
+            segmentMilliseconds: try fields.decode(Int64.self, forKey: .segmentMilliseconds),
+            messageBytesMax: try fields.decode(Int32.self, forKey: .messageBytesMax),
+            durability: try fields.decode(Durability.self, forKey: .durability),
+            compaction: try fields.decodeIfPresent(Compaction.self, forKey: .compaction),
+            // Older files do not have it.
+            stampsAppendTime: try fields.decodeIfPresent(Bool.self, forKey: .stampsAppendTime) ?? false
+        )
     }
 
     /// Refuses values that no log could honour.
@@ -60,6 +115,13 @@ package struct TopicSettings: Codable, Hashable, Sendable {
         try check(
             (256...256 << 20).contains(messageBytesMax),
             "messageBytesMax \(messageBytesMax) is outside 256...268435456 (256 bytes to 256 MiB)"
+        )
+        guard let compaction else { return }
+        try check((0...1).contains(compaction.dirtyRatio), "dirtyRatio \(compaction.dirtyRatio) is outside 0...1")
+        try check(
+            compaction.deleteRetentionMilliseconds >= 0 && compaction.lagMillisecondsMin >= 0
+                && compaction.lagMillisecondsMax >= 1,
+            "a time of compaction is negative"
         )
     }
 }

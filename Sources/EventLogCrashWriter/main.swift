@@ -11,11 +11,15 @@ import Logging
 
 let arguments = CommandLine.arguments
 guard arguments.count >= 3, let round = Int(arguments[2]) else {
-    print("usage: eventlog-crash-writer DIRECTORY ROUND [FILE-SIZE-LIMIT | transactions]")
+    print("usage: eventlog-crash-writer DIRECTORY ROUND [FILE-SIZE-LIMIT | transactions | compaction]")
     exit(2)
 }
 if arguments.count > 3, arguments[3] == "transactions" {
     try await TransactionWork(directory: arguments[1], round: round).run()
+    exit(0)
+}
+if arguments.count > 3, arguments[3] == "compaction" {
+    try await CompactionWork(directory: arguments[1], round: round).run()
     exit(0)
 }
 if arguments.count > 3, let bytes = rlim_t(arguments[3]) {

@@ -58,8 +58,8 @@ package struct TopicConfig: Sendable {
             "cleanup.policy",
             .list(["delete", "compact"]),
             "delete",
-            .only(["delete"]),
-            "What happens to old records: segments past retention are deleted."
+            .honoured,
+            "What happens to old records: segments past retention are deleted, or the last record of each key is kept, or both."
         ),
         TopicConfig(
             "compression.type",
@@ -72,7 +72,7 @@ package struct TopicConfig: Sendable {
             "delete.retention.ms",
             .integer(positive),
             "86400000",
-            .kept,
+            .honoured,
             "How long a compacted topic keeps tombstones."
         ),
         TopicConfig("file.delete.delay.ms", .integer(positive), "60000", .kept, "Files are deleted at once."),
@@ -106,7 +106,7 @@ package struct TopicConfig: Sendable {
             "max.compaction.lag.ms",
             .integer(1...Int64.max),
             "9223372036854775807",
-            .kept,
+            .honoured,
             "The longest a record stays uncompacted."
         ),
         TopicConfig(
@@ -135,15 +135,21 @@ package struct TopicConfig: Sendable {
             "message.timestamp.type",
             .choice(["CreateTime", "LogAppendTime"]),
             "CreateTime",
-            .only(["CreateTime"]),
-            "Records keep the producer's time."
+            .honoured,
+            "Whether records have the producer's time or that of the log."
         ),
-        TopicConfig("min.cleanable.dirty.ratio", .real(0...1), "0.5", .kept, "When a compacted topic is compacted."),
+        TopicConfig(
+            "min.cleanable.dirty.ratio",
+            .real(0...1),
+            "0.5",
+            .honoured,
+            "A compacted topic is compacted when this share of it has not been."
+        ),
         TopicConfig(
             "min.compaction.lag.ms",
             .integer(positive),
             "0",
-            .kept,
+            .honoured,
             "The shortest a record stays uncompacted."
         ),
         TopicConfig("min.insync.replicas", .integer(1...Int64(Int32.max)), "1", .kept, "There is one replica."),

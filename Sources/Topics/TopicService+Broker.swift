@@ -170,6 +170,20 @@ extension TopicService {
         if let value = configs["martlet.durability"].flatMap({ TopicSettings.Durability(rawValue: $0) }) {
             settings.durability = value
         }
+        settings.stampsAppendTime = configs["message.timestamp.type"] == "LogAppendTime"
+        settings.compaction = compaction(configs)
         return settings
+    }
+
+    private static func compaction(_ configs: [String: String]) -> TopicSettings.Compaction? {
+        let policies = (configs["cleanup.policy"] ?? "").split(separator: ",").map { $0.filter { $0 != " " } }
+        guard policies.contains("compact") else { return nil }
+        var compaction = TopicSettings.Compaction(alsoDeletes: policies.contains("delete"))
+        func number(_ name: String) -> Int64? { configs[name].flatMap { Int64($0) } }
+        if let ratio = configs["min.cleanable.dirty.ratio"].flatMap({ Double($0) }) { compaction.dirtyRatio = ratio }
+        if let time = number("delete.retention.ms") { compaction.deleteRetentionMilliseconds = time }
+        if let time = number("min.compaction.lag.ms") { compaction.lagMillisecondsMin = time }
+        if let time = number("max.compaction.lag.ms") { compaction.lagMillisecondsMax = time }
+        return compaction
     }
 }

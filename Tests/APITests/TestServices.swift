@@ -362,7 +362,8 @@ final class TestServices: Sendable {
             telemetry: TestTelemetry(),
             engine: TestEngine(obstaclesNow: obstacles),
             otlp: TestOTLP(),
-            groups: TestGroups()
+            groups: TestGroups(),
+            records: TestRecords()
         )
     }
 

@@ -143,6 +143,58 @@ struct CrashTests {
         }
     }
 
+    /// Whatever moment the kill comes at, old or new segments are there, and the last acknowledged record of each key.
+    @Test func losesNoKeyWhenKilledWhileCompacting() async throws {
+        var generator = SeededGenerator.announced("losesNoKeyWhenKilledWhileCompacting")
+        let directory = try TemporaryDirectory()
+        var latest: [Int32: [String: Int64]] = [:]
+        var written = 0
+        for round in 0..<30 {
+            let delay = Int.random(in: 0...200, using: &generator)
+            let writer = try CrashWriter.run(
+                [directory.path, "\(round)", "compaction"],
+                killingAfterMilliseconds: delay
+            )
+            #expect(writer.exitedBySignal)
+            for line in writer.lines {
+                if line.first == "failed" { Issue.record("round \(round): \(line)") }
+                guard line.first == "record" else { continue }
+                let (partition, offset) = (try #require(Int32(line[1])), try #require(Int64(line[2])))
+                latest[partition, default: [:]][line[3]] = max(latest[partition]?[line[3]] ?? -1, offset)
+                written += 1
+            }
+            try await checkKeys(directory, latest, round: round)
+        }
+        let files = try directory.names(in: "log/topics/compacted/0")
+        #expect(!files.contains { $0.hasSuffix(".tmp") || $0.hasSuffix(".replacement") })
+        print("losesNoKeyWhenKilledWhileCompacting: \(written) records acknowledged over 30 kills")
+        #expect(written > 1000)
+    }
+
+    private func checkKeys(
+        _ directory: TemporaryDirectory,
+        _ latest: [Int32: [String: Int64]],
+        round: Int
+    ) async throws {
+        try await withLog(directory) { log async throws in
+            guard log.topic("compacted") != nil else {
+                #expect(latest.isEmpty)
+                return
+            }
+            #expect(log.damage() == [], "round \(round)")
+            for partition: Int32 in 0..<2 {
+                let id = TopicPartition(topic: "compacted", partition: partition)
+                let records = try await readAll(log, id)
+                #expect(zip(records, records.dropFirst()).allSatisfy { $0.offset < $1.offset })
+                var found: [String: Int64] = [:]
+                for record in records { found[String(decoding: record.key ?? [], as: UTF8.self)] = record.offset }
+                for (key, offset) in latest[partition] ?? [:] {
+                    #expect((found[key] ?? -1) >= offset, "round \(round): the last record of \(key) is lost")
+                }
+            }
+        }
+    }
+
     @Test func failsAppendsBeyondAFileSizeLimitAndStaysUsable() async throws {
         let directory = try TemporaryDirectory()
         let writer = try CrashWriter.run([directory.path, "0", "20000"], killingAfterMilliseconds: nil)

@@ -41,7 +41,7 @@ struct BodyReader: Sendable {
         case .none: 0
         case .document, .json: configuration.documentBytesMax
         case .archive: configuration.archiveBytesMax
-        case .events: configuration.eventBytesMax
+        case .events, .records: configuration.eventBytesMax
         case .otlp: configuration.telemetryBytesMax
         }
     }

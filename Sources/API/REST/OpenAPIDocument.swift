@@ -107,6 +107,9 @@ enum OpenAPIDocument {
                 ("application/json", media("OTLPRequest")),
                 ("application/x-protobuf", ["schema": ["type": "string", "format": "binary"]]),
             ]
+        case .records:
+            isRequired = true
+            contents = [("application/json", media("NewRecordList"))]
         case .events:
             isRequired = false
             contents = [

@@ -202,6 +202,7 @@ struct RESTResponder: HTTPResponder {
         case .json(_, let isRequired):
             if body.isEmpty, !isRequired { return }
             accepted = ["application/json"]
+        case .records: accepted = ["application/json"]
         case .otlp: accepted = [OTLPFormat.protobuf.rawValue, OTLPFormat.json.rawValue]
         case .archive: accepted = ["application/x-tar", "application/tar", "application/octet-stream"]
         }

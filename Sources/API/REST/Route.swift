@@ -18,6 +18,7 @@ struct Route: Sendable {
         case json(String, isRequired: Bool)
         case archive
         case events
+        case records
         case otlp
     }
 

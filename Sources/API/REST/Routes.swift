@@ -14,6 +14,7 @@ extension Route {
             + statements(services.statements) + telemetry(services.telemetry) + metrics(services.telemetry)
             + engine(services.engine) + (services.otlp.map(otlp) ?? [])
             + (services.groups.map(groups) ?? [])
+            + (services.records.map(records) ?? [])
     }
 
     static let prefix = "/api/v1"

@@ -46,4 +46,8 @@ const char *martlet_decompress_fault(const martlet_decompressor *decompressor);
 /* Gives back memory where there is more than `most` bytes of it. */
 void martlet_decompressor_trim(martlet_decompressor *decompressor, size_t most);
 
+/* Compresses all of the input so that martlet_decompress takes it back: one gzip member, one zstd or LZ4 frame, one raw block of Snappy.
+   Returns 1 and `*length` bytes of malloc'ed memory that the caller frees, or 0 where there is no memory or the codec is unknown. */
+int martlet_compress(int codec, const uint8_t *input, size_t count, uint8_t **output, size_t *length);
+
 #endif

@@ -11,6 +11,7 @@ struct TopicsCommand: AsyncParsableCommand {
         [
             ListTopics.self, GetTopic.self, CreateTopic.self, UpdateTopic.self, DeleteCommand<TopicNoun>.self,
             PublishToTopic.self,
+            ProduceToTopic.self, ConsumeTopic.self, TailTopic.self,
         ],
         aliases: ["topic"]
     )

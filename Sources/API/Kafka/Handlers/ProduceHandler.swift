@@ -93,6 +93,7 @@ private final class ProduceRound: Sendable {
             change(topic, place) { partition in
                 partition.baseOffset = appended.baseOffset
                 partition.logStartOffset = appended.logStartOffset
+                if let time = appended.appendTime { partition.logAppendTimeMs = time }
             }
         case .failure(let error): refuse(topic, place, error.kafkaCode, error.message)
         }

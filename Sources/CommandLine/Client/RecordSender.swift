@@ -1,0 +1,96 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import MartletCore
+
+/// Sends records in batches and counts what was written.
+final class RecordSender {
+    /// A batch is sent when its text has this many bytes.
+    private static let bytesMax = 4 << 20
+
+    private let client: EngineClient
+    private let topic: String
+    private let batch: Int
+    private let sendsEvents: Bool
+    private let progress: Progress
+    private let clock = ContinuousClock()
+    private var shownAt: ContinuousClock.Instant
+    private var waiting: [[UInt8]] = []
+    private var waitingBytes = 0
+    private var count = 0
+    /// First and last offset written to each partition.
+    private var written: [Int64: (first: Int64, last: Int64, count: Int)] = [:]
+
+    init(_ client: EngineClient, topic: String, batch: Int, sendsEvents: Bool) {
+        self.client = client
+        self.topic = topic
+        self.batch = batch
+        self.sendsEvents = sendsEvents
+        progress = Progress(client)
+        shownAt = clock.now
+    }
+
+    func add(_ record: JSONValue) async throws {
+        let bytes = record.bytes
+        waiting.append(bytes)
+        waitingBytes += bytes.count
+        if waiting.count >= batch || waitingBytes >= Self.bytesMax { try await flush() }
+    }
+
+    func flush() async throws {
+        guard !waiting.isEmpty else { return }
+        let sent = waiting.count
+        var body = Array((sendsEvents ? "[" : #"{"records":["#).utf8)
+        body.reserveCapacity(waitingBytes + waiting.count + 32)
+        for (index, record) in waiting.enumerated() {
+            if index > 0 { body.append(0x2C) }
+            body += record
+        }
+        body += Array((sendsEvents ? "]" : "]}").utf8)
+        let type = sendsEvents ? "application/cloudevents-batch+json" : "application/json"
+        let request = APIRequest(
+            "POST",
+            ["topics", topic, sendsEvents ? "events" : "records"],
+            body: .init(bytes: body, contentType: type)
+        )
+        waiting.removeAll(keepingCapacity: true)
+        waitingBytes = 0
+        guard let answer = try await client.send(request) else { return }
+        count += sent
+        for place in EngineClient.items(answer) {
+            guard let partition = place["partition"]?.intValue, let offset = place["offset"]?.intValue else { continue }
+            let known = written[partition] ?? (offset, offset, 0)
+            written[partition] = (min(known.first, offset), max(known.last, offset), known.count + 1)
+        }
+        if client.session.diagnostics.isTerminal, clock.now - shownAt > .milliseconds(500) {
+            shownAt = clock.now
+            try progress.show("\(count) records written")
+        }
+    }
+
+    func clear() throws { try progress.clear() }
+
+    /// Says how much was written before something went wrong.
+    func reportFailure() throws {
+        try progress.clear()
+        if count > 0 { try client.note("\(count) records were written before that") }
+    }
+
+    var summary: JSONValue {
+        let partitions = written.sorted { $0.key < $1.key }.map { partition, places -> JSONValue in
+            [
+                "partition": .int(partition), "count": .int(Int64(places.count)), "first_offset": .int(places.first),
+                "last_offset": .int(places.last),
+            ]
+        }
+        return ["count": .int(Int64(count)), "partitions": .array(partitions)]
+    }
+
+    var text: String {
+        let noun = sendsEvents ? (count == 1 ? "event" : "events") : (count == 1 ? "record" : "records")
+        let places = written.sorted { $0.key < $1.key }.prefix(8).map { "\($0.key): \($0.value.count)" }
+        let more = written.count > 8 ? ", …" : ""
+        let detail = written.count > 1 ? " (by partition: \(places.joined(separator: ", "))\(more))" : ""
+        return "Produced \(count) \(noun) to \(Sanitizer.clean(topic))\(detail)\n"
+    }
+}
