@@ -22,8 +22,6 @@ package struct LocalLogSettings: Sendable {
     package var producerExpirationMilliseconds: Int64
     /// The most idempotent producers a partition remembers; the longest idle ones go first.
     package var producersPerPartitionMax: Int
-    /// Whether batches are checked again before ``LocalLog/readRange(_:from:bytesMax:isolation:)`` gives them out.
-    package var verifiesRanges: Bool
     /// The wall clock, in milliseconds since 1970.
     package var now: @Sendable () -> Int64
     /// Flushes a file's data; replaced in tests to see or fail flushes.
@@ -45,7 +43,6 @@ package struct LocalLogSettings: Sendable {
         flushInterval: Duration = .seconds(1),
         producerExpirationMilliseconds: Int64 = 24 * 3_600_000,
         producersPerPartitionMax: Int = 100_000,
-        verifiesRanges: Bool = false,
         now: @escaping @Sendable () -> Int64 = { Int64(Date().timeIntervalSince1970 * 1000) },
         synchronize: @escaping @Sendable (Int32) -> Int32 = { fdatasync($0) == 0 ? 0 : errno },
         metrics: LogMetrics? = nil,
@@ -59,7 +56,6 @@ package struct LocalLogSettings: Sendable {
         self.flushInterval = flushInterval
         self.producerExpirationMilliseconds = producerExpirationMilliseconds
         self.producersPerPartitionMax = producersPerPartitionMax
-        self.verifiesRanges = verifiesRanges
         self.now = now
         self.synchronize = synchronize
         self.metrics = metrics
