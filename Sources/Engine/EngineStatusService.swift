@@ -21,14 +21,7 @@ struct EngineStatusService: EngineServices {
             duckdbVersion: parts.stores.library.version,
             startedAt: startedAt,
             dataDirectory: parts.layout.root,
-            damage: found.map { report in
-                EngineStatus.Damage(
-                    what:
-                        "topic \(report.topic), partition \(report.partition), offsets \(report.offsets.lowerBound) to \(report.offsets.upperBound - 1)",
-                    path: report.file,
-                    message: report.reason
-                )
-            },
+            damage: found.map { EngineStatus.Damage(what: $0.place, path: $0.file, message: $0.reason) },
             grpcAddress: addresses.now.grpc,
             kafkaAddress: addresses.now.kafka
         )

@@ -117,8 +117,20 @@ final class CoordinatorStore: Sendable {
         state.withLock { $0.content }
     }
 
+    /// What cannot be read, and that nothing more can be written where that is so.
     func damage() -> [DamageReport] {
-        state.withLock { $0.damage }
+        state.withLock { state in
+            guard let stopped = state.stopped else { return state.damage }
+            let stop = DamageReport(
+                topic: "",
+                partition: -1,
+                offsets: 0..<0,
+                file: state.file.path,
+                bytes: state.fileBytes..<state.fileBytes,
+                reason: stopped.message
+            )
+            return state.damage + [stop]
+        }
     }
 
     /// Finishes what was accepted and ends the thread.

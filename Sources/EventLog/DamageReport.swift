@@ -1,7 +1,7 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
-/// Stored bytes that cannot be used; they are reported and left where they are.
+/// Stored bytes that cannot be used, which are left where they are, or a file to which nothing more can be written.
 package struct DamageReport: Hashable, Sendable, CustomStringConvertible {
     /// The topic, or the empty string for damage outside topics (consumer group offsets).
     package let topic: String
@@ -33,9 +33,14 @@ package struct DamageReport: Hashable, Sendable, CustomStringConvertible {
         self.reason = reason
     }
 
+    /// What is concerned, in words: topic, partition and the offsets that cannot be read.
+    package var place: String {
+        guard !topic.isEmpty else { return "consumer groups and producers" }
+        let owner = partition < 0 ? "topic \(topic)" : "topic \(topic), partition \(partition)"
+        return offsets.isEmpty ? owner : "\(owner), offsets \(offsets.lowerBound) to \(offsets.upperBound - 1)"
+    }
+
     package var description: String {
-        let place = topic.isEmpty ? "" : partition < 0 ? "topic \(topic), " : "topic \(topic) partition \(partition), "
-        let lost = offsets.isEmpty ? "" : "offsets \(offsets.lowerBound) to \(offsets.upperBound - 1), "
-        return "\(place)\(lost)\(file) bytes \(bytes.lowerBound)..<\(bytes.upperBound): \(reason)"
+        "\(place): \(file) bytes \(bytes.lowerBound)..<\(bytes.upperBound): \(reason)"
     }
 }

@@ -8,10 +8,8 @@ extension LocalLog {
     /// Returns whole batches from the one that holds `offset` on, as bytes where they are in memory, else as a place in a
     /// file, so that they can be sent without passing through this process; does not wait.
     ///
-    /// The first batch is given whatever its size. Batches were verified when they were appended, and those behind the last
-    /// checkpoint when the log was opened; they are not verified again here unless ``LocalLogSettings/verifiesRanges`` is
-    /// set, and then always come as bytes. Clients verify what they get. Headers are read on the way, so that a range
-    /// ends in front of a batch that is visibly damaged.
+    /// The first batch is given whatever its size. What this process has neither written nor verified is read and verified
+    /// on the way, once; a range ends in front of a batch that is damaged.
     /// - Throws: as ``EventLog/read(_:from:bytesMax:wait:isolation:)``.
     package func readRange(
         _ id: TopicPartition,

@@ -22,8 +22,6 @@ package struct LocalLogSettings: Sendable {
     package var producerExpirationMilliseconds: Int64
     /// The most idempotent producers a partition remembers; the longest idle ones go first.
     package var producersPerPartitionMax: Int
-    /// Whether batches are checked again before ``LocalLog/readRange(_:from:bytesMax:isolation:)`` gives them out.
-    package var verifiesRanges: Bool
     /// The most bytes for the keys of one round of compaction; more keys take several rounds.
     package var compactionBytesMax: Int
     /// How many bytes of segments compaction reads in a second at most.
@@ -49,7 +47,6 @@ package struct LocalLogSettings: Sendable {
         flushInterval: Duration = .seconds(1),
         producerExpirationMilliseconds: Int64 = 24 * 3_600_000,
         producersPerPartitionMax: Int = 100_000,
-        verifiesRanges: Bool = false,
         compactionBytesMax: Int = 64 << 20,
         compactionBytesPerSecond: Int = 64 << 20,
         now: @escaping @Sendable () -> Int64 = { Int64(Date().timeIntervalSince1970 * 1000) },
@@ -65,7 +62,6 @@ package struct LocalLogSettings: Sendable {
         self.flushInterval = flushInterval
         self.producerExpirationMilliseconds = producerExpirationMilliseconds
         self.producersPerPartitionMax = producersPerPartitionMax
-        self.verifiesRanges = verifiesRanges
         self.compactionBytesMax = compactionBytesMax
         self.compactionBytesPerSecond = compactionBytesPerSecond
         self.now = now

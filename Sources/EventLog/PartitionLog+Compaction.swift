@@ -50,6 +50,7 @@ extension PartitionLog {
             let place = state.segmentIndex(of: outcome.segment.baseOffset)
             var segment = outcome.segment
             segment.generation = state.swaps
+            segment.verified = 0..<0
             state.segments.replaceSubrange(place..<place + outcome.sources.count, with: [segment])
             state.changedSinceCheckpoint = true
         }

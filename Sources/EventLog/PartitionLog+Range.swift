@@ -8,14 +8,14 @@ extension PartitionLog {
     /// See ``LocalLog/readRange(_:from:bytesMax:isolation:)``.
     func readRange(from offset: Int64, bytesMax: Int, isolation: ReadIsolation) async throws -> RecordRange {
         switch plan(offset, isolation) {
-        case .disk(let diskPlan) where !environment.settings.verifiesRanges:
+        case .disk(let diskPlan):
             let range = try await onReaderThread { () throws(EventLogError) in
                 try self.rangeOnDisk(diskPlan, offset, max(0, min(bytesMax, Int(Int32.max))))
             }
             if let range { return range }
         default: break
         }
-        // In memory, nothing there, not readable, or to be verified: as any other read.
+        // In memory, nothing there or not readable: as any other read.
         return RecordRange(try await read(from: offset, bytesMax: bytesMax, wait: .zero, isolation: isolation))
     }
 
@@ -49,6 +49,8 @@ extension PartitionLog {
         while let header = try walk.next(), header.baseOffset < plan.bounds.limit, walk.position <= bytesEnd {
             end = (walk.position, walk.offset)
         }
+        end = try verified(plan, file, from: first, to: end)
+        guard end.position > first else { return nil }
         return RecordRange(
             FileRange(file: file, position: first, byteCount: Int(end.position - first)),
             from: offset,
@@ -56,6 +58,55 @@ extension PartitionLog {
             plan.bounds
         )
     }
+
+    /// Returns where the batches end whose checksums are right, reading those that nobody has verified since the start.
+    ///
+    /// A file is sent as it is, so this is the only look anybody takes at it on this side; clients may look or not. What was verified
+    /// is remembered, so a reader that goes through a segment has each of its bytes read here once, and finds them in the page cache
+    /// when they are sent.
+    private func verified(
+        _ plan: DiskPlan,
+        _ file: DiskFile,
+        from start: Int64,
+        to end: (position: Int64, offset: Int64)
+    ) throws(EventLogError) -> (position: Int64, offset: Int64) {
+        let known = state.withLock { state in
+            let segment = state.segments[state.segmentIndex(of: plan.segmentBase)]
+            return segment.generation == plan.generation ? segment.verified : 0..<0
+        }
+        if known.lowerBound <= start, end.position <= known.upperBound { return end }
+        var position = start
+        var offset = plan.segmentBase
+        reading: while position < end.position {
+            var count = min(end.position - position, Self.verifiedAtOnce)
+            var window = try file.read(at: position, count: Int(count))
+            if let header = try? RecordBatchHeader(parsing: window), header.batchByteCount > window.count {
+                count = min(end.position - position, Int64(header.batchByteCount))
+                window = try file.read(at: position, count: Int(count))
+            }
+            var local = 0
+            while let header = try? RecordBatchHeader(parsing: window, at: local),
+                header.batchByteCount <= window.count - local
+            {
+                guard header.hasValidChecksum(in: window, at: local) else { break reading }
+                local += header.batchByteCount
+                position += Int64(header.batchByteCount)
+                offset = header.nextOffset
+            }
+            if local == 0 { break }
+        }
+        state.withLock { state in
+            let place = state.segmentIndex(of: plan.segmentBase)
+            // Retention may have removed it meanwhile, compaction replaced it.
+            guard state.segments[place].baseOffset == plan.segmentBase,
+                state.segments[place].generation == plan.generation
+            else { return }
+            state.segments[place].noteVerified(start..<position)
+        }
+        return (position, offset)
+    }
+
+    private static let verifiedAtOnce: Int64 = 1 << 20
 
     /// Returns the last indexed batch that begins in this stretch of the segment, in front of what is damaged or not for
     /// this reader.

@@ -72,8 +72,20 @@ final class PartitionLog: Sendable {
         state.withLock { $0.settings = settings }
     }
 
+    /// What cannot be read, and that nothing more can be written where that is so.
     func damage() -> [DamageReport] {
-        state.withLock { $0.damage }
+        state.withLock { state in
+            guard case .stopped(let error) = state.status, let active = state.segments.last else { return state.damage }
+            let stop = DamageReport(
+                topic: id.topic,
+                partition: id.partition,
+                offsets: state.highWatermark..<state.highWatermark,
+                file: error.path ?? SegmentPaths(directory: directory, baseOffset: active.baseOffset).log,
+                bytes: active.byteCount..<active.byteCount,
+                reason: error.message
+            )
+            return state.damage + [stop]
+        }
     }
 
     /// Takes the partition out of service: waiting readers, and whoever comes later, get `error`.

@@ -211,7 +211,8 @@ struct PartitionRecovery {
                 maxTimestamp: index.maxTimestamp,
                 createdAt: index.createdAt,
                 file: file,
-                index: index
+                index: index,
+                verified: end..<end
             )
         )
         if isDamagedAtEnd, nextOffset > base {

@@ -16,6 +16,17 @@ struct Segment {
     var index: SegmentIndex?
     /// Tells a file from the one it replaced under the same name.
     var generation: UInt64 = 0
+    /// The bytes whose checksums this process knows to be right, because it wrote or read them; one stretch of them.
+    var verified: Range<Int64> = 0..<0
+
+    /// Adds what was verified, or takes it in place of what does not touch it.
+    mutating func noteVerified(_ bytes: Range<Int64>) {
+        guard !bytes.isEmpty else { return }
+        let touches = bytes.lowerBound <= verified.upperBound && verified.lowerBound <= bytes.upperBound
+        verified =
+            touches
+            ? min(bytes.lowerBound, verified.lowerBound)..<max(bytes.upperBound, verified.upperBound) : bytes
+    }
 
     static func stem(_ baseOffset: Int64) -> String {
         let digits = String(baseOffset)

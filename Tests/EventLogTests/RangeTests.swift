@@ -101,7 +101,7 @@ struct RangeTests {
         }
     }
 
-    @Test func verifiesWhereAskedTo() async throws {
+    @Test func givesOutNothingThatIsDamaged() async throws {
         let directory = try TemporaryDirectory()
         try await withLog(directory) { log async throws in try await Self.fill(log, seed: 2) }
         let first = "log/topics/t/0/00000000000000000000.log"
@@ -110,16 +110,39 @@ struct RangeTests {
         try directory.write(bytes, to: first)
         try await withLog(directory) { log async throws in
             let range = try await log.readRange(p0, from: 0, bytesMax: 15_000, isolation: .committed)
-            #expect(range.isFile && range.byteCount > 9000, "what is damaged inside is the client's to find")
-        }
-        try await withLog(directory, settings: LocalLogSettings(verifiesRanges: true)) { log async throws in
-            let range = try await log.readRange(p0, from: 0, bytesMax: 15_000, isolation: .committed)
-            #expect(!range.isFile && range.byteCount < 9000)
+            #expect(range.isFile && range.byteCount < 9000, "a range ends in front of a damaged batch")
             #expect(
                 await errorCode {
                     _ = try await log.readRange(p0, from: range.nextOffset, bytesMax: 15_000, isolation: .committed)
                 } == .damaged
             )
+            let report = try #require(log.damage().first, "what was found by reading is reported")
+            #expect(report.bytes.contains(9000))
+            let behind = try await log.readRange(
+                p0,
+                from: report.offsets.upperBound,
+                bytesMax: 15_000,
+                isolation: .committed
+            )
+            #expect(behind.isFile && behind.byteCount > 0)
+        }
+    }
+
+    @Test func verifiesBytesOnce() async throws {
+        let directory = try TemporaryDirectory()
+        try await withLog(directory) { log async throws in try await Self.fill(log, seed: 2) }
+        try await withLog(directory) { log async throws in
+            let first = try await log.readRange(p0, from: 0, bytesMax: 15_000, isolation: .committed)
+            // Changed behind the log's back: seen where it looks, not where it has looked.
+            let path = "log/topics/t/0/00000000000000000000.log"
+            var bytes = try directory.read(path)
+            bytes[first.byteCount - 10] ^= 1
+            bytes[first.byteCount + 100] ^= 1
+            try directory.write(bytes, to: path)
+            let again = try await log.readRange(p0, from: 0, bytesMax: 15_000, isolation: .committed)
+            #expect(again.byteCount == first.byteCount)
+            let further = try await log.readRange(p0, from: 0, bytesMax: first.byteCount + 5000, isolation: .committed)
+            #expect(further.byteCount < first.byteCount)
         }
     }
 }
