@@ -27,6 +27,8 @@ final class CoordinatorStore: Sendable {
     }
 
     static let fileName = "offsets.log"
+    /// Beside it while no engine runs: how long the file was when it was closed.
+    private static let closedName = "offsets.closed"
     private static let rewriteBytesMin: Int64 = 8 << 20
 
     private let directory: String
@@ -37,8 +39,8 @@ final class CoordinatorStore: Sendable {
 
     /// Opens or creates the file in `directory` and reads it; blocks.
     ///
-    /// A torn entry at the end is cut; an unreadable one elsewhere is reported, and the file kept aside at the next
-    /// rewrite.
+    /// A torn entry at the end is cut, unless the file was closed behind it; an unreadable one elsewhere is reported, and the
+    /// file kept aside at the next rewrite.
     static func open(
         directory: String,
         settings: LocalLogSettings,
@@ -51,6 +53,20 @@ final class CoordinatorStore: Sendable {
         if isNew { try Disk.synchronizeDirectory(directory) }
         var state = State(file: file)
         let bytes = try file.read(at: 0, count: Int(try file.size()))
+        let closedBytes = try takeClosedMark(directory)
+        func report(_ lost: Range<Int>) {
+            let report = DamageReport(
+                topic: "",
+                partition: -1,
+                offsets: 0..<0,
+                file: path,
+                bytes: Int64(lost.lowerBound)..<Int64(lost.upperBound),
+                reason: "committed offsets or states of groups, producers or transactions cannot be read: "
+                    + "some may continue from an earlier state"
+            )
+            logger.error("stored group offsets and states are damaged", metadata: ["damage": "\(report)"])
+            state.damage.append(report)
+        }
         var position = 0
         while position < bytes.count {
             if let (entry, end) = CoordinatorEntry.decode(bytes, at: position) {
@@ -58,23 +74,20 @@ final class CoordinatorStore: Sendable {
                 position = end
                 continue
             }
-            guard let next = nextEntry(in: bytes, after: position) else {
+            if let next = nextEntry(in: bytes, after: position) {
+                report(position..<next)
+                position = next
+            } else if position < closedBytes {
+                report(position..<max(bytes.count, closedBytes))
+                position = bytes.count
+            } else {
                 logger.notice("cut a torn commit", metadata: ["file": "\(path)", "bytes": "\(bytes.count - position)"])
                 try file.truncate(to: Int64(position))
                 break
             }
-            let report = DamageReport(
-                topic: "",
-                partition: -1,
-                offsets: 0..<0,
-                file: path,
-                bytes: Int64(position)..<Int64(next),
-                reason: "committed offsets or states of groups, producers or transactions cannot be read: "
-                    + "some may continue from an earlier state"
-            )
-            logger.error("stored group offsets and states are damaged", metadata: ["damage": "\(report)"])
-            state.damage.append(report)
-            position = next
+        }
+        if position == bytes.count, bytes.count < closedBytes, state.damage.isEmpty {
+            report(bytes.count..<closedBytes)
         }
         // What a killed process wrote may be in the page cache only.
         if position > 0 { try file.synchronize() }
@@ -133,11 +146,37 @@ final class CoordinatorStore: Sendable {
         }
     }
 
-    /// Finishes what was accepted and ends the thread.
+    /// Finishes what was accepted, ends the thread and notes how long the file is.
     ///
     /// Blocks.
     func stop() {
         threads.stop()
+        let (bytes, isWhole) = state.withLock { ($0.fileBytes, $0.stopped == nil) }
+        guard isWhole else { return }
+        var mark: [UInt8] = []
+        BigEndian.append(bytes, to: &mark)
+        BigEndian.append(CRC32C.checksum(mark), to: &mark)
+        do {
+            try Disk.replace("\(directory)/\(Self.closedName)", with: mark)
+        } catch {
+            // Without it a damaged end is taken for a torn one.
+            logger.warning("the end of the group offsets was not noted", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// Returns how long the file was when it was closed, 0 where nobody closed it, and takes the mark away: it is not true any more as soon
+    /// as something is written.
+    private static func takeClosedMark(_ directory: String) throws(EventLogError) -> Int {
+        let path = "\(directory)/\(closedName)"
+        guard Disk.exists(path) else { return 0 }
+        let mark = try Disk.readWhole(path)
+        try Disk.remove(path)
+        try Disk.synchronizeDirectory(directory)
+        guard mark.count == 12, BigEndian.load(UInt32.self, from: mark, at: 8) == CRC32C.checksum(mark, in: 0..<8)
+        else {
+            return 0
+        }
+        return Int(clamping: BigEndian.load(Int64.self, from: mark, at: 0))
     }
 
     private static func nextEntry(in bytes: [UInt8], after position: Int) -> Int? {

@@ -35,6 +35,20 @@ struct CoordinatorStoreTests {
         }
     }
 
+    /// The same bytes may be torn after a crash; of a file that was closed they cannot be.
+    @Test(arguments: [1, 10, 100]) func reportsWhatIsMissingOfAClosedFile(missing: Int) async throws {
+        let directory = try await Self.log(committing: 0..<3)
+        try await withLog(directory) { log in #expect(log.damage().isEmpty) }
+        let whole = try directory.read(Self.file)
+        try directory.write(Array(whole.dropLast(missing)), to: Self.file)
+        try await withLog(directory) { log async throws in
+            #expect(log.damage().count == 1)
+            #expect((log.committed(group: "g")[p0]?.offset ?? 0) < 2)
+            try await log.commit(group: "g", offsets: [p0: CommittedOffset(offset: 7, committedAt: 0)])
+        }
+        try await withLog(directory) { log in #expect(log.committed(group: "g")[p0]?.offset == 7) }
+    }
+
     @Test func reportsADamagedCommitAndKeepsTheOthers() async throws {
         let directory = try await Self.log(committing: 0..<3)
         var bytes = try directory.read(Self.file)
