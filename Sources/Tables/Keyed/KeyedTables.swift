@@ -22,6 +22,7 @@ final class KeyedTables: Sendable {
     private let appendTables: TableRegistry
     private let onStart: @Sendable (KeyedSink) -> Void
     private let state = Mutex(State())
+    private let claiming = Mutex(())
 
     /// `onStart` is handed every sink that is to run.
     init(services: SinkServices, appendTables: TableRegistry, onStart: @escaping @Sendable (KeyedSink) -> Void) {
@@ -110,12 +111,15 @@ final class KeyedTables: Sendable {
 
     /// Keeps functions and SQL from writing where only the topic may; called again whenever a table comes or goes.
     func claim() {
-        let reserved = state.withLock { Array($0.reserved.values) }
-        let files = appendTables.all().map { Self.fileTable($0.name, $0.spec) } + reserved
-        let appended = files.filter { !$0.isInternal }.flatMap { [$0.name, $0.rejects] }
-        let names = all().flatMap(\.storedNames) + appended
-        services.space.lake.setFollowers(names + [KeyedStore.offsetsTable])
-        services.space.lake.setFileTables(files)
+        // One at a time: an older list must not take the place of a newer one.
+        claiming.withLock { _ in
+            let reserved = state.withLock { Array($0.reserved.values) }
+            let files = appendTables.all().map { Self.fileTable($0.name, $0.spec) } + reserved
+            let appended = files.filter { !$0.isInternal }.flatMap { [$0.name, $0.rejects] }
+            let names = all().flatMap(\.storedNames) + appended
+            services.space.lake.setFollowers(names + [KeyedStore.offsetsTable])
+            services.space.lake.setFileTables(files)
+        }
     }
 
     /// Runs `body`, which makes an append table, with the table's names kept from everybody else.
