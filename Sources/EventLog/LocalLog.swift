@@ -181,7 +181,9 @@ package final class LocalLog: EventLog {
         do {
             header = try RecordBatchValidator.validate(batch)
         } catch {
-            throw EventLogError(.corruptBatch, error.description).at(id)
+            // Only what was damaged on its way can succeed when it is sent again.
+            let code: EventLogError.Code = error.code == .checksumMismatch ? .corruptBatch : .invalidRecord
+            throw EventLogError(code, error.description).at(id)
         }
         if header.producerID < 0 && !header.isTransactional && !header.isControl { return header }
         guard !header.isControl else {
