@@ -223,11 +223,6 @@ package final class TransactionCoordinator: Sendable {
 
     /// Whether a transaction that is not finished has an offset of the group for the partition: readers that want stable
     /// offsets wait (OffsetFetch with `require_stable`).
-    package func hasPendingOffsets(group: String, partition: TopicPartition) -> Bool {
-        registry.hasPendingOffsets(group, partition)
-    }
-
-    /// Returns the partitions of a group that ``hasPendingOffsets(group:partition:)`` is true for.
     package func pendingOffsets(of group: String) -> Set<TopicPartition> {
         registry.pendingOffsets(of: group)
     }
