@@ -117,9 +117,6 @@ extension PartitionLog {
             state.dropBelowStart()
             return state.takeReadyWaiters()
         }
-        for waiter in waiters {
-            if let deadline = waiter.deadline { environment.deadlines.cancel(deadline) }
-            waiter.continuation.resume(returning: true)
-        }
+        for waiter in waiters { waiter.wait.end(.success(true)) }
     }
 }

@@ -19,6 +19,8 @@ package final class LocalLog: EventLog {
 
     struct Registry {
         var topics: [String: Topic] = [:]
+        /// Names of ``topics`` by their ids.
+        var names: [KafkaUUID: String] = [:]
         var damage: [DamageReport] = []
         var isClosed = false
         var nextLane = 0

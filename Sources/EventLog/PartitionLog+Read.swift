@@ -232,47 +232,6 @@ extension PartitionLog {
         return range.map { ($0, next) }
     }
 
-    // MARK: Waiting
-
-    func waitForRecords(
-        at offset: Int64,
-        _ isolation: ReadIsolation,
-        atMost duration: Duration
-    ) async throws -> Bool {
-        let number = state.withLock { state in
-            state.lastWaiter += 1
-            return state.lastWaiter
-        }
-        return try await withTaskCancellationHandler {
-            try await withCheckedThrowingContinuation { continuation in
-                let immediate = state.withLock { state -> Result<Bool, any Error>? in
-                    if Task.isCancelled { return .failure(CancellationError()) }
-                    if case .gone(let error) = state.status { return .failure(error) }
-                    if state.limit(isolation) > offset { return .success(true) }
-                    let deadline = environment.deadlines.schedule(after: duration) { [self] in
-                        wake(number, with: .success(false))
-                    }
-                    state.waiters[number] = PartitionState.Waiter(
-                        offset: offset,
-                        isolation: isolation,
-                        continuation: continuation,
-                        deadline: deadline
-                    )
-                    return nil
-                }
-                if let immediate { continuation.resume(with: immediate) }
-            }
-        } onCancel: {
-            wake(number, with: .failure(CancellationError()))
-        }
-    }
-
-    private func wake(_ number: UInt64, with result: Result<Bool, any Error>) {
-        guard let waiter = state.withLock({ $0.waiters.removeValue(forKey: number) }) else { return }
-        if let deadline = waiter.deadline { environment.deadlines.cancel(deadline) }
-        waiter.continuation.resume(with: result)
-    }
-
     // MARK: Disk
 
     private func readFromDisk(
