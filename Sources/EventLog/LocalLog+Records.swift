@@ -11,15 +11,24 @@ extension LocalLog {
     /// The first batch is given whatever its size. Batches were verified when they were appended, and those behind the last
     /// checkpoint when the log was opened; they are not verified again here unless ``LocalLogSettings/verifiesRanges`` is
     /// set, and then always come as bytes. Clients verify what they get. Headers are read on the way, so that a range
-    /// ends in front of a batch that is visibly damaged.
+    /// ends in front of a batch that is visibly damaged. What is not in the page cache is read into it before this returns, at most
+    /// some 4 MiB.
+    ///
+    /// At most `memoryBytesMax` come as bytes; where there are more in the way, they come from the file though memory has them.
     /// - Throws: as ``EventLog/read(_:from:bytesMax:wait:isolation:)``.
     package func readRange(
         _ id: TopicPartition,
         from offset: Int64,
         bytesMax: Int,
-        isolation: ReadIsolation
+        isolation: ReadIsolation,
+        memoryBytesMax: Int = .max
     ) async throws -> RecordRange {
-        try await partition(id).0.readRange(from: offset, bytesMax: bytesMax, isolation: isolation)
+        try await partition(id).0.readRange(
+            from: offset,
+            bytesMax: bytesMax,
+            memoryBytesMax: memoryBytesMax,
+            isolation: isolation
+        )
     }
 
     /// Deletes the records in front of an offset and returns the new first offset; -1 stands for the high watermark.

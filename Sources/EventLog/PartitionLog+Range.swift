@@ -5,9 +5,19 @@ import KafkaCodec
 import Synchronization
 
 extension PartitionLog {
-    /// See ``LocalLog/readRange(_:from:bytesMax:isolation:)``.
-    func readRange(from offset: Int64, bytesMax: Int, isolation: ReadIsolation) async throws -> RecordRange {
-        switch plan(offset, isolation) {
+    /// The most bytes of a range that are read from the disk at once, so that others get their turn.
+    private static let coldBytesMax: Int64 = 4 << 20
+
+    /// See ``LocalLog/readRange(_:from:bytesMax:isolation:memoryBytesMax:)``.
+    func readRange(
+        from offset: Int64,
+        bytesMax: Int,
+        memoryBytesMax: Int,
+        isolation: ReadIsolation
+    ) async throws -> RecordRange {
+        switch plan(offset, isolation, memoryBytesMax: memoryBytesMax) {
+        case .memory(let chunks, let bounds):
+            return RecordRange(Self.assemble(chunks, offset, min(bytesMax, memoryBytesMax), bounds))
         case .disk(let diskPlan) where !environment.settings.verifiesRanges:
             let range = try await onReaderThread { () throws(EventLogError) in
                 try self.rangeOnDisk(diskPlan, offset, max(0, min(bytesMax, Int(Int32.max))))
@@ -15,7 +25,7 @@ extension PartitionLog {
             if let range { return range }
         default: break
         }
-        // In memory, nothing there, not readable, or to be verified: as any other read.
+        // Nothing there, not readable, or to be verified: as any other read.
         return RecordRange(try await read(from: offset, bytesMax: bytesMax, wait: .zero, isolation: isolation))
     }
 
@@ -41,12 +51,15 @@ extension PartitionLog {
         }
         guard let first else { return nil }
         var end = (position: walk.position, offset: walk.offset)
-        let bytesEnd = first + Int64(bytesMax)
+        // What the disk has to be asked for is read here, where others wait for it, not where it is sent.
+        let isCached = file.isCached(at: first, count: min(Int64(bytesMax), plan.limit - first))
+        let bytesEnd = first + (isCached ? Int64(bytesMax) : min(Int64(bytesMax), Self.coldBytesMax))
         if let further = indexed(plan, between: end.position, and: bytesEnd) { end = further }
         walk = HeaderWalk(file: file, position: end.position, offset: end.offset, end: plan.limit)
         while let header = try walk.next(), header.baseOffset < plan.bounds.limit, walk.position <= bytesEnd {
             end = (walk.position, walk.offset)
         }
+        if !isCached { try file.bringIntoCache(at: first, count: end.position - first) }
         return RecordRange(
             FileRange(file: file, position: first, byteCount: Int(end.position - first)),
             from: offset,

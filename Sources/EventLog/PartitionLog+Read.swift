@@ -98,7 +98,8 @@ extension PartitionLog {
         }
     }
 
-    func plan(_ offset: Int64, _ isolation: ReadIsolation) -> ReadPlan {
+    /// Says where to read from: from memory where it has the records, unless the answer may have less than the first of them there.
+    func plan(_ offset: Int64, _ isolation: ReadIsolation, memoryBytesMax: Int? = nil) -> ReadPlan {
         state.withLock { state in
             if case .gone(let error) = state.status { return .failed(error) }
             guard offset >= state.logStartOffset, offset <= state.highWatermark else {
@@ -114,6 +115,9 @@ extension PartitionLog {
             if offset >= bounds.limit { return .nothingYet(bounds.result([], from: offset, next: offset)) }
             if let first = state.recent.first, offset >= first.baseOffset {
                 let from = state.recent.lastIndex { $0.baseOffset <= offset } ?? 0
+                guard state.recent[from].bytes.count <= memoryBytesMax ?? .max else {
+                    return .disk(diskPlan(forOffset: offset, bounds, in: state))
+                }
                 return .memory(Array(state.recent[from...]), bounds)
             }
             if let known = state.damage(at: offset) { return .failed(damagedError(known, offset, state)) }
@@ -166,7 +170,7 @@ extension PartitionLog {
 
     // MARK: Memory
 
-    private static func assemble(
+    static func assemble(
         _ chunks: [PartitionState.RecentChunk],
         _ offset: Int64,
         _ bytesMax: Int,
