@@ -47,7 +47,9 @@ extension KafkaDoor {
         // Version 0 has no null: there an empty list means all.
         if let wanted = request.topics, call.version > 0 || !wanted.isEmpty {
             let mayCreate = configuration.createsTopics && (call.version < 4 || request.allowAutoTopicCreation)
-            for topic in wanted { response.topics.append(await find(topic, mayCreate: mayCreate)) }
+            for topic in wanted.withoutRepeats({ Wanted(name: $0.name, id: $0.topicID) }) {
+                response.topics.append(await find(topic, mayCreate: mayCreate))
+            }
         } else {
             response.topics = log.topics().map(Self.describe)
         }
@@ -73,6 +75,12 @@ extension KafkaDoor {
         }
         do throws(EventLogError) {
             try TopicName.validate(name)
+    /// What a topic is asked for by.
+    private struct Wanted: Hashable {
+        let name: String?
+        let id: KafkaUUID
+    }
+
         } catch {
             return refused(.invalidTopicException)
         }
@@ -181,7 +189,7 @@ extension KafkaDoor {
         let sizes = log.sizes()
         var wanted: [(String, [Int32])] = []
         if let topics = request.topics {
-            wanted = topics.map { ($0.topic, $0.partitions) }
+            wanted = topics.withoutRepeats(\.topic).map { ($0.topic, $0.partitions.withoutRepeats()) }
         } else {
             wanted = log.topics().map { ($0.name, Array(0..<$0.partitions)) }
         }
