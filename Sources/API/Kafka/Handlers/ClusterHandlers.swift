@@ -84,7 +84,9 @@ extension KafkaDoor {
         } catch {
             return refused(.invalidTopicException)
         }
-        guard mayCreate, !name.hasPrefix("__") else { return refused(.unknownTopicOrPartition) }
+        // Said to be unknown, a producer would wait for it to be made until its records are overdue.
+        guard !name.hasPrefix("__") else { return refused(.topicAuthorizationFailed) }
+        guard mayCreate else { return refused(.unknownTopicOrPartition) }
         do {
             try await topics.create(
                 name,
