@@ -18,9 +18,28 @@ extension KafkaDoor {
                     minVersion: api.advertisedVersions.lowerBound,
                     maxVersion: api.advertisedVersions.upperBound
                 )
-            }
+            },
+            supportedFeatures: [
+                ApiVersionsResponse.SupportedFeatureKey(
+                    name: transactionFeature,
+                    minVersion: 1,
+                    maxVersion: transactionLevel
+                )
+            ],
+            finalizedFeaturesEpoch: 0,
+            finalizedFeatures: [
+                ApiVersionsResponse.FinalizedFeatureKey(
+                    name: transactionFeature,
+                    maxVersionLevel: transactionLevel,
+                    minVersionLevel: transactionLevel
+                )
+            ]
         )
     }
+
+    /// Tells clients that each transaction may raise the epoch, and that batches and offsets add themselves to it (KIP-890).
+    private static let transactionFeature = "transaction.version"
+    private static let transactionLevel: Int16 = 2
 
     /// The APIs that ``call(_:_:)`` knows, and Produce.
     private static let servedAPIs: [KafkaAPIKey] = [
@@ -56,6 +75,12 @@ extension KafkaDoor {
         return response
     }
 
+    /// What a topic is asked for by.
+    private struct Wanted: Hashable {
+        let name: String?
+        let id: KafkaUUID
+    }
+
     private func find(
         _ wanted: MetadataRequest.MetadataRequestTopic,
         mayCreate: Bool
@@ -75,12 +100,6 @@ extension KafkaDoor {
         }
         do throws(EventLogError) {
             try TopicName.validate(name)
-    /// What a topic is asked for by.
-    private struct Wanted: Hashable {
-        let name: String?
-        let id: KafkaUUID
-    }
-
         } catch {
             return refused(.invalidTopicException)
         }
