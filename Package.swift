@@ -192,6 +192,13 @@ let package = Package(
             dependencies: ["EventLog", "KafkaCodec", "Transactions", "eventlog-crash-writer", logging]
         ),
         .testTarget(name: "GroupsTests", dependencies: ["EventLog", "Groups", "KafkaCodec", "MartletCore", logging]),
+        .testTarget(
+            name: "KafkaAPITests",
+            dependencies: [
+                "Catalog", "EventLog", "Groups", "KafkaAPI", "KafkaCodec", "Topics", "Transactions", logging, nioCore,
+                nioPosix, lifecycle,
+            ]
+        ),
         .testTarget(name: "CatalogTests", dependencies: ["Catalog", "MartletCore"]),
         .testTarget(name: "ArrowIPCTests", dependencies: ["ArrowIPC"]),
         .testTarget(name: "DuckDBTests", dependencies: ["DuckDB", "MartletCore"]),

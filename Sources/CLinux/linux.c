@@ -7,7 +7,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 int martlet_reserve(int descriptor, int64_t position, int64_t count) {
     return fallocate(descriptor, FALLOC_FL_KEEP_SIZE, position, count) == 0 ? 0 : errno;
@@ -25,4 +27,24 @@ void martlet_limit_allocator(int arenas, int trim_threshold_bytes, int map_thres
 
 void martlet_trim_allocator(void) {
     malloc_trim(0);
+}
+
+int martlet_is_cached(int descriptor, int64_t position, int64_t count) {
+    enum { STEP_PAGES = 2048 };
+    unsigned char pages[STEP_PAGES];
+    const int64_t page = sysconf(_SC_PAGESIZE);
+    const int64_t step = page * STEP_PAGES;
+    const int64_t end = position + count;
+    for (int64_t from = position / page * page; from < end; from += step) {
+        const int64_t bytes = end - from < step ? end - from : step;
+        void *view = mmap(NULL, bytes, PROT_READ, MAP_SHARED, descriptor, from);
+        if (view == MAP_FAILED) return -1;
+        const int failed = mincore(view, bytes, pages);
+        munmap(view, bytes);
+        if (failed != 0) return -1;
+        for (int64_t number = 0; number < (bytes + page - 1) / page; number++) {
+            if ((pages[number] & 1) == 0) return 0;
+        }
+    }
+    return 1;
 }

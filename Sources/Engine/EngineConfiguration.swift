@@ -54,6 +54,12 @@ package struct EngineConfiguration: Sendable {
     package var kafkaCreatesTopics = true
     /// Partitions of such a topic.
     package var kafkaDefaultPartitions = 1
+    /// How long the offsets of a group without members stay after its last commit.
+    package var groupRetentionHours = 168
+    package var groupMembersMax = 1000
+    /// The shortest and the longest session timeout that a member may ask for.
+    package var groupSessionSecondsMin = 6
+    package var groupSessionSecondsMax = 1800
     /// Where telemetry goes besides the store; nil for nowhere, or where OpenTelemetry's variables say.
     package var exportEndpoint: String?
     /// Headers for it; may hold a token.
@@ -119,6 +125,7 @@ package struct EngineConfiguration: Sendable {
         "log.level",
         "grpc.enabled", "grpc.host", "grpc.port", "kafka.enabled", "kafka.host", "kafka.port", "kafka.advertised-host",
         "kafka.advertised-port", "kafka.allow-anonymous", "kafka.create-topics", "kafka.default-partitions",
+        "groups.retention-hours", "groups.members-max", "groups.session-seconds-min", "groups.session-seconds-max",
         "telemetry.export.endpoint", "telemetry.export.headers", "telemetry.export.signals",
         "telemetry.export.certificate", "telemetry.signals", "tables.maintenance-seconds",
     ]
@@ -213,6 +220,7 @@ package struct EngineConfiguration: Sendable {
         kafkaAllowsAnonymous = reader.string(forKey: "kafka.allow-anonymous", default: "false") == "true"
         kafkaCreatesTopics = reader.string(forKey: "kafka.create-topics", default: "true") != "false"
         kafkaDefaultPartitions = try Self.integer(reader, "kafka.default-partitions", default: kafkaDefaultPartitions)
+        try readGroups(reader)
         exportEndpoint = reader.string(forKey: "telemetry.export.endpoint")
         exportHeaders = reader.string(forKey: "telemetry.export.headers", isSecret: true)
         exportSignals = Self.list(reader, "telemetry.export.signals")
@@ -225,6 +233,25 @@ package struct EngineConfiguration: Sendable {
         return reader.string(forKey: name) ?? reader.stringArray(forKey: name)?.joined(separator: ",")
     }
 
+    private mutating func readGroups(_ reader: ConfigReader) throws {
+        groupRetentionHours = try Self.integer(
+            reader,
+            "groups.retention-hours",
+            default: groupRetentionHours,
+            from: 1...87_600
+        )
+        groupMembersMax = try Self.integer(reader, "groups.members-max", default: groupMembersMax, from: 1...10_000)
+        groupSessionSecondsMin = try Self.seconds(reader, "groups.session-seconds-min", default: groupSessionSecondsMin)
+        groupSessionSecondsMax = try Self.seconds(reader, "groups.session-seconds-max", default: groupSessionSecondsMax)
+        guard groupSessionSecondsMin <= groupSessionSecondsMax else {
+            throw ServiceError.invalid(
+                field: "groups.session-seconds-min",
+                "\(groupSessionSecondsMin) is more than groups.session-seconds-max, which is \(groupSessionSecondsMax)",
+                fix: "make it \(groupSessionSecondsMax) or less"
+            )
+        }
+    }
+
     private static func sinkMemory(_ reader: ConfigReader, default value: Int) throws -> Int {
         let key = "tables.sink-memory-mib"
         let mebibytes = try integer(reader, key, default: value >> 20)
@@ -235,11 +262,24 @@ package struct EngineConfiguration: Sendable {
     }
 
     private static func seconds(_ reader: ConfigReader, _ key: String, default value: Int) throws -> Int {
-        let seconds = try integer(reader, key, default: value)
-        guard (1...86_400).contains(seconds) else {
-            throw ServiceError.invalid(field: key, "\(seconds) is out of range", fix: "use 1 to 86400")
+        try integer(reader, key, default: value, from: 1...86_400)
+    }
+
+    private static func integer(
+        _ reader: ConfigReader,
+        _ key: String,
+        default value: Int,
+        from range: ClosedRange<Int>
+    ) throws -> Int {
+        let number = try integer(reader, key, default: value)
+        guard range.contains(number) else {
+            throw ServiceError.invalid(
+                field: key,
+                "\(number) is out of range",
+                fix: "use \(range.lowerBound) to \(range.upperBound)"
+            )
         }
-        return seconds
+        return number
     }
 
     private static func optionalInteger(_ reader: ConfigReader, _ key: String) throws -> Int? {

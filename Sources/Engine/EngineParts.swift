@@ -78,7 +78,7 @@ struct EngineParts: Sendable {
         deadLetters = DeadLetterService(catalog: catalog, services: dispatch)
         topics = TopicService(catalog: catalog, log: stores.log, producer: producer)
         records = RecordService(topics: topics, log: stores.log, producer: producer)
-        (groups, transactions) = Self.coordinators(stores.log, logger)
+        (groups, transactions) = Self.coordinators(stores.log, configuration, logger)
         tables = Self.tables(stores, sink, configuration, logger)
         let declared = PipelineTables(tables: TableService(runtime: tables, temporaryDirectory: layout.temporary))
         pipelineService = PipelineService(catalog: catalog, runtime: pipelines, tables: declared)
@@ -117,10 +117,19 @@ struct EngineParts: Sendable {
         )
     }
 
-    private static func coordinators(_ log: LocalLog, _ logger: Logger) -> (GroupCoordinator, TransactionCoordinator) {
+    private static func coordinators(
+        _ log: LocalLog,
+        _ configuration: EngineConfiguration,
+        _ logger: Logger
+    ) -> (GroupCoordinator, TransactionCoordinator) {
         let transactions = TransactionCoordinator(log: log, logger: logger)
         let store = LogGroupStore(log: log, unstable: { transactions.pendingOffsets(of: $0) })
-        return (GroupCoordinator(store: store, logger: logger), transactions)
+        var settings = GroupSettings()
+        settings.offsetsRetention = .seconds(configuration.groupRetentionHours * 3600)
+        settings.membersMax = configuration.groupMembersMax
+        settings.sessionTimeoutMin = .seconds(configuration.groupSessionSecondsMin)
+        settings.sessionTimeoutMax = .seconds(configuration.groupSessionSecondsMax)
+        return (GroupCoordinator(store: store, settings: settings, logger: logger), transactions)
     }
 
     private static func tables(

@@ -12,11 +12,14 @@ package struct CommittedOffset: Hashable, Sendable {
     package var metadata: String
     /// When it was committed, in milliseconds since 1970.
     package var committedAt: Int64
+    /// The leader epoch of the record consumed last, as the consumer said; -1 for none.
+    package var leaderEpoch: Int32
 
     /// Describes a committed offset.
-    package init(offset: Int64, metadata: String = "", committedAt: Int64) {
+    package init(offset: Int64, metadata: String = "", committedAt: Int64, leaderEpoch: Int32 = -1) {
         self.offset = offset
         self.metadata = metadata
         self.committedAt = committedAt
+        self.leaderEpoch = leaderEpoch
     }
 }

@@ -93,7 +93,7 @@ enum CoordinatorEntry: Sendable, Equatable {
             payload += stored.topicID.bytes
             BigEndian.append(partition.partition, to: &payload)
             BigEndian.append(stored.committed.offset, to: &payload)
-            BigEndian.append(Int32(-1), to: &payload)
+            BigEndian.append(stored.committed.leaderEpoch, to: &payload)
             BigEndian.append(stored.committed.committedAt, to: &payload)
             BigEndian.append(UInt32(stored.committed.metadata.utf8.count), to: &payload)
             payload += stored.committed.metadata.utf8
@@ -178,10 +178,15 @@ enum CoordinatorEntry: Sendable, Equatable {
             var offsets: [TopicPartition: StoredOffset] = [:]
             for _ in 0..<count {
                 guard let topic = text(integer(UInt16.self)), let id = raw(16), let partition = integer(Int32.self),
-                    let offset = integer(Int64.self), integer(Int32.self) != nil, let committedAt = integer(Int64.self),
-                    let metadata = text(integer(UInt32.self))
+                    let offset = integer(Int64.self), let leaderEpoch = integer(Int32.self),
+                    let committedAt = integer(Int64.self), let metadata = text(integer(UInt32.self))
                 else { return nil }
-                let committed = CommittedOffset(offset: offset, metadata: metadata, committedAt: committedAt)
+                let committed = CommittedOffset(
+                    offset: offset,
+                    metadata: metadata,
+                    committedAt: committedAt,
+                    leaderEpoch: leaderEpoch
+                )
                 offsets[TopicPartition(topic: topic, partition: partition)] = StoredOffset(
                     topicID: UUID(bytes: id),
                     committed: committed

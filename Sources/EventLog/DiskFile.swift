@@ -71,6 +71,23 @@ final class DiskFile: Sendable {
         return bytes
     }
 
+    /// Whether reading these bytes needs no disk.
+    func isCached(at position: Int64, count: Int64) -> Bool {
+        // Where the system does not say, waiting for the disk is what has to be expected.
+        martlet_is_cached(descriptor, position, count) == 1
+    }
+
+    /// Reads bytes so that the page cache has them; blocks.
+    func bringIntoCache(at position: Int64, count: Int64) throws(EventLogError) {
+        let stepBytes: Int64 = 1 << 20
+        var done: Int64 = 0
+        while done < count {
+            let step = min(stepBytes, count - done)
+            guard try !read(at: position + done, count: Int(step)).isEmpty else { return }
+            done += step
+        }
+    }
+
     func truncate(to size: Int64) throws(EventLogError) {
         guard retryingOnInterrupt({ Int(ftruncate(descriptor, off_t(size))) }) == 0 else {
             throw Disk.error(errno, "cannot cut back", path)

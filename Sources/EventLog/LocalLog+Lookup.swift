@@ -13,7 +13,7 @@ extension LocalLog {
     /// Returns the topic with this id, or `nil` when there is none.
     package func topic(id: KafkaUUID) -> TopicDescription? {
         registry.withLock { registry in
-            registry.topics.values.first { KafkaUUID($0.file.id) == id }?.file.description
+            registry.names[id].flatMap { registry.topics[$0] }?.file.description
         }
     }
 
@@ -43,24 +43,40 @@ extension LocalLog {
 
     /// Waits until one of the partitions has a record at or behind its offset; false when the time is up.
     ///
+    /// One wait is registered with all of them, so a thousand partitions cost a thousand entries and neither tasks nor deadlines.
     /// - Throws: `.unknownTopic`, `.unknownPartition`, `CancellationError`.
     package func waitForRecords(
         behind ends: [(TopicPartition, Int64)],
         atMost duration: Duration,
         isolation: ReadIsolation
     ) async throws -> Bool {
-        let partitions = try ends.map { (try partition($0.0).0, $0.1) }
-        if let (partition, offset) = partitions.first, partitions.count == 1 {
-            return try await partition.waitForRecords(at: offset, isolation, atMost: duration)
+        let partitions = try partitions(ends.map(\.0))
+        let wait = RecordWait(deadlines: environment.deadlines)
+        defer { for partition in partitions { partition.forget(wait) } }
+        for (partition, end) in zip(partitions, ends) {
+            if wait.isOver { break }
+            partition.register(wait, at: end.1, isolation)
         }
-        return try await withThrowingTaskGroup(of: Bool.self) { group in
-            for (partition, offset) in partitions {
-                group.addTask { try await partition.waitForRecords(at: offset, isolation, atMost: duration) }
+        return try await wait.value(atMost: duration)
+    }
+
+    /// Finds partitions with one look at the registry.
+    private func partitions(_ ids: [TopicPartition]) throws(EventLogError) -> [PartitionLog] {
+        let found = registry.withLock { registry in
+            ids.map { id -> PartitionLog? in
+                guard let topic = registry.topics[id.topic], id.partition >= 0,
+                    Int(id.partition) < topic.partitions.count
+                else { return nil }
+                return topic.partitions[Int(id.partition)]
             }
-            let isThere = try await group.next() ?? false
-            group.cancelAll()
-            return isThere
         }
+        var partitions: [PartitionLog] = []
+        partitions.reserveCapacity(ids.count)
+        // What is wrong with an id is told the ordinary way.
+        for (id, one) in zip(ids, found) {
+            if let one { partitions.append(one) } else { partitions.append(try partition(id).0) }
+        }
+        return partitions
     }
 }
 

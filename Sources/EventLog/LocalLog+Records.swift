@@ -9,15 +9,24 @@ extension LocalLog {
     /// file, so that they can be sent without passing through this process; does not wait.
     ///
     /// The first batch is given whatever its size. What this process has neither written nor verified is read and verified
-    /// on the way, once; a range ends in front of a batch that is damaged.
+    /// on the way, once; a range ends in front of a batch that is damaged. What is not in the page cache is read into it before
+    /// this returns, at most some 4 MiB.
+    ///
+    /// At most `memoryBytesMax` come as bytes; where there are more in the way, they come from the file though memory has them.
     /// - Throws: as ``EventLog/read(_:from:bytesMax:wait:isolation:)``.
     package func readRange(
         _ id: TopicPartition,
         from offset: Int64,
         bytesMax: Int,
-        isolation: ReadIsolation
+        isolation: ReadIsolation,
+        memoryBytesMax: Int = .max
     ) async throws -> RecordRange {
-        try await partition(id).0.readRange(from: offset, bytesMax: bytesMax, isolation: isolation)
+        try await partition(id).0.readRange(
+            from: offset,
+            bytesMax: bytesMax,
+            memoryBytesMax: memoryBytesMax,
+            isolation: isolation
+        )
     }
 
     /// Deletes the records in front of an offset and returns the new first offset; -1 stands for the high watermark.
@@ -115,9 +124,6 @@ extension PartitionLog {
             state.dropBelowStart()
             return state.takeReadyWaiters()
         }
-        for waiter in waiters {
-            if let deadline = waiter.deadline { environment.deadlines.cancel(deadline) }
-            waiter.continuation.resume(returning: true)
-        }
+        for waiter in waiters { waiter.wait.end(.success(true)) }
     }
 }

@@ -74,7 +74,10 @@ extension LocalLog {
                 "\(directory)/topics/\(Self.unfinishedMark)old\(Self.unfinishedMark)\(topic.file.id.uuidString)"
             try Disk.rename("\(directory)/topics/\(name)", to: condemned)
             try Disk.synchronizeDirectory("\(directory)/topics")
-            registry.withLock { $0.topics[name] = nil }
+            registry.withLock { registry in
+                registry.topics[name] = nil
+                registry.names[KafkaUUID(topic.file.id)] = nil
+            }
             for partition in topic.partitions { partition.retire(Self.unknownTopic(name)) }
             divideMemory()
             do {
@@ -217,7 +220,10 @@ extension LocalLog {
         for number in 0..<file.partitions {
             partitions.append(try open(number, of: file, checkpoint: checkpoint[number]))
         }
-        registry.withLock { $0.topics[file.name] = Topic(file: file, partitions: partitions) }
+        registry.withLock { registry in
+            registry.topics[file.name] = Topic(file: file, partitions: partitions)
+            registry.names[KafkaUUID(file.id)] = file.name
+        }
         divideMemory()
     }
 

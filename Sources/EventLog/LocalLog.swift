@@ -19,6 +19,8 @@ package final class LocalLog: EventLog {
 
     struct Registry {
         var topics: [String: Topic] = [:]
+        /// Names of ``topics`` by their ids.
+        var names: [KafkaUUID: String] = [:]
         var damage: [DamageReport] = []
         var isClosed = false
         var nextLane = 0
@@ -191,7 +193,9 @@ package final class LocalLog: EventLog {
         do {
             header = try RecordBatchValidator.validate(batch)
         } catch {
-            throw EventLogError(.corruptBatch, error.description).at(id)
+            // Only what was damaged on its way can succeed when it is sent again.
+            let code: EventLogError.Code = error.code == .checksumMismatch ? .corruptBatch : .invalidRecord
+            throw EventLogError(code, error.description).at(id)
         }
         if settings.compaction != nil { try requireKeys(batch, id) }
         if header.producerID < 0 && !header.isTransactional && !header.isControl { return header }

@@ -107,10 +107,7 @@ extension PartitionLog {
             state.keepRecent(chunk, bytesMax: recentMax)
             return (state.takeReadyWaiters(), state.logStartOffset)
         }
-        for waiter in waiters {
-            if let deadline = waiter.deadline { environment.deadlines.cancel(deadline) }
-            waiter.continuation.resume(returning: true)
-        }
+        for waiter in waiters { waiter.wait.end(.success(true)) }
         var base = run.baseOffset
         let latency = environment.settings.metrics?.append
         for append in run.appends {

@@ -5,9 +5,19 @@ import KafkaCodec
 import Synchronization
 
 extension PartitionLog {
-    /// See ``LocalLog/readRange(_:from:bytesMax:isolation:)``.
-    func readRange(from offset: Int64, bytesMax: Int, isolation: ReadIsolation) async throws -> RecordRange {
-        switch plan(offset, isolation) {
+    /// The most bytes of a range that are read from the disk at once, so that others get their turn.
+    private static let coldBytesMax: Int64 = 4 << 20
+
+    /// See ``LocalLog/readRange(_:from:bytesMax:isolation:memoryBytesMax:)``.
+    func readRange(
+        from offset: Int64,
+        bytesMax: Int,
+        memoryBytesMax: Int,
+        isolation: ReadIsolation
+    ) async throws -> RecordRange {
+        switch plan(offset, isolation, memoryBytesMax: memoryBytesMax) {
+        case .memory(let chunks, let bounds):
+            return RecordRange(Self.assemble(chunks, offset, min(bytesMax, memoryBytesMax), bounds))
         case .disk(let diskPlan):
             let range = try await onReaderThread { () throws(EventLogError) in
                 try self.rangeOnDisk(diskPlan, offset, max(0, min(bytesMax, Int(Int32.max))))
@@ -15,7 +25,7 @@ extension PartitionLog {
             if let range { return range }
         default: break
         }
-        // In memory, nothing there or not readable: as any other read.
+        // Nothing there or not readable: as any other read.
         return RecordRange(try await read(from: offset, bytesMax: bytesMax, wait: .zero, isolation: isolation))
     }
 
@@ -43,14 +53,18 @@ extension PartitionLog {
         }
         guard let first else { return nil }
         var end = (position: walk.position, offset: walk.offset)
-        let bytesEnd = first + Int64(bytesMax)
+        // What the disk has to be asked for is read here, where others wait for it, not where it is sent.
+        let isCached = file.isCached(at: first, count: min(Int64(bytesMax), plan.limit - first))
+        let bytesEnd = first + (isCached ? Int64(bytesMax) : min(Int64(bytesMax), Self.coldBytesMax))
         if let further = indexed(plan, between: end.position, and: bytesEnd) { end = further }
         walk = HeaderWalk(file: file, position: end.position, offset: end.offset, end: plan.limit)
         while let header = try walk.next(), header.baseOffset < plan.bounds.limit, walk.position <= bytesEnd {
             end = (walk.position, walk.offset)
         }
-        end = try verified(plan, file, from: first, to: end)
+        let (verified, wasRead) = try verify(plan, file, from: first, to: end)
+        end = verified
         guard end.position > first else { return nil }
+        if !isCached, !wasRead { try file.bringIntoCache(at: first, count: end.position - first) }
         return RecordRange(
             FileRange(file: file, position: first, byteCount: Int(end.position - first)),
             from: offset,
@@ -64,17 +78,17 @@ extension PartitionLog {
     /// A file is sent as it is, so this is the only look anybody takes at it on this side; clients may look or not. What was verified
     /// is remembered, so a reader that goes through a segment has each of its bytes read here once, and finds them in the page cache
     /// when they are sent.
-    private func verified(
+    private func verify(
         _ plan: DiskPlan,
         _ file: DiskFile,
         from start: Int64,
         to end: (position: Int64, offset: Int64)
-    ) throws(EventLogError) -> (position: Int64, offset: Int64) {
+    ) throws(EventLogError) -> (end: (position: Int64, offset: Int64), wasRead: Bool) {
         let known = state.withLock { state in
             let segment = state.segments[state.segmentIndex(of: plan.segmentBase)]
             return segment.generation == plan.generation ? segment.verified : 0..<0
         }
-        if known.lowerBound <= start, end.position <= known.upperBound { return end }
+        if known.lowerBound <= start, end.position <= known.upperBound { return (end, false) }
         var position = start
         var offset = plan.segmentBase
         reading: while position < end.position {
@@ -103,7 +117,7 @@ extension PartitionLog {
             else { return }
             state.segments[place].noteVerified(start..<position)
         }
-        return (position, offset)
+        return ((position, offset), true)
     }
 
     private static let verifiedAtOnce: Int64 = 1 << 20

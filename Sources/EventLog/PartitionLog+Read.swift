@@ -99,7 +99,8 @@ extension PartitionLog {
         }
     }
 
-    func plan(_ offset: Int64, _ isolation: ReadIsolation) -> ReadPlan {
+    /// Says where to read from: from memory where it has the records, unless the answer may have less than the first of them there.
+    func plan(_ offset: Int64, _ isolation: ReadIsolation, memoryBytesMax: Int? = nil) -> ReadPlan {
         state.withLock { state in
             if case .gone(let error) = state.status { return .failed(error) }
             guard offset >= state.logStartOffset, offset <= state.highWatermark else {
@@ -115,6 +116,9 @@ extension PartitionLog {
             if offset >= bounds.limit { return .nothingYet(bounds.result([], from: offset, next: offset)) }
             if let first = state.recent.first, offset >= first.baseOffset {
                 let from = state.recent.lastIndex { $0.baseOffset <= offset } ?? 0
+                guard state.recent[from].bytes.count <= memoryBytesMax ?? .max else {
+                    return .disk(diskPlan(forOffset: offset, bounds, in: state))
+                }
                 return .memory(Array(state.recent[from...]), bounds)
             }
             if let known = state.damage(at: offset) { return .failed(damagedError(known, offset, state)) }
@@ -168,7 +172,7 @@ extension PartitionLog {
 
     // MARK: Memory
 
-    private static func assemble(
+    static func assemble(
         _ chunks: [PartitionState.RecentChunk],
         _ offset: Int64,
         _ bytesMax: Int,
@@ -232,47 +236,6 @@ extension PartitionLog {
             position = end
         }
         return range.map { ($0, next) }
-    }
-
-    // MARK: Waiting
-
-    func waitForRecords(
-        at offset: Int64,
-        _ isolation: ReadIsolation,
-        atMost duration: Duration
-    ) async throws -> Bool {
-        let number = state.withLock { state in
-            state.lastWaiter += 1
-            return state.lastWaiter
-        }
-        return try await withTaskCancellationHandler {
-            try await withCheckedThrowingContinuation { continuation in
-                let immediate = state.withLock { state -> Result<Bool, any Error>? in
-                    if Task.isCancelled { return .failure(CancellationError()) }
-                    if case .gone(let error) = state.status { return .failure(error) }
-                    if state.limit(isolation) > offset { return .success(true) }
-                    let deadline = environment.deadlines.schedule(after: duration) { [self] in
-                        wake(number, with: .success(false))
-                    }
-                    state.waiters[number] = PartitionState.Waiter(
-                        offset: offset,
-                        isolation: isolation,
-                        continuation: continuation,
-                        deadline: deadline
-                    )
-                    return nil
-                }
-                if let immediate { continuation.resume(with: immediate) }
-            }
-        } onCancel: {
-            wake(number, with: .failure(CancellationError()))
-        }
-    }
-
-    private func wake(_ number: UInt64, with result: Result<Bool, any Error>) {
-        guard let waiter = state.withLock({ $0.waiters.removeValue(forKey: number) }) else { return }
-        if let deadline = waiter.deadline { environment.deadlines.cancel(deadline) }
-        waiter.continuation.resume(with: result)
     }
 
     // MARK: Disk

@@ -95,10 +95,7 @@ final class PartitionLog: Sendable {
             defer { state.waiters.removeAll() }
             return Array(state.waiters.values)
         }
-        for waiter in waiters {
-            if let deadline = waiter.deadline { environment.deadlines.cancel(deadline) }
-            waiter.continuation.resume(throwing: error.at(id))
-        }
+        for waiter in waiters { waiter.wait.end(.failure(error.at(id))) }
     }
 
     /// Remembers damage and logs it, once.
@@ -129,8 +126,7 @@ struct PartitionState {
     struct Waiter {
         let offset: Int64
         let isolation: ReadIsolation
-        let continuation: CheckedContinuation<Bool, any Error>
-        var deadline: DeadlineThread.ID?
+        let wait: RecordWait
     }
 
     /// Batches appended together, kept for readers.
@@ -161,8 +157,7 @@ struct PartitionState {
     var reservedBytes: Int64 = 0
     var recent: [RecentChunk] = []
     var recentBytes = 0
-    var waiters: [UInt64: Waiter] = [:]
-    var lastWaiter: UInt64 = 0
+    var waiters: [ObjectIdentifier: Waiter] = [:]
     var damage: [DamageReport] = []
     var changedSinceCheckpoint = false
     var compaction = CompactionState()

@@ -32,7 +32,8 @@ extension GroupCoordinator {
                 accepted[partition] = CommittedOffset(
                     offset: position.offset,
                     metadata: position.metadata,
-                    committedAt: committedAt
+                    committedAt: committedAt,
+                    leaderEpoch: position.leaderEpoch
                 )
             }
         }

@@ -11,11 +11,14 @@ package enum GroupOffsets {
         package var offset: Int64
         /// Anything the consumer wants back with it.
         package var metadata: String
+        /// The leader epoch of the record consumed last; -1 for none.
+        package var leaderEpoch: Int32
 
         /// Describes an offset.
-        package init(_ offset: Int64, metadata: String = "") {
+        package init(_ offset: Int64, metadata: String = "", leaderEpoch: Int32 = -1) {
             self.offset = offset
             self.metadata = metadata
+            self.leaderEpoch = leaderEpoch
         }
     }
 

@@ -112,6 +112,13 @@ package struct RecordBatchHeader: Hashable, Sendable {
         return CRC32C.checksum(bytes, in: position + Self.checksummedFrom..<position + batchByteCount) == checksum
     }
 
+    /// Whether bytes that are one batch have the checksum it says, whatever else it says.
+    static func isIntact(_ bytes: [UInt8]) -> Bool {
+        guard bytes.count >= byteCount else { return false }
+        return CRC32C.checksum(bytes, in: checksummedFrom..<bytes.count)
+            == BigEndian.load(UInt32.self, from: bytes, at: 17)
+    }
+
     /// Writes base offset and leader epoch into the batch at `position`; the checksum stays right.
     package static func assign(baseOffset: Int64, leaderEpoch: Int32, in bytes: inout [UInt8], at position: Int = 0) {
         BigEndian.store(baseOffset, to: &bytes, at: position)

@@ -6,11 +6,20 @@ import Logging
 
 extension TransactionCoordinator {
     /// Stores a state; on disk on return.
-    func store(_ id: String, _ state: TransactionState) async throws {
+    ///
+    /// With `admits`, its partitions take batches of the transaction before anybody sees the state.
+    func store(_ id: String, _ state: TransactionState, admits: Bool = false) async throws {
         do {
             try await log.storeTransaction(id, state.encoded())
         } catch {
             throw Self.unavailable(error)
+        }
+        if admits {
+            log.transactionGate.admit(
+                producerID: state.producer.id,
+                epoch: state.producer.epoch,
+                to: state.partitions
+            )
         }
         registry.set(id, state)
     }

@@ -149,12 +149,7 @@ package final class TransactionCoordinator: Sendable {
         try await registry.exclusively(id) {
             let state = try await settled(id, producer)
             guard let next = try step(state, settings.now()) else { return }
-            try await store(id, next)
-            log.transactionGate.admit(
-                producerID: next.producer.id,
-                epoch: next.producer.epoch,
-                to: next.partitions
-            )
+            try await store(id, next, admits: true)
         }
     }
 
@@ -221,13 +216,8 @@ package final class TransactionCoordinator: Sendable {
         return partitions.allSatisfy(state.partitions.contains)
     }
 
-    /// Whether a transaction that is not finished has an offset of the group for the partition: readers that want stable
+    /// Returns the partitions of a group that a transaction which is not finished has an offset for: readers that want stable
     /// offsets wait (OffsetFetch with `require_stable`).
-    package func hasPendingOffsets(group: String, partition: TopicPartition) -> Bool {
-        registry.hasPendingOffsets(group, partition)
-    }
-
-    /// Returns the partitions of a group that ``hasPendingOffsets(group:partition:)`` is true for.
     package func pendingOffsets(of group: String) -> Set<TopicPartition> {
         registry.pendingOffsets(of: group)
     }

@@ -41,12 +41,6 @@ final class TransactionRegistry: Sendable {
         }
     }
 
-    func hasPendingOffsets(_ group: String, _ partition: TopicPartition) -> Bool {
-        content.withLock { content in
-            content.pending[group]?.contains { content.states[$0]?.offsets[group]?[partition] != nil } ?? false
-        }
-    }
-
     func pendingOffsets(of group: String) -> Set<TopicPartition> {
         content.withLock { content in
             (content.pending[group] ?? []).reduce(into: []) { found, id in

@@ -5,7 +5,9 @@ import EventLog
 import KafkaCodec
 
 extension TransactionState {
-    static let formatVersion: UInt8 = 1
+    static let formatVersion: UInt8 = 2
+    /// The first version that has the leader epochs of offsets.
+    private static let leaderEpochsFrom: UInt8 = 2
 
     /// Returns the stored form.
     package func encoded() -> [UInt8] {
@@ -27,6 +29,7 @@ extension TransactionState {
                 Self.append(partition, to: &bytes)
                 BigEndian.append(offset.offset, to: &bytes)
                 BigEndian.append(offset.committedAt, to: &bytes)
+                BigEndian.append(offset.leaderEpoch, to: &bytes)
                 BigEndian.append(UInt32(offset.metadata.utf8.count), to: &bytes)
                 bytes += offset.metadata.utf8
             }
@@ -52,7 +55,7 @@ extension TransactionState {
     /// Reads a stored form; `nil` for anything else.
     package init?(decoding bytes: [UInt8]) {
         var reader = Reader(bytes: bytes)
-        guard reader.integer(UInt8.self) == Self.formatVersion,
+        guard let version = reader.integer(UInt8.self), (1...Self.formatVersion).contains(version),
             let phase = reader.integer(UInt8.self).flatMap(Phase.init(rawValue:)),
             let producer = reader.producer(), let previous = reader.producer(), let next = reader.producer(),
             let timeout = reader.integer(Int32.self), let startedAt = reader.integer(Int64.self),
@@ -69,7 +72,7 @@ extension TransactionState {
         }
         guard let groupCount = reader.integer(UInt32.self) else { return nil }
         for _ in 0..<groupCount {
-            guard let group = reader.text(), let committed = reader.offsets() else { return nil }
+            guard let group = reader.text(), let committed = reader.offsets(version) else { return nil }
             groups.insert(group)
             if !committed.isEmpty { offsets[group] = committed }
         }
@@ -104,15 +107,21 @@ extension TransactionState {
             return TopicPartition(topic: topic, partition: number)
         }
 
-        mutating func offsets() -> [TopicPartition: CommittedOffset]? {
+        mutating func offsets(_ version: UInt8) -> [TopicPartition: CommittedOffset]? {
             guard let count = integer(UInt32.self) else { return nil }
             var found: [TopicPartition: CommittedOffset] = [:]
             for _ in 0..<count {
                 guard let partition = partition(), let offset = integer(Int64.self),
-                    let committedAt = integer(Int64.self), let length = integer(UInt32.self),
-                    let metadata = text(Int(length))
+                    let committedAt = integer(Int64.self),
+                    let leaderEpoch = version < TransactionState.leaderEpochsFrom ? -1 : integer(Int32.self),
+                    let length = integer(UInt32.self), let metadata = text(Int(length))
                 else { return nil }
-                found[partition] = CommittedOffset(offset: offset, metadata: metadata, committedAt: committedAt)
+                found[partition] = CommittedOffset(
+                    offset: offset,
+                    metadata: metadata,
+                    committedAt: committedAt,
+                    leaderEpoch: leaderEpoch
+                )
             }
             return found
         }

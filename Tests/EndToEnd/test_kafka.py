@@ -449,6 +449,16 @@ def test_a_version_of_apiversions_that_is_too_new_is_told_the_table(place):
         assert struct.unpack_from(">ih", request(connection, 18, 0, b"", correlation=4)) == (4, 0)
 
 
+@pytest.mark.parametrize("topic", ["__new", "__system.logs"])
+@pytest.mark.parametrize("client", [BY_NAME["kcat"], BY_NAME["confluent-kafka"], BY_NAME["kafka-python"]], ids=lambda one: one.name)
+def test_a_producer_of_the_engines_own_topics_is_refused_at_once(place, topic, client):
+    began = time.monotonic()
+    with pytest.raises(Exception) as refused:
+        client.produce(place, topic, [Message(b"x")])
+    assert time.monotonic() - began < 10
+    print(client.name, repr(refused.value))
+
+
 def test_answers_come_in_the_order_of_the_requests(admin, place):
     topic = create(admin, "ordered")
     with socket.create_connection(parse(place), timeout=10) as connection:

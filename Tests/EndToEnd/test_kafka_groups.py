@@ -347,3 +347,24 @@ def test_a_storm_of_members_loses_nothing(admin, place):
     until(lambda: sent <= set(seen), "every record was processed", 60)
     assert not failures, failures
     print(f"{len(sent)} records, {sum(seen.values())} read, {len(threads) - 1} members")
+
+
+def test_the_leader_epoch_of_a_commit_is_given_back(place, admin):
+    topic = "epochs"
+    admin.create_topics([NewTopic(topic, 2)])[topic].result(30)
+    consumer = confluent_kafka.Consumer(
+        {"bootstrap.servers": place, "group.id": "epochs-group", "enable.auto.commit": False}
+    )
+    try:
+        consumer.commit(
+            offsets=[
+                TopicPartition(topic, 0, 3, metadata="m", leader_epoch=5),
+                TopicPartition(topic, 1, 4),
+            ],
+            asynchronous=False,
+        )
+        wanted = [TopicPartition(topic, number) for number in range(2)]
+        found = consumer.committed(wanted, timeout=20)
+        assert [(one.offset, one.leader_epoch) for one in found] == [(3, 5), (4, None)]
+    finally:
+        consumer.close()

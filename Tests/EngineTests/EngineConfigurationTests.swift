@@ -97,4 +97,29 @@ import Testing
             try await EngineConfiguration.load(file: nil, flags: ["http.port": "many"])
         }
     }
+
+    @Test func limitsOfGroupsAreSetAndChecked() async throws {
+        let defaults = try await EngineConfiguration.load(file: nil, flags: [:])
+        #expect((defaults.groupRetentionHours, defaults.groupMembersMax) == (168, 1000))
+        #expect((defaults.groupSessionSecondsMin, defaults.groupSessionSecondsMax) == (6, 1800))
+        let loaded = try await EngineConfiguration.load(
+            file: nil,
+            flags: [
+                "groups.retention-hours": "1", "groups.members-max": "3", "groups.session-seconds-min": "2",
+                "groups.session-seconds-max": "60",
+            ]
+        )
+        #expect((loaded.groupRetentionHours, loaded.groupMembersMax) == (1, 3))
+        #expect((loaded.groupSessionSecondsMin, loaded.groupSessionSecondsMax) == (2, 60))
+    }
+
+    @Test(
+        arguments: [
+            ["groups.retention-hours": "0"], ["groups.members-max": "0"], ["groups.members-max": "10001"],
+            ["groups.session-seconds-min": "61", "groups.session-seconds-max": "60"],
+        ]
+    )
+    func limitsOfGroupsThatMakeNoSenseAreRefused(flags: [String: String]) async {
+        await #expect(throws: ServiceError.self) { try await EngineConfiguration.load(file: nil, flags: flags) }
+    }
 }

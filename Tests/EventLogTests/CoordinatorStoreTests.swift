@@ -22,6 +22,16 @@ struct CoordinatorStoreTests {
         }
     }
 
+    @Test func keepsTheLeaderEpochOfACommit() async throws {
+        let directory = try await Self.log(committing: 0..<1)
+        let committed = CommittedOffset(offset: 4, committedAt: 1, leaderEpoch: 9)
+        try await withLog(directory) { log async throws in
+            #expect(log.committed(group: "g")[p0]?.leaderEpoch == -1)
+            try await log.commit(group: "g", offsets: [p0: committed])
+        }
+        try await withLog(directory) { log async throws in #expect(log.committed(group: "g")[p0] == committed) }
+    }
+
     @Test func cutsATornCommitAtEveryByte() async throws {
         let directory = try await Self.log(committing: 0..<3)
         let whole = try directory.read(Self.file)

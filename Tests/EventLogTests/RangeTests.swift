@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import EventLog
+import Glibc
 import KafkaCodec
 import Testing
 
@@ -30,6 +31,62 @@ struct RangeTests {
             let size = Int.random(in: 0...800, using: &generator)
             let values = (0..<count).map { "\(number)/\($0)" + String(repeating: "x", count: size) }
             _ = try await log.append(batch(values), to: p0)
+        }
+    }
+
+    /// Whoever sends a range must not wait for the disk, so it is in the page cache by then.
+    @Test func whatIsOnDiskOnlyIsReadBeforeItIsGivenOut() async throws {
+        let directory = try TemporaryDirectory()
+        try await withLog(directory, settings: LocalLogSettings(recentBytesMax: 0)) { log async throws in
+            var settings = TopicSettings()
+            settings.messageBytesMax = 4 << 20
+            try await log.createTopic("t", partitions: 1, settings: settings)
+            for _ in 0..<12 { _ = try await log.append(batch([String(repeating: "x", count: 1 << 20)]), to: p0) }
+            func range() async throws -> FileRange {
+                let found = try await log.readRange(p0, from: 0, bytesMax: 64 << 20, isolation: .committed)
+                guard case .file(let range) = found.content else { throw EventLogError(.inputOutput, "no file") }
+                return range
+            }
+            let warm = try await range()
+            #expect(warm.byteCount > 12 << 20)
+            posix_fadvise(warm.descriptor, 0, 0, POSIX_FADV_DONTNEED)
+            // Some file systems keep what they are told to drop.
+            guard !Self.isCached(warm) else { return }
+            let cold = try await range()
+            #expect(Self.isCached(cold))
+            #expect(cold.byteCount < 8 << 20)
+        }
+    }
+
+    private static func isCached(_ range: FileRange) -> Bool {
+        let page = Int(sysconf(Int32(_SC_PAGESIZE)))
+        let start = Int(range.position) / page * page
+        let count = Int(range.position) + range.byteCount - start
+        guard let view = mmap(nil, count, PROT_READ, MAP_SHARED, range.descriptor, off_t(start)), view != MAP_FAILED
+        else { return false }
+        defer { munmap(view, count) }
+        var pages = [UInt8](repeating: 0, count: (count + page - 1) / page)
+        return mincore(view, count, &pages) == 0 && pages.allSatisfy { $0 & 1 == 1 }
+    }
+
+    /// Where the answer may have no memory, records that memory has come from the file.
+    @Test func whatMemoryHasComesFromTheFileWhereThereIsNoRoomForIt() async throws {
+        let directory = try TemporaryDirectory()
+        try await withLog(directory) { log async throws in
+            try await log.createTopic("t", partitions: 1, settings: Self.settings)
+            for number in 0..<3 { _ = try await log.append(batch(["\(number)"]), to: p0) }
+            let memory = try await log.readRange(p0, from: 0, bytesMax: 10_000, isolation: .committed)
+            #expect(!memory.isFile)
+            let file = try await log.readRange(
+                p0,
+                from: 0,
+                bytesMax: 10_000,
+                isolation: .committed,
+                memoryBytesMax: 10
+            )
+            #expect(file.isFile)
+            #expect(try file.bytes() == memory.bytes())
+            #expect(file.nextOffset == memory.nextOffset)
         }
     }
 

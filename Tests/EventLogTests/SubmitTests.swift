@@ -85,7 +85,7 @@ struct SubmitTests {
         var damaged = batch(["a"])
         damaged[damaged.count - 1] ^= 1
         #expect(refusal(damaged) == .corruptBatch)
-        #expect(refusal([]) == .corruptBatch)
+        #expect(refusal([]) == .invalidRecord)
         #expect(refusal(batch([String(repeating: "x", count: 400)])) == .messageTooLarge)
         #expect(refusal(batch(["a"]), TopicPartition(topic: "t", partition: 1)) == .unknownPartition)
         #expect(refusal(batch(["a"]), TopicPartition(topic: "u", partition: 0)) == .unknownTopic)

@@ -215,6 +215,28 @@ extension CompressionTests {
         }
     }
 
+    /// What a header says of a compressed batch decides how many offsets it gets, so it must be possible.
+    @Test(arguments: CompressedBatch.small) func countsThatCannotBeAreRefused(one: CompressedBatch) throws {
+        func counting(_ count: Int32) -> [UInt8] {
+            var bytes = Array(one.batch)
+            BigEndian.store(count - 1, to: &bytes, at: 23)
+            BigEndian.store(count, to: &bytes, at: 57)
+            BigEndian.store(CRC32C.checksum(bytes, in: 21..<bytes.count), to: &bytes, at: 17)
+            return bytes
+        }
+        for count in [0, -1, .max, Int32(64 << 20 / 7) + 1] {
+            let error = #expect(throws: RecordBatchError.self) { try RecordBatchValidator.validate(counting(count)) }
+            #expect(error?.code == .badCount)
+        }
+        #expect(try RecordBatchValidator.validate(counting(64 << 20 / 7)).recordCount == 64 << 20 / 7)
+        // Readers hear of it, with the place to go on at, and keep what was there.
+        var walk = RecordBatches(counting(1 << 20))
+        var found = 0
+        let error = #expect(throws: RecordBatchError.self) { while try walk.nextRecord() != nil { found += 1 } }
+        #expect(error?.nextOffset == 1 << 20)
+        #expect(found > 0)
+    }
+
     @Test func countsThatLieAreNoticed() throws {
         let one = try Self.compressed("lz4-independent-64k")
         func counted(_ count: Int32) -> [UInt8] {

@@ -125,8 +125,8 @@ struct MessageTests {
     }
 
     @Test func produceIsAdvertisedFromZeroAndServedFromThree() {
-        #expect(KafkaAPIKey.produce.advertisedVersions == 0...11)
-        #expect(KafkaAPIKey.produce.versions == 3...11)
+        #expect(KafkaAPIKey.produce.advertisedVersions == 0...12)
+        #expect(KafkaAPIKey.produce.versions == 3...12)
         for api in KafkaAPIKey.allCases where api != .produce { #expect(api.advertisedVersions == api.versions) }
     }
 

@@ -46,13 +46,13 @@ struct TransactionCoordinatorTests {
                     group: "g",
                     offsets: [p(0): offset]
                 )
-                #expect(coordinator.hasPendingOffsets(group: "g", partition: p(0)))
-                #expect(!coordinator.hasPendingOffsets(group: "g", partition: p(1)))
+                #expect(coordinator.pendingOffsets(of: "g").contains(p(0)))
+                #expect(!coordinator.pendingOffsets(of: "g").contains(p(1)))
                 #expect(stand.log.committed(group: "g")[p(0)]?.offset == (commit ? nil : 7))
                 #expect(try coordinator.describe("x").phase == .ongoing)
                 #expect(try await coordinator.end(transactionalID: "x", producer: producer, commit: commit) == producer)
                 #expect(try await coordinator.end(transactionalID: "x", producer: producer, commit: commit) == producer)
-                #expect(!coordinator.hasPendingOffsets(group: "g", partition: p(0)))
+                #expect(!coordinator.pendingOffsets(of: "g").contains(p(0)))
                 #expect(stand.log.committed(group: "g")[p(0)]?.offset == 7)
             }
             for partition in Self.partitions { #expect(try await stand.texts(partition) == ["true"]) }
@@ -224,7 +224,7 @@ struct TransactionCoordinatorTests {
         stand.failFlushes(of: "t/1/")
         #expect(try await coordinator.end(transactionalID: "x", producer: producer, commit: commit) == producer)
         #expect(try coordinator.describe("x").phase == (commit ? .prepareCommit : .prepareAbort))
-        #expect(coordinator.hasPendingOffsets(group: "g", partition: p(0)))
+        #expect(coordinator.pendingOffsets(of: "g").contains(p(0)))
         #expect(
             await Self.code {
                 try await coordinator.addPartitions(transactionalID: "x", producer: producer, partitions: [p(0)])

@@ -182,6 +182,18 @@ import Transactions
         #expect(TransactionState(decoding: kept.encoded()) == kept)
     }
 
+    @Test func keepsLeaderEpochsAndReadsWhatHasNone() throws {
+        var offset = CommittedOffset(offset: 4, metadata: "é", committedAt: 1, leaderEpoch: 7)
+        let grown = try #require(try Self.ongoing().adding(group: "g", by: Self.first, at: 12))
+        let kept = try grown.adding([Self.partition: offset], of: "g", by: Self.first, at: 13)
+        let bytes = kept.encoded()
+        #expect(TransactionState(decoding: bytes) == kept)
+        // Version 1 is the same without the four bytes in front of the metadata's length.
+        let older = [1] + bytes[1..<bytes.count - 10] + bytes[(bytes.count - 6)...]
+        offset.leaderEpoch = -1
+        #expect(TransactionState(decoding: Array(older))?.offsets == ["g": [Self.partition: offset]])
+    }
+
     @Test func isOverdueOnlyWhileOpen() throws {
         let ongoing = try Self.ongoing()
         #expect(!ongoing.isOverdue(at: 1010))
@@ -196,7 +208,7 @@ import Transactions
         #expect(TransactionState(decoding: bytes) == fenced)
         for length in 0..<bytes.count { #expect(TransactionState(decoding: Array(bytes[..<length])) == nil) }
         #expect(TransactionState(decoding: bytes + [0]) == nil)
-        #expect(TransactionState(decoding: [2] + bytes.dropFirst()) == nil)
+        #expect(TransactionState(decoding: [3] + bytes.dropFirst()) == nil)
         #expect(TransactionState(decoding: [1, 9] + bytes.dropFirst(2)) == nil)
     }
 }

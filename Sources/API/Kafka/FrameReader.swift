@@ -1,61 +1,97 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
+import KafkaCodec
 import Logging
 import NIOCore
 
 /// One request as it arrived: everything behind the length field.
 struct Frame: Sendable {
     let bytes: ByteBuffer
-    /// What has to be given back to the ``RequestMemory`` when the request is done.
-    let memoryTaken: Int
+    /// The memory of a large request, given back when nobody holds this any more.
+    let loan: RequestLoan?
 }
 
 /// Cuts what a connection receives into requests.
 ///
-/// A length outside the limits closes the connection, as does a request that does not arrive in its time. Room for a large request is taken
-/// before the rest of it is read; until there is some, nothing is read from this connection.
+/// A length outside the limits closes the connection, as does a request that arrives more slowly than at the lowest rate; the time in
+/// which the engine itself does not read counts for nothing. Memory for a large request is taken in steps as it arrives; while
+/// there is none, nothing is read from this connection.
 final class FrameReader: ChannelDuplexHandler {
     typealias InboundIn = ByteBuffer
     typealias InboundOut = Frame
     typealias OutboundIn = IOData
     typealias OutboundOut = IOData
 
+    struct Limits: Sendable {
+        /// The largest request that appends.
+        var appendBytesMax: Int
+        /// The largest of all others.
+        var otherBytesMax: Int
+        /// How long a request may rest.
+        var stall: TimeAmount
+        /// How long it may rest where others wait for the memory it holds.
+        var contendedStall: TimeAmount
+        /// Lowest rate at which a request must arrive.
+        var bytesPerSecondMin: Int
+    }
+
     private static let lengthBytes = 4
     /// The smallest header: key, version, correlation id.
     private static let frameBytesMin = 8
-    /// Lowest rate at which a large request must arrive.
-    private static let bytesPerSecondMin = 256 << 10
-
-    private let bytesMax: Int
+    private let limits: Limits
     private let memory: RequestMemory
-    private let stall: TimeAmount
     private let logger: Logger
 
     private var buffer = ByteBuffer()
     /// Size of the request that has begun.
     private var frameBytes: Int?
-    private var memoryTaken = 0
+    private var loan: RequestLoan?
+    /// Bytes of it that memory was taken for.
+    private var allowedBytes = RequestMemory.freeBytes
     private var isWaitingForMemory = false
+    /// Whether large requests are to wait, because those in front of them may take long.
+    private var isHeld = false
+    private var isStoppedByHold = false
     private var holdsRead = false
-    private var stallTimer: Scheduled<Void>?
+    /// Since when the client is waited for.
+    private var readingSince: NIODeadline?
+    private var patience: Patience
+    private var timer: Scheduled<Void>?
+    private var context: ChannelHandlerContext?
     private var isClosed = false
 
-    init(bytesMax: Int, memory: RequestMemory, stall: TimeAmount, logger: Logger) {
-        self.bytesMax = bytesMax
+    init(limits: Limits, memory: RequestMemory, logger: Logger) {
+        self.limits = limits
         self.memory = memory
-        self.stall = stall
         self.logger = logger
+        patience = Patience(limits.stall, bytesPerSecond: limits.bytesPerSecondMin)
+    }
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var received = unwrapInboundIn(data)
+        patience.earn(bytes: received.readableBytes)
         if buffer.readableBytes == 0 { buffer = received } else { buffer.writeBuffer(&received) }
         cut(context)
     }
 
+    func channelReadComplete(context: ChannelHandlerContext) {
+        countWaiting()
+        readingSince = nil
+        context.fireChannelReadComplete()
+    }
+
     func read(context: ChannelHandlerContext) {
-        if isWaitingForMemory { holdsRead = true } else { context.read() }
+        guard !isWaitingForMemory, !isStoppedByHold else {
+            holdsRead = true
+            return
+        }
+        if readingSince == nil { readingSince = .now() }
+        context.read()
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
@@ -69,93 +105,134 @@ final class FrameReader: ChannelDuplexHandler {
 
     private func end() {
         isClosed = true
-        stallTimer?.cancel()
-        stallTimer = nil
-        if memoryTaken > 0 { memory.giveBack(memoryTaken) }
-        memoryTaken = 0
+        timer?.cancel()
+        timer = nil
+        loan = nil
+        context = nil
+        buffer = ByteBuffer()
     }
+
+    /// Keeps large requests from taking memory while those in front of them may take long, or lets them go on.
+    func hold(_ isHeld: Bool) {
+        self.isHeld = isHeld
+        guard !isHeld, isStoppedByHold, let context else { return }
+        isStoppedByHold = false
+        goOn(context)
+    }
+
+    // MARK: Requests
 
     private func cut(_ context: ChannelHandlerContext) {
-        defer {
-            if buffer.readableBytes == 0, frameBytes == nil { buffer = ByteBuffer() } else { watch(context) }
-        }
-        while !isClosed {
-            if frameBytes == nil {
-                guard let length = buffer.readInteger(as: Int32.self) else { break }
-                guard (Self.frameBytesMin...bytesMax).contains(Int(length)) else {
-                    refuse(context, Int(length))
-                    return
-                }
-                frameBytes = Int(length)
+        while !isClosed, begin(context), let size = frameBytes {
+            guard size <= RequestMemory.freeBytes || hasRoom(size, context) else { break }
+            guard let frame = buffer.readSlice(length: size) else { break }
+            let finished = Frame(bytes: frame, loan: loan)
+            if loan != nil {
+                // A buffer of its own for what follows, or the large one would be copied to be written to.
+                buffer = ByteBuffer(bytes: buffer.readableBytesView)
             }
-            guard let size = frameBytes else { break }
-            if size > RequestMemory.freeBytes, memoryTaken == 0, !takeMemory(size, context) { break }
-            guard let frame = buffer.readSlice(length: size) else {
-                // One growth instead of many while the rest arrives.
-                buffer.discardReadBytes()
-                buffer.reserveCapacity(minimumWritableBytes: size - buffer.readableBytes)
-                break
-            }
-            let taken = memoryTaken
-            memoryTaken = 0
             frameBytes = nil
-            stallTimer?.cancel()
-            stallTimer = nil
-            context.fireChannelRead(wrapInboundOut(Frame(bytes: frame, memoryTaken: taken)))
+            loan = nil
+            allowedBytes = RequestMemory.freeBytes
+            patience.refill()
+            context.fireChannelRead(wrapInboundOut(finished))
         }
+        if buffer.readableBytes == 0, frameBytes == nil { buffer = ByteBuffer() } else { watch(context) }
     }
 
-    private func takeMemory(_ size: Int, _ context: ChannelHandlerContext) -> Bool {
-        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-        let loop = context.eventLoop
-        let isTaken = memory.take(size) {
-            loop.execute {
-                let (reader, context) = bound.value
-                reader.tryAgain(context)
-            }
-        }
-        isWaitingForMemory = !isTaken
-        guard isTaken else {
-            // Waiting for others is not the client's fault.
-            stallTimer?.cancel()
-            stallTimer = nil
+    /// Whether there is a request under way, reading its length where one begins.
+    private func begin(_ context: ChannelHandlerContext) -> Bool {
+        guard frameBytes == nil else { return true }
+        guard let length = buffer.getInteger(at: buffer.readerIndex, as: Int32.self).map(Int.init) else { return false }
+        guard (Self.frameBytesMin...max(limits.appendBytesMax, limits.otherBytesMax)).contains(length) else {
+            refuse(context, length)
             return false
         }
-        memoryTaken = size
+        if length > RequestMemory.freeBytes {
+            // What the request is says how large it may be.
+            guard let api = buffer.getInteger(at: buffer.readerIndex + Self.lengthBytes, as: Int16.self) else {
+                return false
+            }
+            let isAppend = api == KafkaAPIKey.produce.rawValue
+            guard length <= (isAppend ? limits.appendBytesMax : limits.otherBytesMax) else {
+                refuse(context, length)
+                return false
+            }
+            loan = memory.open(mayUseReserve: isAppend)
+        }
+        buffer.moveReaderIndex(forwardBy: Self.lengthBytes)
+        frameBytes = length
         return true
     }
 
-    private func tryAgain(_ context: ChannelHandlerContext) {
-        guard !isClosed, isWaitingForMemory else { return }
-        isWaitingForMemory = false
-        cut(context)
-        guard !isWaitingForMemory, holdsRead else { return }
-        holdsRead = false
-        context.read()
+    private func hasRoom(_ size: Int, _ context: ChannelHandlerContext) -> Bool {
+        guard !isWaitingForMemory else { return false }
+        // What was only announced takes nothing.
+        guard allowedBytes < size, buffer.readableBytes > allowedBytes else { return true }
+        guard !isHeld else {
+            isStoppedByHold = true
+            return false
+        }
+        let wanted = min(size, max(buffer.readableBytes, allowedBytes * 2))
+        let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
+        let loop = context.eventLoop
+        let isTaken = loan?.raise(to: wanted) { loop.execute { bound.value.memoryGranted(wanted) } } ?? true
+        if isTaken { allowedBytes = wanted }
+        isWaitingForMemory = !isTaken
+        return isTaken
     }
 
-    /// Gives the request that has begun its time: it must not matter how small the steps are in which a client goes on.
+    private func memoryGranted(_ bytes: Int) {
+        guard isWaitingForMemory, !isClosed, let context else { return }
+        isWaitingForMemory = false
+        allowedBytes = bytes
+        goOn(context)
+    }
+
+    private func goOn(_ context: ChannelHandlerContext) {
+        cut(context)
+        guard holdsRead, !isWaitingForMemory, !isStoppedByHold, !isClosed else { return }
+        holdsRead = false
+        read(context: context)
+    }
+
+    // MARK: Time
+
+    private func countWaiting() {
+        guard let since = readingSince else { return }
+        let now = NIODeadline.now()
+        patience.spend(now - since)
+        readingSince = now
+    }
+
+    /// Looks at the request that has begun now and then: it must not matter how small the steps are in which a client goes on.
     private func watch(_ context: ChannelHandlerContext) {
-        guard stallTimer == nil, !isClosed, !isWaitingForMemory else { return }
-        let transfer = TimeAmount.seconds(Int64((frameBytes ?? 0) / Self.bytesPerSecondMin))
-        let channel = context.channel
-        let logger = logger
-        stallTimer = context.eventLoop.scheduleTask(in: stall + transfer) {
-            logger.info(
-                "a Kafka connection was closed: its request did not arrive in time",
-                metadata: ["peer": "\(channel.peer)"]
-            )
-            channel.close(promise: nil)
-        }
+        guard timer == nil, !isClosed else { return }
+        let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
+        let pause = min(limits.stall.nanoseconds, limits.contendedStall.nanoseconds, 4_000_000_000) / 4
+        timer = context.eventLoop.scheduleTask(in: .nanoseconds(max(pause, 10_000_000))) { bound.value.look() }
+    }
+
+    private func look() {
+        timer = nil
+        guard let context, frameBytes != nil || buffer.readableBytes > 0 else { return }
+        countWaiting()
+        if loan != nil, memory.isContended { patience.limit(to: limits.contendedStall) }
+        guard patience.isOver else { return watch(context) }
+        logger.info(
+            "a Kafka connection was closed: its request did not arrive in time",
+            metadata: ["peer": "\(context.channel.peer)", "bytes": "\(frameBytes ?? 0)"]
+        )
+        context.close(promise: nil)
     }
 
     private func refuse(_ context: ChannelHandlerContext, _ length: Int) {
         logger.info(
             "a Kafka connection was closed: it sent a length no request has",
-            metadata: ["peer": "\(context.channel.peer)", "length": "\(length)", "most": "\(bytesMax)"]
+            metadata: ["peer": "\(context.channel.peer)", "length": "\(length)", "most": "\(limits.appendBytesMax)"]
         )
         isClosed = true
-        buffer.clear()
+        buffer = ByteBuffer()
         context.close(promise: nil)
     }
 }

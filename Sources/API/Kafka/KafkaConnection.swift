@@ -8,8 +8,8 @@ import NIOCore
 /// One client's connection: takes requests in their order, gives answers in the same.
 ///
 /// Requests that append go to work beside each other, so that a client that sends ahead fills a flush of the log; any other one
-/// waits for those in front and holds up those behind. While requests wait, answers are not taken or too many are at work,
-/// nothing is read.
+/// waits for those in front and holds up those behind. While requests wait, answers are not taken, or too many requests or too
+/// many bytes of them are at work, nothing is read.
 final class KafkaConnection: ChannelDuplexHandler {
     typealias InboundIn = Frame
     typealias OutboundIn = IOData
@@ -17,29 +17,52 @@ final class KafkaConnection: ChannelDuplexHandler {
 
     private let door: KafkaDoor
     private let session: KafkaSession
+    private let reader: FrameReader
 
     private var inbox: Deque<Frame> = []
     private var answers = ResponseQueue()
     private var othersAtWork = 0
+    /// Whether the batches of a request are on their way into the log's queues, which those of the next must not overtake.
+    private var isSubmitting = false
+    /// Bytes of requests that have arrived and are not answered, large and small ones.
+    private var largeBytes = 0
+    private var smallBytes = 0
+    private var isWaitingForAnswerMemory = false
     private var holdsRead = false
     /// Ends as soon as nothing is at work.
     private var isLeaving = false
     private var isEnding = false
-    private var stallTimer: Scheduled<Void>?
-    private var unwrittenBytes: Int?
+    /// How long is waited for the client to take its answers.
+    private var patience: Patience
+    private var watchTimer: Scheduled<Void>?
+    /// Bytes that were yet to be taken when last looked, with what was written since.
+    private var unwrittenBytes = 0
+    private var lookedAt = NIODeadline.now()
     /// The request at work that is not an append, if it can be given up.
     private var task: Task<Void, Never>?
 
-    init(door: KafkaDoor, session: KafkaSession) {
+    /// The reader stands in front of this in the pipeline.
+    init(door: KafkaDoor, session: KafkaSession, reader: FrameReader) {
         self.door = door
         self.session = session
+        self.reader = reader
+        patience = Patience(
+            .seconds(Int64(door.configuration.stallSeconds)),
+            bytesPerSecond: door.configuration.answerBytesPerSecondMin
+        )
     }
 
     // MARK: Requests
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        inbox.append(unwrapInboundIn(data))
+        let frame = unwrapInboundIn(data)
+        inbox.append(frame)
+        count(frame.bytes.readableBytes, isLarge: frame.loan != nil)
         pump(context)
+    }
+
+    private func count(_ bytes: Int, isLarge: Bool) {
+        if isLarge { largeBytes += bytes } else { smallBytes += bytes }
     }
 
     func read(context: ChannelHandlerContext) {
@@ -48,7 +71,8 @@ final class KafkaConnection: ChannelDuplexHandler {
 
     private func isPaused(_ context: ChannelHandlerContext) -> Bool {
         isEnding || isLeaving || !inbox.isEmpty || answers.count >= door.configuration.requestsPerConnectionMax
-            || !context.channel.isWritable
+            || largeBytes >= door.configuration.connectionRequestBytes
+            || smallBytes >= door.configuration.connectionSmallRequestBytes || !context.channel.isWritable
     }
 
     private func pump(_ context: ChannelHandlerContext) {
@@ -61,10 +85,12 @@ final class KafkaConnection: ChannelDuplexHandler {
                 end(context)
                 return
             }
-            guard mayStart(head) else { break }
+            guard mayStart(head), hasAnswerMemory(head, context) else { break }
             inbox.removeFirst()
             start(head, frame, context)
         }
+        // What takes long must not have a large request behind it that holds memory until it is done.
+        reader.hold(othersAtWork > 0 || !inbox.isEmpty)
         if holdsRead, !isPaused(context) {
             holdsRead = false
             context.read()
@@ -72,31 +98,62 @@ final class KafkaConnection: ChannelDuplexHandler {
     }
 
     private func mayStart(_ head: RequestHead) -> Bool {
-        guard othersAtWork == 0 else { return false }
+        guard othersAtWork == 0, !isSubmitting else { return false }
         return head.isAppend ? answers.count < door.configuration.requestsPerConnectionMax : answers.isEmpty
+    }
+
+    /// Whether an answer may be made; where there is no memory for one, the request waits until there is.
+    private func hasAnswerMemory(_ head: RequestHead, _ context: ChannelHandlerContext) -> Bool {
+        // The answers of appends are small, and there is a bound to their number.
+        guard !head.isAppend else { return true }
+        guard !isWaitingForAnswerMemory else { return false }
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        let loop = context.eventLoop
+        isWaitingForAnswerMemory = door.answers.wait {
+            loop.execute {
+                let (connection, context) = bound.value
+                connection.isWaitingForAnswerMemory = false
+                connection.pump(context)
+            }
+        }
+        return !isWaitingForAnswerMemory
     }
 
     private func start(_ head: RequestHead, _ frame: Frame, _ context: ChannelHandlerContext) {
         let number = answers.open()
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
         let loop = context.eventLoop
-        let memory = door.memory
+        let loan = frame.loan
+        let bytes = frame.bytes
+        let byteCount = bytes.readableBytes
         let isAppend = head.isAppend
         if !isAppend { othersAtWork += 1 }
         let finish: @Sendable (ResponseQueue.Answer) -> Void = { answer in
-            if frame.memoryTaken > 0 { memory.giveBack(frame.memoryTaken) }
             // On the loop too: requests that are refused at once would otherwise be nested as deep as there are of them.
             loop.execute {
                 let (connection, context) = bound.value
+                connection.count(-byteCount, isLarge: loan != nil)
                 connection.finish(number, isAppend, answer, context)
             }
         }
-        if isAppend {
-            door.produce(head, frame.bytes, session, finish)
-        } else {
-            let door = door
-            let session = session
-            task = Task { finish(await door.answer(head, frame.bytes, session)) }
+        let door = door
+        let session = session
+        guard isAppend else {
+            task = Task { finish(await door.answer(head, bytes, session)) }
+            return
+        }
+        // Checking a large request takes longer than others on this loop should wait.
+        var rest: (@Sendable () async -> Void)? = { await door.produce(head, bytes, session, finish)?() }
+        if byteCount <= door.configuration.requestBytesInline { rest = door.produce(head, bytes, session, finish) }
+        guard let rest else { return }
+        isSubmitting = true
+        Task {
+            await rest()
+            loop.execute {
+                let (connection, context) = bound.value
+                connection.isSubmitting = false
+                connection.pump(context)
+            }
         }
     }
 
@@ -116,30 +173,37 @@ final class KafkaConnection: ChannelDuplexHandler {
         while let next = answers.next() {
             switch next {
             case .none: break
-            case .parts(let parts):
-                guard write(parts, context) else { return }
+            case .parts(let parts, let loan):
+                write(parts, loan, context)
                 wrote = true
             case .close(let parts):
-                guard write(parts, context) else { return }
+                write(parts, nil, context)
                 return leave(context)
             }
         }
-        if wrote { context.flush() }
+        if wrote {
+            context.flush()
+            watch(context)
+        }
         if isLeaving, answers.isEmpty { return leave(context) }
         pump(context)
     }
 
-    /// Writes the parts of an answer; where one cannot be, the connection ends, since what follows would be misread.
-    private func write(_ parts: [ResponsePart], _ context: ChannelHandlerContext) -> Bool {
-        for part in parts where !context.write(part) {
-            door.logger.error(
-                "no descriptor was left to send a file with",
-                metadata: ["peer": "\(context.channel.peer)"]
-            )
-            end(context)
-            return false
+    /// Writes the parts of an answer, whose memory is held until they are sent.
+    private func write(_ parts: [ResponsePart], _ loan: AnswerLoan?, _ context: ChannelHandlerContext) {
+        let bytes = parts.reduce(0) { $0 + $1.memoryBytes }
+        let held = loan ?? door.answers.hold(bytes)
+        held.set(bytes)
+        unwrittenBytes += parts.reduce(0) { $0 + $1.byteCount }
+        for (place, part) in parts.enumerated() {
+            guard place == parts.count - 1 else {
+                context.write(part, promise: nil)
+                continue
+            }
+            let sent = context.eventLoop.makePromise(of: Void.self)
+            sent.futureResult.whenComplete { _ in withExtendedLifetime(held) {} }
+            context.write(part, promise: sent)
         }
-        return true
     }
 
     /// Closes once everything is written.
@@ -149,41 +213,62 @@ final class KafkaConnection: ChannelDuplexHandler {
         context.writeAndFlush(wrapOutboundOut(.byteBuffer(ByteBuffer()))).whenComplete { _ in
             bound.value.close(promise: nil)
         }
+        watch(context)
     }
 
     // MARK: The other side
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
-        if context.channel.isWritable {
-            stallTimer?.cancel()
-            stallTimer = nil
-            pump(context)
-        } else if stallTimer == nil {
-            unwrittenBytes = nil
-            watchForProgress(context)
-        }
+        if context.channel.isWritable { pump(context) }
         context.fireChannelWritabilityChanged()
     }
 
-    /// Closes the connection of a client that takes nothing of its answers for a whole while.
-    private func watchForProgress(_ context: ChannelHandlerContext) {
+    private func unwritten(_ context: ChannelHandlerContext) -> Int {
+        // A channel that has no such option, or is closed, has nothing that waits.
+        (try? context.channel.syncOptions?.getOption(.bufferedWritableBytes)) ?? 0
+    }
+
+    /// Looks after answers that the client has yet to take.
+    private func watch(_ context: ChannelHandlerContext) {
+        guard watchTimer == nil else { return }
+        let left = unwritten(context)
+        guard left > 0 else {
+            unwrittenBytes = 0
+            return
+        }
+        unwrittenBytes = left
+        patience.refill()
+        lookedAt = .now()
+        lookLater(context)
+    }
+
+    private func lookLater(_ context: ChannelHandlerContext) {
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-        stallTimer = context.eventLoop.scheduleTask(in: .seconds(Int64(door.configuration.stallSeconds))) {
+        let configuration = door.configuration
+        let pause = Int64(min(configuration.stallSeconds, configuration.contendedStallSeconds, 4)) * 1000 / 4
+        watchTimer = context.eventLoop.scheduleTask(in: .milliseconds(max(10, pause))) {
             let (connection, context) = bound.value
-            connection.checkProgress(context)
+            connection.look(context)
         }
     }
 
-    private func checkProgress(_ context: ChannelHandlerContext) {
-        let left = try? context.channel.syncOptions?.getOption(.bufferedWritableBytes)
-        if let left, left != unwrittenBytes {
-            unwrittenBytes = left
-            watchForProgress(context)
-            return
+    /// Closes the connection of a client that takes its answers more slowly than at the lowest rate.
+    private func look(_ context: ChannelHandlerContext) {
+        watchTimer = nil
+        let left = unwritten(context)
+        let now = NIODeadline.now()
+        patience.spend(now - lookedAt)
+        patience.earn(bytes: max(0, unwrittenBytes - left))
+        lookedAt = now
+        unwrittenBytes = left
+        guard left > 0 else { return }
+        if door.answers.isFull || door.memory.isContended {
+            patience.limit(to: .seconds(Int64(door.configuration.contendedStallSeconds)))
         }
+        guard patience.isOver else { return lookLater(context) }
         door.logger.info(
             "a Kafka connection was closed: its client takes no answers",
-            metadata: ["peer": "\(context.channel.peer)", "waiting_bytes": "\(left ?? 0)"]
+            metadata: ["peer": "\(context.channel.peer)", "waiting_bytes": "\(left)"]
         )
         end(context)
     }
@@ -213,9 +298,8 @@ final class KafkaConnection: ChannelDuplexHandler {
     func channelInactive(context: ChannelHandlerContext) {
         isEnding = true
         task?.cancel()
-        stallTimer?.cancel()
-        stallTimer = nil
-        for frame in inbox where frame.memoryTaken > 0 { door.memory.giveBack(frame.memoryTaken) }
+        watchTimer?.cancel()
+        watchTimer = nil
         inbox.removeAll()
         context.fireChannelInactive()
     }

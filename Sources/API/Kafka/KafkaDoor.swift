@@ -27,6 +27,7 @@ package final class KafkaDoor: Sendable {
     let transactions: TransactionCoordinator
     let logger: Logger
     let memory: RequestMemory
+    let answers: AnswerMemory
     private let port = Mutex<Int?>(nil)
 
     /// Makes a door to the log.
@@ -44,7 +45,12 @@ package final class KafkaDoor: Sendable {
         self.groups = groups
         self.transactions = transactions
         self.logger = logger
-        memory = RequestMemory(bytes: configuration.requestMemoryBytes)
+        memory = RequestMemory(
+            bytes: configuration.requestMemoryBytes,
+            largest: configuration.requestBytesMax,
+            smallest: configuration.otherRequestBytesMax
+        )
+        answers = AnswerMemory(bytes: configuration.answerMemoryBytes)
     }
 
     func listens(port: Int) {

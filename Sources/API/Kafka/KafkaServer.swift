@@ -25,8 +25,24 @@ package struct KafkaServer: Service {
     ///
     /// - Throws: `ServiceError` `.failedPrecondition` where the address cannot be listened on.
     package func run() async throws {
+        // Loops of its own: what a file makes one of them wait for holds up nobody else's requests.
+        let loops = MultiThreadedEventLoopGroup(numberOfThreads: Self.loopCount)
+        do {
+            try await serve(on: loops)
+        } catch {
+            try? await loops.shutdownGracefully()
+            throw error
+        }
+        // Nothing runs on them any more; what cannot be shut down ends with the process.
+        try? await loops.shutdownGracefully()
+    }
+
+    /// Two where there are two processors or one, so that a slow file does not stop all connections.
+    private static let loopCount = min(8, max(2, System.coreCount))
+
+    private func serve(on loops: MultiThreadedEventLoopGroup) async throws {
         let connections = OpenConnections(most: door.configuration.connectionsMax)
-        let listener = try await listen(connections)
+        let listener = try await listen(connections, on: loops)
         let port = listener.localAddress?.port ?? 0
         door.listens(port: port)
         door.logger.debug("Kafka listens", metadata: ["port": "\(port)"])
@@ -40,10 +56,13 @@ package struct KafkaServer: Service {
         await connections.closeAll(within: .seconds(5))
     }
 
-    private func listen(_ connections: OpenConnections) async throws -> any Channel {
+    private func listen(
+        _ connections: OpenConnections,
+        on loops: MultiThreadedEventLoopGroup
+    ) async throws -> any Channel {
         let configuration = door.configuration
         let door = door
-        let bootstrap = ServerBootstrap(group: .singletonMultiThreadedEventLoopGroup)
+        let bootstrap = ServerBootstrap(group: loops)
             .serverChannelOption(.backlog, value: 1024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.socketOption(.tcp_nodelay), value: 1)
@@ -61,15 +80,15 @@ package struct KafkaServer: Service {
                     try pipeline.addHandler(
                         IdleStateHandler(allTimeout: .seconds(Int64(configuration.idleSeconds)))
                     )
-                    try pipeline.addHandler(
-                        FrameReader(
-                            bytesMax: configuration.requestBytesMax,
-                            memory: door.memory,
-                            stall: .seconds(Int64(configuration.stallSeconds)),
-                            logger: door.logger
-                        )
+                    let reader = FrameReader(
+                        limits: FrameReader.Limits(configuration),
+                        memory: door.memory,
+                        logger: door.logger
                     )
-                    try pipeline.addHandler(KafkaConnection(door: door, session: KafkaSession(channel)))
+                    try pipeline.addHandler(reader)
+                    try pipeline.addHandler(
+                        KafkaConnection(door: door, session: KafkaSession(channel), reader: reader)
+                    )
                 }
             }
         do {
@@ -101,6 +120,18 @@ package struct KafkaServer: Service {
                 fix: "choose another address with kafka.host"
             )
         }
+    }
+}
+
+extension FrameReader.Limits {
+    init(_ configuration: KafkaConfiguration) {
+        self.init(
+            appendBytesMax: configuration.requestBytesMax,
+            otherBytesMax: configuration.otherRequestBytesMax,
+            stall: .seconds(Int64(configuration.stallSeconds)),
+            contendedStall: .seconds(Int64(configuration.contendedStallSeconds)),
+            bytesPerSecondMin: configuration.requestBytesPerSecondMin
+        )
     }
 }
 

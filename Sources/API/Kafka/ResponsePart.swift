@@ -2,36 +2,46 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import EventLog
-import Glibc
 import NIOCore
 
 /// A piece of an answer: bytes, or a stretch of a file that the kernel sends without showing it to this process.
 enum ResponsePart: Sendable {
     case bytes(ByteBuffer)
     case file(FileRange)
+
+    /// Bytes sent.
+    var byteCount: Int {
+        switch self {
+        case .bytes(let buffer): buffer.readableBytes
+        case .file(let range): range.byteCount
+        }
+    }
+
+    /// Bytes of memory.
+    var memoryBytes: Int {
+        switch self {
+        case .bytes(let buffer): buffer.readableBytes
+        case .file: 0
+        }
+    }
 }
 
 extension ChannelHandlerContext {
-    /// Writes a part; false where a file cannot be sent.
-    func write(_ part: ResponsePart) -> Bool {
+    /// Writes a part; the promise is fulfilled when it is sent, or cannot be.
+    func write(_ part: ResponsePart, promise: EventLoopPromise<Void>?) {
         switch part {
-        case .bytes(let buffer):
-            write(NIOAny(IOData.byteBuffer(buffer)), promise: nil)
-            return true
+        case .bytes(let buffer): write(NIOAny(IOData.byteBuffer(buffer)), promise: promise)
         case .file(let range):
-            // A descriptor of its own: two connections may be sending from one segment, and each has to be closed once.
-            let descriptor = dup(range.descriptor)
-            guard descriptor >= 0 else { return false }
-            let handle = NIOFileHandle(_deprecatedTakingOwnershipOfDescriptor: descriptor)
+            // A handle of its own on the segment's descriptor, which stays the range's: nothing is opened or closed here.
+            let handle = NIOFileHandle(_deprecatedTakingOwnershipOfDescriptor: range.descriptor)
             let start = Int(range.position)
             let region = FileRegion(fileHandle: handle, readerIndex: start, endIndex: start + range.byteCount)
-            let promise = eventLoop.makePromise(of: Void.self)
-            promise.futureResult.whenComplete { _ in
-                // The range keeps the segment's file until here.
-                withExtendedLifetime(range) { try? handle.close() }
+            let sent = promise ?? eventLoop.makePromise(of: Void.self)
+            sent.futureResult.whenComplete { _ in
+                // The range keeps the segment's file open until here. A handle can be released once its descriptor is taken back.
+                withExtendedLifetime(range) { _ = try? handle.takeDescriptorOwnership() }
             }
-            write(NIOAny(IOData.fileRegion(region)), promise: promise)
-            return true
+            write(NIOAny(IOData.fileRegion(region)), promise: sent)
         }
     }
 }

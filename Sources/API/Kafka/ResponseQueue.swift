@@ -8,8 +8,8 @@ import DequeModule
 /// Belongs to the connection's event loop.
 struct ResponseQueue {
     enum Answer {
-        /// Parts to be written one after the other.
-        case parts([ResponsePart])
+        /// Parts to be written one after the other, and the memory they are in where that has been taken.
+        case parts([ResponsePart], AnswerLoan? = nil)
         /// The request has no answer, as a produce request that wants no acknowledgement.
         case none
         /// The connection ends once what is in front has been written.

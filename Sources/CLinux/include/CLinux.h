@@ -21,4 +21,7 @@ void martlet_limit_allocator(int arenas, int trim_threshold_bytes, int map_thres
 /// Gives free memory back to the system.
 void martlet_trim_allocator(void);
 
+/// Whether the page cache has all of a stretch of a file; 1 yes, 0 no, -1 where the system does not say.
+int martlet_is_cached(int descriptor, int64_t position, int64_t count);
+
 #endif

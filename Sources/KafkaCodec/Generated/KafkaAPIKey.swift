@@ -100,7 +100,7 @@ package enum KafkaAPIKey: Int16, Sendable, CaseIterable {
     /// The versions that are served.
     package var versions: ClosedRange<Int16> {
         switch self {
-        case .produce: 3...11
+        case .produce: 3...12
         case .fetch: 4...16
         case .listOffsets: 1...9
         case .metadata: 0...13
@@ -118,12 +118,12 @@ package enum KafkaAPIKey: Int16, Sendable, CaseIterable {
         case .createTopics: 2...7
         case .deleteTopics: 1...6
         case .deleteRecords: 0...2
-        case .initProducerId: 0...4
+        case .initProducerId: 0...5
         case .offsetForLeaderEpoch: 2...4
-        case .addPartitionsToTxn: 0...3
-        case .addOffsetsToTxn: 0...3
-        case .endTxn: 0...3
-        case .txnOffsetCommit: 0...3
+        case .addPartitionsToTxn: 0...5
+        case .addOffsetsToTxn: 0...4
+        case .endTxn: 0...5
+        case .txnOffsetCommit: 0...5
         case .describeAcls: 1...3
         case .createAcls: 1...3
         case .deleteAcls: 1...3

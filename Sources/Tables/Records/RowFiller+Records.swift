@@ -94,7 +94,7 @@ extension RowFiller {
         for _ in 0..<header.recordCount {
             guard let record = cursor.next(), record.offset >= expected else {
                 rejectBatch(header, from: max(expected, from), "the record at offset \(expected) cannot be read")
-                break
+                return nil
             }
             expected = record.offset &+ 1
             if record.offset < from { continue }
@@ -105,6 +105,14 @@ extension RowFiller {
             }
             if record.timestamp > newest { newest = record.timestamp }
             add(record)
+        }
+        if !cursor.isAtEnd, header.lastOffset >= from {
+            // What follows has no offsets of its own.
+            rejectBatch(
+                header,
+                from: header.lastOffset,
+                "bytes are left after the last of \(header.recordCount) records"
+            )
         }
         return nil
     }

@@ -18,9 +18,28 @@ extension KafkaDoor {
                     minVersion: api.advertisedVersions.lowerBound,
                     maxVersion: api.advertisedVersions.upperBound
                 )
-            }
+            },
+            supportedFeatures: [
+                ApiVersionsResponse.SupportedFeatureKey(
+                    name: transactionFeature,
+                    minVersion: 1,
+                    maxVersion: transactionLevel
+                )
+            ],
+            finalizedFeaturesEpoch: 0,
+            finalizedFeatures: [
+                ApiVersionsResponse.FinalizedFeatureKey(
+                    name: transactionFeature,
+                    maxVersionLevel: transactionLevel,
+                    minVersionLevel: transactionLevel
+                )
+            ]
         )
     }
+
+    /// Tells clients that each transaction may raise the epoch, and that batches and offsets add themselves to it (KIP-890).
+    private static let transactionFeature = "transaction.version"
+    private static let transactionLevel: Int16 = 2
 
     /// The APIs that ``call(_:_:)`` knows, and Produce.
     private static let servedAPIs: [KafkaAPIKey] = [
@@ -47,11 +66,19 @@ extension KafkaDoor {
         // Version 0 has no null: there an empty list means all.
         if let wanted = request.topics, call.version > 0 || !wanted.isEmpty {
             let mayCreate = configuration.createsTopics && (call.version < 4 || request.allowAutoTopicCreation)
-            for topic in wanted { response.topics.append(await find(topic, mayCreate: mayCreate)) }
+            for topic in wanted.withoutRepeats({ Wanted(name: $0.name, id: $0.topicID) }) {
+                response.topics.append(await find(topic, mayCreate: mayCreate))
+            }
         } else {
             response.topics = log.topics().map(Self.describe)
         }
         return response
+    }
+
+    /// What a topic is asked for by.
+    private struct Wanted: Hashable {
+        let name: String?
+        let id: KafkaUUID
     }
 
     private func find(
@@ -76,7 +103,9 @@ extension KafkaDoor {
         } catch {
             return refused(.invalidTopicException)
         }
-        guard mayCreate, !name.hasPrefix("__") else { return refused(.unknownTopicOrPartition) }
+        // Said to be unknown, a producer would wait for it to be made until its records are overdue.
+        guard !name.hasPrefix("__") else { return refused(.topicAuthorizationFailed) }
+        guard mayCreate else { return refused(.unknownTopicOrPartition) }
         do {
             try await topics.create(
                 name,
@@ -181,7 +210,7 @@ extension KafkaDoor {
         let sizes = log.sizes()
         var wanted: [(String, [Int32])] = []
         if let topics = request.topics {
-            wanted = topics.map { ($0.topic, $0.partitions) }
+            wanted = topics.withoutRepeats(\.topic).map { ($0.topic, $0.partitions.withoutRepeats()) }
         } else {
             wanted = log.topics().map { ($0.name, Array(0..<$0.partitions)) }
         }

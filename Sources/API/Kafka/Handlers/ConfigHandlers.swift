@@ -22,7 +22,7 @@ extension KafkaDoor {
 
     func describeConfigs(_ request: DescribeConfigsRequest, _ call: Call) async -> DescribeConfigsResponse {
         var response = DescribeConfigsResponse()
-        for resource in request.resources {
+        for resource in request.resources.withoutRepeats({ "\($0.resourceType) \($0.resourceName)" }) {
             var result = DescribeConfigsResponse.DescribeConfigsResult(
                 resourceType: resource.resourceType,
                 resourceName: resource.resourceName

@@ -23,7 +23,7 @@ extension KafkaDoor {
         let clock = ContinuousClock()
         let deadline = clock.now + .milliseconds(min(max(0, request.maxWaitMs), Self.waitMax))
         while true {
-            await plan.read(from: log)
+            await plan.read(from: log, answers, memoryBytesMax: configuration.answerRecordBytesMax)
             if plan.isSatisfied { break }
             let left = clock.now.duration(to: deadline)
             guard left > .zero else { break }
@@ -35,7 +35,7 @@ extension KafkaDoor {
                 continue
             }
         }
-        return try call.head.answer(plan.response, records: plan.records)
+        return try call.head.answer(plan.response, records: plan.records, plan.loan)
     }
 }
 
@@ -54,6 +54,8 @@ struct FetchPlan {
     private(set) var response = FetchResponse()
     /// What the response's records refer to.
     private(set) var records: [RecordRange.Content] = []
+    /// The memory they are in.
+    private(set) var loan: AnswerLoan?
     private var parts: [Part] = []
     private let bytesMax: Int
     private let bytesMin: Int
@@ -61,11 +63,17 @@ struct FetchPlan {
     /// Whether there are records that the limits left out.
     private var hasMore = false
     private var byteCount = 0
+    /// What of it is in memory.
+    private var memoryBytes = 0
+    /// Stretches of files, each of which keeps its file open.
+    private var fileCount = 0
+    private static let fileCountMax = 256
 
     init(_ request: FetchRequest, version: Int16, bytesMax: Int, topicName: (KafkaUUID) -> String?) {
         self.bytesMax = min(bytesMax, Int(max(0, request.maxBytes)))
         bytesMin = Int(max(0, request.minBytes))
         isolation = request.isolationLevel == 1 ? .committed : .uncommitted
+        var seen: Set<TopicPartition> = []
         for (topic, asked) in request.topics.enumerated() {
             let name = version >= 13 ? topicName(asked.topicID) : asked.topic
             var answer = FetchResponse.FetchableTopicResponse(topic: name ?? "", topicID: asked.topicID)
@@ -80,14 +88,19 @@ struct FetchPlan {
                 } else if let code = KafkaDoor.epochError(partition.currentLeaderEpoch) {
                     data.errorCode = code
                 }
+                let id = TopicPartition(topic: name ?? "", partition: partition.partition)
+                if data.errorCode == .noError, !seen.insert(id).inserted {
+                    // Asked for twice, it would be given twice, as often as a request has room for.
+                    data.errorCode = .invalidRequest
+                }
                 hasError = hasError || data.errorCode != .noError
                 answer.partitions.append(data)
-                guard let name, data.errorCode == .noError else { continue }
+                guard data.errorCode == .noError else { continue }
                 parts.append(
                     Part(
                         topic: topic,
                         place: place,
-                        id: TopicPartition(topic: name, partition: partition.partition),
+                        id: id,
                         offset: partition.fetchOffset,
                         bytesMax: Int(max(0, partition.partitionMaxBytes))
                     )
@@ -103,17 +116,25 @@ struct FetchPlan {
     /// Where each partition was read up to.
     var ends: [(TopicPartition, Int64)] { parts.map { ($0.id, $0.end ?? $0.offset) } }
 
-    /// Reads every partition anew.
-    mutating func read(from log: LocalLog) async {
+    /// Reads every partition anew, at most `memoryBytesMax` of it from memory.
+    mutating func read(from log: LocalLog, _ answers: AnswerMemory, memoryBytesMax: Int) async {
         records.removeAll()
         byteCount = 0
+        memoryBytes = 0
+        fileCount = 0
         hasMore = false
+        let loan = answers.take(upTo: min(memoryBytesMax, bytesMax))
+        let memoryMax = loan.bytes
+        defer {
+            loan.set(memoryBytes)
+            self.loan = loan
+        }
         for number in parts.indices {
             let part = parts[number]
             // The very first batch is given whatever its size; where nothing more fits, only the bounds are.
             let room = min(part.bytesMax, bytesMax - byteCount)
-            let found = await Self.read(part.id, part.offset, byteCount == 0 || room > 0 ? room : nil, isolation, log)
-            set(number, found)
+            let hasRoom = byteCount == 0 || (room > 0 && fileCount < Self.fileCountMax)
+            set(number, await read(part, hasRoom ? room : nil, memoryBytesMax: memoryMax - memoryBytes, log))
         }
     }
 
@@ -123,19 +144,21 @@ struct FetchPlan {
         case failed(EventLogError)
     }
 
-    private static func read(
-        _ id: TopicPartition,
-        _ offset: Int64,
-        _ bytesMax: Int?,
-        _ isolation: ReadIsolation,
-        _ log: LocalLog
-    ) async -> Found {
+    private func read(_ part: Part, _ bytesMax: Int?, memoryBytesMax: Int, _ log: LocalLog) async -> Found {
         do {
             guard let bytesMax else {
-                let bounds = try log.bounds(id)
+                let bounds = try log.bounds(part.id)
                 return .bounds(start: bounds.start, end: bounds.end, stable: bounds.stable)
             }
-            return .range(try await log.readRange(id, from: offset, bytesMax: bytesMax, isolation: isolation))
+            return .range(
+                try await log.readRange(
+                    part.id,
+                    from: part.offset,
+                    bytesMax: bytesMax,
+                    isolation: isolation,
+                    memoryBytesMax: memoryBytesMax
+                )
+            )
         } catch let error as EventLogError {
             return .failed(error)
         } catch {
@@ -166,6 +189,7 @@ struct FetchPlan {
                 }
                 records.append(range.content)
                 byteCount += range.byteCount
+                if case .bytes = range.content { memoryBytes += range.byteCount } else { fileCount += 1 }
             }
         case .bounds(let start, let end, let stable):
             data.highWatermark = end
@@ -184,7 +208,8 @@ extension RequestHead {
     /// The response as it is sent, with the records it refers to in their places.
     func answer(
         _ response: FetchResponse,
-        records: [RecordRange.Content]
+        records: [RecordRange.Content],
+        _ loan: AnswerLoan?
     ) throws(KafkaCodecError) -> ResponseQueue.Answer {
         let frame = try response.frame(correlationID: header.correlationID, version: version)
         let bytes = ByteBuffer(bytes: frame.bytes)
@@ -200,6 +225,6 @@ extension RequestHead {
                 }
             }
         }
-        return .parts(parts)
+        return .parts(parts, loan)
     }
 }

@@ -10,15 +10,6 @@ extension KafkaDoor {
     func offsetCommit(_ request: OffsetCommitRequest, _ call: Call) async -> OffsetCommitResponse {
         typealias Topic = OffsetCommitResponse.OffsetCommitResponseTopic
         typealias Partition = OffsetCommitResponse.OffsetCommitResponsePartition
-        var offsets: [TopicPartition: GroupOffsets.Position] = [:]
-        for topic in request.topics {
-            for partition in topic.partitions {
-                offsets[TopicPartition(topic: topic.name, partition: partition.partitionIndex)] = GroupOffsets.Position(
-                    partition.committedOffset,
-                    metadata: partition.committedMetadata ?? ""
-                )
-            }
-        }
         let outcome = await groups.commit(
             group: request.groupID,
             by: GroupIdentity(
@@ -26,18 +17,14 @@ extension KafkaDoor {
                 memberID: request.memberID,
                 instanceID: request.groupInstanceID
             ),
-            offsets
+            request.topics.positions
         )
         return OffsetCommitResponse(
-            topics: request.topics.map { topic in
-                Topic(
-                    name: topic.name,
-                    partitions: topic.partitions.map { partition in
-                        let id = TopicPartition(topic: topic.name, partition: partition.partitionIndex)
-                        return Partition(partitionIndex: id.partition, errorCode: .of(outcome.error(for: id)))
-                    }
-                )
-            }
+            topics: request.topics.outcomes(
+                { .of(outcome.error(for: $0)) },
+                partition: { Partition(partitionIndex: $0, errorCode: $1) },
+                topic: { Topic(name: $0, partitions: $1) }
+            )
         )
     }
 
@@ -54,6 +41,7 @@ extension KafkaDoor {
                         OffsetFetchResponse.OffsetFetchResponsePartition(
                             partitionIndex: one.partition,
                             committedOffset: one.offset,
+                            committedLeaderEpoch: one.leaderEpoch,
                             metadata: one.metadata,
                             // Version 1 has no place for an error of the whole.
                             errorCode: call.version < 2 && found.error != .noError ? found.error : one.error
@@ -77,6 +65,7 @@ extension KafkaDoor {
                                 OffsetFetchResponse.OffsetFetchResponsePartitions(
                                     partitionIndex: one.partition,
                                     committedOffset: one.offset,
+                                    committedLeaderEpoch: one.leaderEpoch,
                                     metadata: one.metadata,
                                     errorCode: one.error
                                 )
@@ -93,6 +82,7 @@ extension KafkaDoor {
     private struct Found {
         let partition: Int32
         var offset: Int64 = -1
+        var leaderEpoch: Int32 = -1
         var metadata: String? = ""
         var error = KafkaErrorCode.noError
     }
@@ -120,6 +110,7 @@ extension KafkaDoor {
                     found.error = .unstableOffsetCommit
                 } else if let committed = answer.offsets[id] {
                     found.offset = committed.offset
+                    found.leaderEpoch = committed.leaderEpoch
                     found.metadata = committed.metadata
                 }
                 return found

@@ -6,15 +6,21 @@ import KafkaCodec
 import Logging
 import NIOCore
 import Synchronization
+import Transactions
 
 extension KafkaDoor {
-    /// Puts the batches of a produce request into the log's queues at once, in their order, and answers when all are done.
+    /// The first version whose batches add their partitions to the transaction by themselves (KIP-890).
+    private static let joinsTransactionsFrom: Int16 = 12
+
+    /// Puts the batches of a produce request into the log's queues, in their order, and answers when all are done.
+    ///
+    /// - Returns: nil once the batches are in line; where their transaction has to be told of them first, what is to be run for that.
     func produce(
         _ head: RequestHead,
         _ frame: ByteBuffer,
         _ session: KafkaSession,
         _ finish: @escaping @Sendable (ResponseQueue.Answer) -> Void
-    ) {
+    ) -> (@Sendable () async -> Void)? {
         let request: ProduceRequest
         do throws(KafkaCodecError) {
             request = try head.body(frame, as: ProduceRequest.self)
@@ -23,11 +29,19 @@ extension KafkaDoor {
                 "a Kafka connection was closed: its request cannot be read",
                 metadata: ["peer": "\(session.peer)", "api": "Produce", "error": "\(error)"]
             )
-            return finish(.close([]))
+            finish(.close([]))
+            return nil
         }
         let round = ProduceRound(request, head, logger: logger, finish)
-        guard [-1, 0, 1].contains(request.acks) else { return round.refuseAll(.invalidRequiredAcks) }
-        guard round.count > 0 else { return round.refuseAll(.noError) }
+        guard [-1, 0, 1].contains(request.acks) else {
+            round.refuseAll(.invalidRequiredAcks)
+            return nil
+        }
+        guard round.count > 0 else {
+            round.refuseAll(.noError)
+            return nil
+        }
+        var batches: [ProduceRound.Batch] = []
         for (topic, data) in request.topicData.enumerated() {
             for (place, partition) in data.partitionData.enumerated() {
                 let id = TopicPartition(topic: data.name, partition: partition.index)
@@ -39,11 +53,68 @@ extension KafkaDoor {
                     round.refuse(topic, place, .topicAuthorizationFailed, "topics of that form are the engine's own")
                     continue
                 }
-                log.submit(head.records(records, in: frame), to: id) { result in
-                    round.set(topic, place, result)
-                }
+                batches.append(
+                    ProduceRound.Batch(topic: topic, place: place, id: id, bytes: head.records(records, in: frame))
+                )
             }
         }
+        guard head.version >= Self.joinsTransactionsFrom, let transactionalID = request.transactionalID,
+            let producer = producer(of: batches),
+            !transactions.hasPartitions(
+                transactionalID: transactionalID,
+                producer: producer,
+                partitions: batches.lazy.map(\.id)
+            )
+        else {
+            submit(batches, round)
+            return nil
+        }
+        return { [batches] in await self.join(transactionalID, producer, batches, round) }
+    }
+
+    private func submit(_ batches: [ProduceRound.Batch], _ round: ProduceRound) {
+        for batch in batches {
+            log.submit(batch.bytes, to: batch.id) { result in round.set(batch.topic, batch.place, result) }
+        }
+    }
+
+    /// Whose transaction the batches are part of; nil where none of them is part of one.
+    private func producer(of batches: [ProduceRound.Batch]) -> ProducerIdentity? {
+        for batch in batches {
+            // What is no batch is refused by the log.
+            guard let header = try? RecordBatchHeader(parsing: batch.bytes), header.isTransactional else { continue }
+            return ProducerIdentity(id: header.producerID, epoch: header.producerEpoch)
+        }
+        return nil
+    }
+
+    /// Adds the partitions to the transaction, then puts the batches in line.
+    private func join(
+        _ transactionalID: String,
+        _ producer: ProducerIdentity,
+        _ batches: [ProduceRound.Batch],
+        _ round: ProduceRound
+    ) async {
+        do {
+            try await transactions.addPartitions(
+                transactionalID: transactionalID,
+                producer: producer,
+                partitions: batches.map(\.id).filter { (try? log.bounds($0)) != nil }
+            )
+        } catch {
+            let code: KafkaErrorCode =
+                switch (error as? TransactionError)?.code {
+                case .producerFenced: .invalidProducerEpoch
+                case .concurrentTransactions: .concurrentTransactions
+                case .invalidProducerIDMapping: .invalidProducerIdMapping
+                // Nothing is decided, and clients try again.
+                case .coordinatorNotAvailable: .notEnoughReplicas
+                default: .invalidTxnState
+                }
+            for batch in batches { round.refuse(batch.topic, batch.place, code, "\(error)") }
+            return
+        }
+        submit(batches, round)
     }
 }
 
@@ -53,6 +124,14 @@ private final class ProduceRound: Sendable {
         var response: ProduceResponse
         var left: Int
         var hasFailed = false
+    }
+
+    /// A batch of the request and where its answer goes.
+    struct Batch: Sendable {
+        let topic: Int
+        let place: Int
+        let id: TopicPartition
+        let bytes: [UInt8]
     }
 
     /// How many batches there are.

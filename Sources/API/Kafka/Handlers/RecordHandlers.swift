@@ -45,10 +45,10 @@ extension KafkaDoor {
     func describeProducers(_ request: DescribeProducersRequest, _ call: Call) -> DescribeProducersResponse {
         typealias Partition = DescribeProducersResponse.PartitionResponse
         return DescribeProducersResponse(
-            topics: request.topics.map { topic in
+            topics: request.topics.withoutRepeats(\.name).map { topic in
                 DescribeProducersResponse.TopicResponse(
                     name: topic.name,
-                    partitions: topic.partitionIndexes.map { number in
+                    partitions: topic.partitionIndexes.withoutRepeats().map { number in
                         var answer = Partition(partitionIndex: number)
                         do {
                             let id = TopicPartition(topic: topic.name, partition: number)

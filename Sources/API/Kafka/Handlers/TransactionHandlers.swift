@@ -29,46 +29,85 @@ extension KafkaDoor {
         }
     }
 
+    /// One producer's transaction or, from version 4 on, several.
     func addPartitionsToTransaction(
         _ request: AddPartitionsToTxnRequest,
         _ call: Call
     ) async -> AddPartitionsToTxnResponse {
-        let wanted = request.v3AndBelowTopics.flatMap { topic in
+        guard call.version >= 4 else {
+            return AddPartitionsToTxnResponse(
+                resultsByTopicV3AndBelow: await add(
+                    request.v3AndBelowTopics,
+                    to: request.v3AndBelowTransactionalID,
+                    ProducerIdentity(id: request.v3AndBelowProducerID, epoch: request.v3AndBelowProducerEpoch),
+                    call
+                )
+            )
+        }
+        var response = AddPartitionsToTxnResponse()
+        for one in request.transactions {
+            response.resultsByTransaction.append(
+                AddPartitionsToTxnResponse.AddPartitionsToTxnResult(
+                    transactionalID: one.transactionalID,
+                    topicResults: await add(
+                        one.topics,
+                        to: one.transactionalID,
+                        ProducerIdentity(id: one.producerID, epoch: one.producerEpoch),
+                        verifyOnly: one.verifyOnly,
+                        call
+                    )
+                )
+            )
+        }
+        return response
+    }
+
+    /// Adds partitions to a transaction, or says whether they are part of it.
+    private func add(
+        _ topics: [AddPartitionsToTxnRequest.AddPartitionsToTxnTopic],
+        to transactionalID: String,
+        _ producer: ProducerIdentity,
+        verifyOnly: Bool = false,
+        _ call: Call
+    ) async -> [AddPartitionsToTxnResponse.AddPartitionsToTxnTopicResult] {
+        let wanted = topics.flatMap { topic in
             topic.partitions.map { TopicPartition(topic: topic.name, partition: $0) }
         }
         let unknown = Set(wanted.filter { $0.topic.hasPrefix("__") || (try? log.bounds($0)) == nil })
         var whole = KafkaErrorCode.noError
-        if unknown.isEmpty {
+        if !unknown.isEmpty {
+            // All or none: one partition that is not there keeps the others out.
+            whole = .operationNotAttempted
+        } else if verifyOnly {
+            let isThere = transactions.hasPartitions(
+                transactionalID: transactionalID,
+                producer: producer,
+                partitions: wanted
+            )
+            if !isThere { whole = call.version >= 5 ? .transactionAbortable : .invalidTxnState }
+        } else {
             do {
                 try await transactions.addPartitions(
-                    transactionalID: request.v3AndBelowTransactionalID,
-                    producer: ProducerIdentity(
-                        id: request.v3AndBelowProducerID,
-                        epoch: request.v3AndBelowProducerEpoch
-                    ),
+                    transactionalID: transactionalID,
+                    producer: producer,
                     partitions: wanted
                 )
             } catch {
                 whole = code(error, knowsFenced: call.version >= 2)
             }
-        } else {
-            // All or none: one partition that is not there keeps the others out.
-            whole = .operationNotAttempted
         }
-        return AddPartitionsToTxnResponse(
-            resultsByTopicV3AndBelow: request.v3AndBelowTopics.map { topic in
-                AddPartitionsToTxnResponse.AddPartitionsToTxnTopicResult(
-                    name: topic.name,
-                    resultsByPartition: topic.partitions.map { number in
-                        let id = TopicPartition(topic: topic.name, partition: number)
-                        return AddPartitionsToTxnResponse.AddPartitionsToTxnPartitionResult(
-                            partitionIndex: number,
-                            partitionErrorCode: unknown.contains(id) ? .unknownTopicOrPartition : whole
-                        )
-                    }
-                )
-            }
-        )
+        return topics.map { topic in
+            AddPartitionsToTxnResponse.AddPartitionsToTxnTopicResult(
+                name: topic.name,
+                resultsByPartition: topic.partitions.map { number in
+                    let id = TopicPartition(topic: topic.name, partition: number)
+                    return AddPartitionsToTxnResponse.AddPartitionsToTxnPartitionResult(
+                        partitionIndex: number,
+                        partitionErrorCode: unknown.contains(id) ? .unknownTopicOrPartition : whole
+                    )
+                }
+            )
+        }
     }
 
     func addOffsetsToTransaction(_ request: AddOffsetsToTxnRequest, _ call: Call) async -> AddOffsetsToTxnResponse {
@@ -85,30 +124,31 @@ extension KafkaDoor {
     }
 
     /// Offsets that count when the transaction is committed; the group says first whether the member may.
+    ///
+    /// From version 5 on the request adds the group to the transaction by itself.
     func transactionOffsetCommit(_ request: TxnOffsetCommitRequest, _ call: Call) async -> TxnOffsetCommitResponse {
-        var offsets: [TopicPartition: GroupOffsets.Position] = [:]
-        for topic in request.topics {
-            for partition in topic.partitions {
-                offsets[TopicPartition(topic: topic.name, partition: partition.partitionIndex)] = GroupOffsets.Position(
-                    partition.committedOffset,
-                    metadata: partition.committedMetadata ?? ""
-                )
-            }
-        }
         let identity = GroupIdentity(
             generation: request.generationID,
             memberID: request.memberID,
             instanceID: request.groupInstanceID
         )
-        let (accepted, refused) = groups.check(offsets)
+        let (accepted, refused) = groups.check(request.topics.positions)
         var whole = KafkaErrorCode.of(
             groups.checkCommit(group: request.groupID, by: identity, isTransactional: true)
         )
         if whole == .noError, !accepted.isEmpty {
+            let producer = ProducerIdentity(id: request.producerID, epoch: request.producerEpoch)
             do {
+                if call.version >= 5 {
+                    try await transactions.addOffsets(
+                        transactionalID: request.transactionalID,
+                        producer: producer,
+                        group: request.groupID
+                    )
+                }
                 try await transactions.commitOffsets(
                     transactionalID: request.transactionalID,
-                    producer: ProducerIdentity(id: request.producerID, epoch: request.producerEpoch),
+                    producer: producer,
                     group: request.groupID,
                     offsets: accepted
                 )
@@ -117,29 +157,26 @@ extension KafkaDoor {
             }
         }
         return TxnOffsetCommitResponse(
-            topics: request.topics.map { topic in
-                TxnOffsetCommitResponse.TxnOffsetCommitResponseTopic(
-                    name: topic.name,
-                    partitions: topic.partitions.map { partition in
-                        let id = TopicPartition(topic: topic.name, partition: partition.partitionIndex)
-                        return TxnOffsetCommitResponse.TxnOffsetCommitResponsePartition(
-                            partitionIndex: id.partition,
-                            errorCode: whole == .noError ? .of(refused[id]) : whole
-                        )
-                    }
-                )
-            }
+            topics: request.topics.outcomes(
+                { whole == .noError ? .of(refused[$0]) : whole },
+                partition: {
+                    TxnOffsetCommitResponse.TxnOffsetCommitResponsePartition(partitionIndex: $0, errorCode: $1)
+                },
+                topic: { TxnOffsetCommitResponse.TxnOffsetCommitResponseTopic(name: $0, partitions: $1) }
+            )
         )
     }
 
+    /// From version 5 on the producer goes on with what the answer says: the next epoch, or another id.
     func endTransaction(_ request: EndTxnRequest, _ call: Call) async -> EndTxnResponse {
         do {
-            _ = try await transactions.end(
+            let next = try await transactions.end(
                 transactionalID: request.transactionalID,
                 producer: ProducerIdentity(id: request.producerID, epoch: request.producerEpoch),
-                commit: request.committed
+                commit: request.committed,
+                raisesEpoch: call.version >= 5
             )
-            return EndTxnResponse()
+            return EndTxnResponse(producerID: next.id, producerEpoch: next.epoch)
         } catch {
             return EndTxnResponse(errorCode: code(error, knowsFenced: call.version >= 2))
         }
@@ -148,7 +185,7 @@ extension KafkaDoor {
     func describeTransactions(_ request: DescribeTransactionsRequest, _ call: Call) -> DescribeTransactionsResponse {
         typealias State = DescribeTransactionsResponse.TransactionState
         return DescribeTransactionsResponse(
-            transactionStates: request.transactionalIDs.map { id in
+            transactionStates: request.transactionalIDs.withoutRepeats().map { id in
                 do {
                     let state = try transactions.describe(id)
                     let topics = Dictionary(grouping: state.partitions) { $0.topic }

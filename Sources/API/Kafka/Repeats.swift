@@ -1,0 +1,18 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+extension Sequence {
+    /// The elements without those whose key was there before.
+    ///
+    /// For what a request asks to be described: a short name that is repeated would have a long answer each time, and so one request
+    /// an answer without a bound.
+    func withoutRepeats<Key: Hashable>(_ key: (Element) -> Key) -> [Element] {
+        var seen: Set<Key> = []
+        return filter { seen.insert(key($0)).inserted }
+    }
+}
+
+extension Sequence where Element: Hashable {
+    /// The elements without those that were there before.
+    func withoutRepeats() -> [Element] { withoutRepeats { $0 } }
+}
