@@ -51,6 +51,7 @@ enum CatalogSchema {
             try createTable(of: .tables, db)
             try AppendTableSchema.create(db)
         }
+        migrator.registerMigration("3-kafka-access") { try createKafkaAccess($0) }
         return migrator
     }
 
