@@ -13,7 +13,7 @@ extension Route {
             + secrets(services.secrets) + tables(services.tables) + tableOperations(services.tables)
             + statements(services.statements) + telemetry(services.telemetry) + metrics(services.telemetry)
             + engine(services.engine) + (services.otlp.map(otlp) ?? [])
-            + (services.groups.map(groups) ?? [])
+            + (services.groups.map(groups) ?? []) + (services.kafkaAccess.map(kafkaAccess) ?? [])
     }
 
     static let prefix = "/api/v1"

@@ -32,6 +32,8 @@ package struct Services: Sendable {
     package var otlp: (any OTLPServices)?
     /// Consumer groups; nil leaves their paths out.
     package var groups: (any GroupServices)?
+    /// Users and access rules of the Kafka door; nil leaves their paths out.
+    package var kafkaAccess: (any KafkaAccessServices)?
 
     /// Names what is served.
     package init(
@@ -47,7 +49,8 @@ package struct Services: Sendable {
         telemetry: any TelemetryServices,
         engine: any EngineServices,
         otlp: (any OTLPServices)? = nil,
-        groups: (any GroupServices)? = nil
+        groups: (any GroupServices)? = nil,
+        kafkaAccess: (any KafkaAccessServices)? = nil
     ) {
         self.views = views
         self.triggers = triggers
@@ -62,6 +65,7 @@ package struct Services: Sendable {
         self.engine = engine
         self.otlp = otlp
         self.groups = groups
+        self.kafkaAccess = kafkaAccess
     }
 }
 
