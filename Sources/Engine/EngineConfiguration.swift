@@ -54,6 +54,8 @@ package struct EngineConfiguration: Sendable {
     package var kafkaCreatesTopics = true
     /// Partitions of such a topic.
     package var kafkaDefaultPartitions = 1
+    /// Who may use the Kafka door.
+    package var kafkaSecurity = KafkaSecuritySettings()
     /// Where telemetry goes besides the store; nil for nowhere, or where OpenTelemetry's variables say.
     package var exportEndpoint: String?
     /// Headers for it; may hold a token.
@@ -110,18 +112,21 @@ package struct EngineConfiguration: Sendable {
     }
 
     /// Every key a file may have.
-    private static let keys = [
-        "data.dir", "http.host", "http.port", "token", "read-token", "events.authority", "events.broker",
-        "topics.default",
-        "topics.dead-letter", "python.environment", "python.sdk", "duckdb.library", "functions.install-system-packages",
-        "telemetry.retention-days", "tables.memory-mib", "tables.spill-mib",
-        "tables.sink-memory-mib", "sql.timeout-seconds", "sql.idle-seconds",
-        "log.level",
-        "grpc.enabled", "grpc.host", "grpc.port", "kafka.enabled", "kafka.host", "kafka.port", "kafka.advertised-host",
-        "kafka.advertised-port", "kafka.allow-anonymous", "kafka.create-topics", "kafka.default-partitions",
-        "telemetry.export.endpoint", "telemetry.export.headers", "telemetry.export.signals",
-        "telemetry.export.certificate", "telemetry.signals", "tables.maintenance-seconds",
-    ]
+    private static let keys =
+        [
+            "data.dir", "http.host", "http.port", "token", "read-token", "events.authority", "events.broker",
+            "topics.default",
+            "topics.dead-letter", "python.environment", "python.sdk", "duckdb.library",
+            "functions.install-system-packages",
+            "telemetry.retention-days", "tables.memory-mib", "tables.spill-mib",
+            "tables.sink-memory-mib", "sql.timeout-seconds", "sql.idle-seconds",
+            "log.level",
+            "grpc.enabled", "grpc.host", "grpc.port", "kafka.enabled", "kafka.host", "kafka.port",
+            "kafka.advertised-host",
+            "kafka.advertised-port", "kafka.allow-anonymous", "kafka.create-topics", "kafka.default-partitions",
+            "telemetry.export.endpoint", "telemetry.export.headers", "telemetry.export.signals",
+            "telemetry.export.certificate", "telemetry.signals", "tables.maintenance-seconds",
+        ] + KafkaSecuritySettings.keys
 
     /// Refuses keys nobody reads, which are more likely mistyped than meant.
     private static func checkKeys(of file: String) throws {
@@ -192,6 +197,7 @@ package struct EngineConfiguration: Sendable {
         kafkaAllowsAnonymous = reader.string(forKey: "kafka.allow-anonymous", default: "false") == "true"
         kafkaCreatesTopics = reader.string(forKey: "kafka.create-topics", default: "true") != "false"
         kafkaDefaultPartitions = try Self.integer(reader, "kafka.default-partitions", default: kafkaDefaultPartitions)
+        kafkaSecurity = try KafkaSecuritySettings(reader)
         exportEndpoint = reader.string(forKey: "telemetry.export.endpoint")
         exportHeaders = reader.string(forKey: "telemetry.export.headers", isSecret: true)
         exportSignals = reader.string(forKey: "telemetry.export.signals")

@@ -227,7 +227,8 @@ struct EngineParts: Sendable {
             telemetry: telemetry,
             engine: engine,
             otlp: otlp,
-            groups: GroupService(coordinator: groups, log: stores.log)
+            groups: GroupService(coordinator: groups, log: stores.log),
+            kafkaAccess: stores.access.service
         )
     }
 }

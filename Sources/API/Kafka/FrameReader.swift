@@ -22,13 +22,12 @@ final class FrameReader: ChannelDuplexHandler {
     typealias OutboundOut = IOData
 
     private static let lengthBytes = 4
-    /// The smallest header: key, version, correlation id.
-    private static let frameBytesMin = 8
     /// Lowest rate at which a large request must arrive.
     private static let bytesPerSecondMin = 256 << 10
 
     private let bytesMax: Int
     private let memory: RequestMemory
+    private let login: Login
     private let stall: TimeAmount
     private let logger: Logger
 
@@ -41,9 +40,10 @@ final class FrameReader: ChannelDuplexHandler {
     private var stallTimer: Scheduled<Void>?
     private var isClosed = false
 
-    init(bytesMax: Int, memory: RequestMemory, stall: TimeAmount, logger: Logger) {
+    init(bytesMax: Int, memory: RequestMemory, login: Login, stall: TimeAmount, logger: Logger) {
         self.bytesMax = bytesMax
         self.memory = memory
+        self.login = login
         self.stall = stall
         self.logger = logger
     }
@@ -82,7 +82,7 @@ final class FrameReader: ChannelDuplexHandler {
         while !isClosed {
             if frameBytes == nil {
                 guard let length = buffer.readInteger(as: Int32.self) else { break }
-                guard (Self.frameBytesMin...bytesMax).contains(Int(length)) else {
+                guard login.frameBytes.contains(Int(length)), length <= bytesMax else {
                     refuse(context, Int(length))
                     return
                 }

@@ -53,6 +53,14 @@ final class KafkaConnection: ChannelDuplexHandler {
 
     private func pump(_ context: ChannelHandlerContext) {
         while let frame = inbox.first, !isEnding, !isLeaving, context.channel.isWritable {
+            // What a message of a login looks like says the mechanism: whether it is one must be known before it is read.
+            guard othersAtWork == 0 else { break }
+            if session.login.takesToken {
+                guard answers.isEmpty else { break }
+                inbox.removeFirst()
+                start(nil, frame, context)
+                continue
+            }
             guard let head = RequestHead(frame) else {
                 door.logger.info(
                     "a Kafka connection was closed: it sent what is no request",
@@ -72,16 +80,16 @@ final class KafkaConnection: ChannelDuplexHandler {
     }
 
     private func mayStart(_ head: RequestHead) -> Bool {
-        guard othersAtWork == 0 else { return false }
-        return head.isAppend ? answers.count < door.configuration.requestsPerConnectionMax : answers.isEmpty
+        head.isAppend ? answers.count < door.configuration.requestsPerConnectionMax : answers.isEmpty
     }
 
-    private func start(_ head: RequestHead, _ frame: Frame, _ context: ChannelHandlerContext) {
+    /// Puts a request to work, or a message of a login, which has no head.
+    private func start(_ head: RequestHead?, _ frame: Frame, _ context: ChannelHandlerContext) {
         let number = answers.open()
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
         let loop = context.eventLoop
         let memory = door.memory
-        let isAppend = head.isAppend
+        let isAppend = head?.isAppend ?? false
         if !isAppend { othersAtWork += 1 }
         let finish: @Sendable (ResponseQueue.Answer) -> Void = { answer in
             if frame.memoryTaken > 0 { memory.giveBack(frame.memoryTaken) }
@@ -91,12 +99,18 @@ final class KafkaConnection: ChannelDuplexHandler {
                 connection.finish(number, isAppend, answer, context)
             }
         }
-        if isAppend {
+        if let head, isAppend {
             door.produce(head, frame.bytes, session, finish)
         } else {
             let door = door
             let session = session
-            task = Task { finish(await door.answer(head, frame.bytes, session)) }
+            task = Task {
+                if let head {
+                    finish(await door.answer(head, frame.bytes, session))
+                } else {
+                    finish(await door.answerToken(frame.bytes, session))
+                }
+            }
         }
     }
 

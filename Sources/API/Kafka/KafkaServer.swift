@@ -12,7 +12,7 @@ import Synchronization
 ///
 /// Listens while ``run()`` runs; a graceful shutdown answers the requests at work and closes the connections.
 package struct KafkaServer: Service {
-    private let door: KafkaDoor
+    let door: KafkaDoor
     private let onListening: @Sendable (_ port: Int) async -> Void
 
     /// Makes a server of a door.
@@ -26,21 +26,31 @@ package struct KafkaServer: Service {
     /// - Throws: `ServiceError` `.failedPrecondition` where the address cannot be listened on.
     package func run() async throws {
         let connections = OpenConnections(most: door.configuration.connectionsMax)
-        let listener = try await listen(connections)
+        let tls = try await readCertificates()
+        let pending = PendingLogins(most: door.configuration.connectionsMax / KafkaSecurity.loginShare)
+        let listener = try await listen(connections, tls, pending)
         let port = listener.localAddress?.port ?? 0
         door.listens(port: port)
         door.logger.debug("Kafka listens", metadata: ["port": "\(port)"])
         await onListening(port)
-        await withTaskCancellationOrGracefulShutdownHandler {
-            // Ends when the listener does.
-            try? await listener.closeFuture.get()
-        } onCancelOrGracefulShutdown: {
-            listener.close(promise: nil)
+        await withTaskGroup(of: Void.self) { group in
+            if let tls { group.addTask { await followCertificates(tls) } }
+            await withTaskCancellationOrGracefulShutdownHandler {
+                // Ends when the listener does.
+                try? await listener.closeFuture.get()
+            } onCancelOrGracefulShutdown: {
+                listener.close(promise: nil)
+            }
+            group.cancelAll()
         }
         await connections.closeAll(within: .seconds(5))
     }
 
-    private func listen(_ connections: OpenConnections) async throws -> any Channel {
+    private func listen(
+        _ connections: OpenConnections,
+        _ tls: TLSContext?,
+        _ pending: PendingLogins
+    ) async throws -> any Channel {
         let configuration = door.configuration
         let door = door
         let bootstrap = ServerBootstrap(group: .singletonMultiThreadedEventLoopGroup)
@@ -58,6 +68,8 @@ package struct KafkaServer: Service {
                         throw ChannelError.eof
                     }
                     let pipeline = channel.pipeline.syncOperations
+                    let login = door.login(channel, pending)
+                    if let tls { try pipeline.encrypt(tls, login, door.logger) }
                     try pipeline.addHandler(
                         IdleStateHandler(allTimeout: .seconds(Int64(configuration.idleSeconds)))
                     )
@@ -65,11 +77,12 @@ package struct KafkaServer: Service {
                         FrameReader(
                             bytesMax: configuration.requestBytesMax,
                             memory: door.memory,
+                            login: login,
                             stall: .seconds(Int64(configuration.stallSeconds)),
                             logger: door.logger
                         )
                     )
-                    try pipeline.addHandler(KafkaConnection(door: door, session: KafkaSession(channel)))
+                    try pipeline.addHandler(KafkaConnection(door: door, session: KafkaSession(channel, login)))
                 }
             }
         do {

@@ -4,6 +4,7 @@
 import EventLog
 import KafkaCodec
 import Logging
+import MartletCore
 import NIOCore
 import Synchronization
 
@@ -15,6 +16,7 @@ extension KafkaDoor {
         _ session: KafkaSession,
         _ finish: @escaping @Sendable (ResponseQueue.Answer) -> Void
     ) {
+        guard admits(head, session) else { return finish(.close([])) }
         let request: ProduceRequest
         do throws(KafkaCodecError) {
             request = try head.body(frame, as: ProduceRequest.self)
@@ -27,10 +29,18 @@ extension KafkaDoor {
         }
         let round = ProduceRound(request, head, logger: logger, finish)
         guard [-1, 0, 1].contains(request.acks) else { return round.refuseAll(.invalidRequiredAcks) }
+        if let id = request.transactionalID, !may(session, .write, transactionalID: id) {
+            return round.refuseAll(.transactionalIdAuthorizationFailed)
+        }
         guard round.count > 0 else { return round.refuseAll(.noError) }
         for (topic, data) in request.topicData.enumerated() {
+            let isAllowed = may(session, .write, topic: data.name)
             for (place, partition) in data.partitionData.enumerated() {
                 let id = TopicPartition(topic: data.name, partition: partition.index)
+                guard isAllowed else {
+                    round.refuse(topic, place, .topicAuthorizationFailed, "writing the topic is not allowed")
+                    continue
+                }
                 guard let records = partition.records, records.byteCount > 0 else {
                     round.refuse(topic, place, .corruptMessage, "there are no records")
                     continue

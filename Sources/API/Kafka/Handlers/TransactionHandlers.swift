@@ -5,11 +5,19 @@ import EventLog
 import Groups
 import KafkaCodec
 import Logging
+import MartletCore
 import Transactions
 
 // Producer ids and transactions.
 extension KafkaDoor {
     func initProducerID(_ request: InitProducerIdRequest, _ call: Call) async -> InitProducerIdResponse {
+        let refusal: KafkaErrorCode? =
+            if let id = request.transactionalID {
+                may(call.session, .write, transactionalID: id) ? nil : .transactionalIdAuthorizationFailed
+            } else {
+                mayNumberRecords(call.session) ? nil : .clusterAuthorizationFailed
+            }
+        if let refusal { return InitProducerIdResponse(errorCode: refusal, producerID: -1, producerEpoch: -1) }
         let expected =
             request.producerID >= 0
             ? ProducerIdentity(id: request.producerID, epoch: request.producerEpoch) : nil
@@ -36,9 +44,17 @@ extension KafkaDoor {
         let wanted = request.v3AndBelowTopics.flatMap { topic in
             topic.partitions.map { TopicPartition(topic: topic.name, partition: $0) }
         }
-        let unknown = Set(wanted.filter { $0.topic.hasPrefix("__") || (try? log.bounds($0)) == nil })
+        let denied = Set(request.v3AndBelowTopics.map(\.name).filter { !may(call.session, .write, topic: $0) })
+        let unknown = Set(
+            wanted.filter { id in
+                !denied.contains(id.topic) && (id.topic.hasPrefix("__") || (try? log.bounds(id)) == nil)
+            }
+        )
         var whole = KafkaErrorCode.noError
-        if unknown.isEmpty {
+        let mayWrite = may(call.session, .write, transactionalID: request.v3AndBelowTransactionalID)
+        if !mayWrite {
+            whole = .transactionalIdAuthorizationFailed
+        } else if unknown.isEmpty, denied.isEmpty {
             do {
                 try await transactions.addPartitions(
                     transactionalID: request.v3AndBelowTransactionalID,
@@ -63,7 +79,11 @@ extension KafkaDoor {
                         let id = TopicPartition(topic: topic.name, partition: number)
                         return AddPartitionsToTxnResponse.AddPartitionsToTxnPartitionResult(
                             partitionIndex: number,
-                            partitionErrorCode: unknown.contains(id) ? .unknownTopicOrPartition : whole
+                            partitionErrorCode: !mayWrite
+                                ? whole
+                                : denied.contains(id.topic)
+                                    ? .topicAuthorizationFailed
+                                    : unknown.contains(id) ? .unknownTopicOrPartition : whole
                         )
                     }
                 )
@@ -72,6 +92,12 @@ extension KafkaDoor {
     }
 
     func addOffsetsToTransaction(_ request: AddOffsetsToTxnRequest, _ call: Call) async -> AddOffsetsToTxnResponse {
+        guard may(call.session, .write, transactionalID: request.transactionalID) else {
+            return AddOffsetsToTxnResponse(errorCode: .transactionalIdAuthorizationFailed)
+        }
+        guard may(call.session, .read, group: request.groupID) else {
+            return AddOffsetsToTxnResponse(errorCode: .groupAuthorizationFailed)
+        }
         do {
             try await transactions.addOffsets(
                 transactionalID: request.transactionalID,
@@ -86,8 +112,15 @@ extension KafkaDoor {
 
     /// Offsets that count when the transaction is committed; the group says first whether the member may.
     func transactionOffsetCommit(_ request: TxnOffsetCommitRequest, _ call: Call) async -> TxnOffsetCommitResponse {
+        var denial: KafkaErrorCode?
+        if !may(call.session, .write, transactionalID: request.transactionalID) {
+            denial = .transactionalIdAuthorizationFailed
+        } else if !may(call.session, .read, group: request.groupID) {
+            denial = .groupAuthorizationFailed
+        }
+        let denied = Set(request.topics.map(\.name).filter { !may(call.session, .read, topic: $0) })
         var offsets: [TopicPartition: GroupOffsets.Position] = [:]
-        for topic in request.topics {
+        for topic in request.topics where !denied.contains(topic.name) {
             for partition in topic.partitions {
                 offsets[TopicPartition(topic: topic.name, partition: partition.partitionIndex)] = GroupOffsets.Position(
                     partition.committedOffset,
@@ -101,9 +134,8 @@ extension KafkaDoor {
             instanceID: request.groupInstanceID
         )
         let (accepted, refused) = groups.check(offsets)
-        var whole = KafkaErrorCode.of(
-            groups.checkCommit(group: request.groupID, by: identity, isTransactional: true)
-        )
+        var whole =
+            denial ?? .of(groups.checkCommit(group: request.groupID, by: identity, isTransactional: true))
         if whole == .noError, !accepted.isEmpty {
             do {
                 try await transactions.commitOffsets(
@@ -124,7 +156,8 @@ extension KafkaDoor {
                         let id = TopicPartition(topic: topic.name, partition: partition.partitionIndex)
                         return TxnOffsetCommitResponse.TxnOffsetCommitResponsePartition(
                             partitionIndex: id.partition,
-                            errorCode: whole == .noError ? .of(refused[id]) : whole
+                            errorCode: denial == nil && denied.contains(topic.name)
+                                ? .topicAuthorizationFailed : whole == .noError ? .of(refused[id]) : whole
                         )
                     }
                 )
@@ -133,6 +166,9 @@ extension KafkaDoor {
     }
 
     func endTransaction(_ request: EndTxnRequest, _ call: Call) async -> EndTxnResponse {
+        guard may(call.session, .write, transactionalID: request.transactionalID) else {
+            return EndTxnResponse(errorCode: .transactionalIdAuthorizationFailed)
+        }
         do {
             _ = try await transactions.end(
                 transactionalID: request.transactionalID,
@@ -149,9 +185,13 @@ extension KafkaDoor {
         typealias State = DescribeTransactionsResponse.TransactionState
         return DescribeTransactionsResponse(
             transactionStates: request.transactionalIDs.map { id in
+                guard may(call.session, .describe, transactionalID: id) else {
+                    return State(errorCode: .transactionalIdAuthorizationFailed, transactionalID: id)
+                }
                 do {
                     let state = try transactions.describe(id)
                     let topics = Dictionary(grouping: state.partitions) { $0.topic }
+                        .filter { sees(call.session, .topic, $0.key) }
                     return State(
                         transactionalID: id,
                         transactionState: state.phase.name,
@@ -188,7 +228,7 @@ extension KafkaDoor {
         )
         return ListTransactionsResponse(
             unknownStateFilters: unknown,
-            transactionStates: found.map { id, state in
+            transactionStates: found.filter { sees(call.session, .transactionalID, $0.0) }.map { id, state in
                 ListTransactionsResponse.TransactionState(
                     transactionalID: id,
                     producerID: state.producer.id,
