@@ -13,6 +13,10 @@ let sqlite = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let httpClient = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 let hummingbirdCore = Target.Dependency.product(name: "HummingbirdCore", package: "hummingbird")
+let jwt = Target.Dependency.product(name: "JWTKit", package: "jwt-kit")
+let cryptoExtras = Target.Dependency.product(name: "CryptoExtras", package: "swift-crypto")
+let asn1 = Target.Dependency.product(name: "SwiftASN1", package: "swift-asn1")
+let x509 = Target.Dependency.product(name: "X509", package: "swift-certificates")
 let httpTypes = Target.Dependency.product(name: "HTTPTypes", package: "swift-http-types")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
@@ -23,6 +27,7 @@ let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-s
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 let signals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
+let nioTLS = Target.Dependency.product(name: "NIOTLS", package: "swift-nio")
 let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
 let grpc = Target.Dependency.product(name: "GRPCCore", package: "grpc-swift-2")
 let grpcProtobuf = Target.Dependency.product(name: "GRPCProtobuf", package: "grpc-swift-protobuf")
@@ -33,6 +38,8 @@ let package = Package(
     name: "Martlet",
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-asn1", exact: "1.7.4"),
+        .package(url: "https://github.com/apple/swift-certificates", exact: "1.21.1"),
         .package(url: "https://github.com/apple/swift-collections", exact: "1.6.0"),
         .package(url: "https://github.com/apple/swift-configuration", exact: "1.4.0", traits: [.defaults, "YAML"]),
         .package(url: "https://github.com/apple/swift-crypto", exact: "4.5.2"),
@@ -51,6 +58,7 @@ let package = Package(
         .package(url: "https://github.com/swift-server/async-http-client", exact: "1.37.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", exact: "2.13.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", exact: "1.0.2"),
+        .package(url: "https://github.com/vapor/jwt-kit", exact: "5.7.1"),
     ],
     targets: [
         .target(name: "CChecksum"),
@@ -73,6 +81,13 @@ let package = Package(
         .target(name: "Transactions", dependencies: ["EventLog", "KafkaCodec", logging]),
         .target(name: "Groups", dependencies: ["EventLog", "KafkaCodec", "MartletCore", heap, logging]),
         .target(name: "Catalog", dependencies: ["Documents", "MartletCore", crypto, sqlite]),
+        .target(
+            name: "Identity",
+            dependencies: [
+                "Catalog", "MartletCore", crypto, cryptoExtras, httpClient, jwt, logging, nioCore, nioHTTP1,
+                nioPosix, asn1, x509,
+            ]
+        ),
         .target(name: "ArrowIPC"),
         .target(name: "DuckDB", dependencies: ["ArrowIPC", "CDuckDB", "MartletCore"]),
         .target(name: "Lake", dependencies: ["ArrowIPC", "DuckDB", "MartletCore", logging, lifecycle]),
@@ -135,9 +150,10 @@ let package = Package(
         .target(
             name: "KafkaAPI",
             dependencies: [
-                "EventLog", "Groups", "KafkaCodec", "MartletCore", "Topics", "Transactions", collections, logging,
+                "EventLog", "Groups", "Identity", "KafkaCodec", "MartletCore", "Topics", "Transactions", collections,
+                logging,
                 nioCore,
-                nioPosix, lifecycle,
+                nioPosix, nioSSL, nioTLS, lifecycle,
             ],
             path: "Sources/API/Kafka"
         ),
@@ -147,7 +163,7 @@ let package = Package(
                 "API", "CLinux", "Catalog", "Documents", "DuckDB", "EventLog", "Functions", "KafkaCodec", "Lake",
                 "MartletCore",
                 "GRPCAPI", "KafkaAPI", "OTLP", "TelemetryExport", "Transactions",
-                "Groups", "Pipelines", "Tables",
+                "Groups", "Identity", "Pipelines", "Tables",
                 "Telemetry", "Topics", "Triggers", "WorkerGateway", "Workers", configuration, lifecycle, logging,
                 nioPosix, signals, system,
             ]
@@ -200,6 +216,10 @@ let package = Package(
             ]
         ),
         .testTarget(name: "CatalogTests", dependencies: ["Catalog", "MartletCore"]),
+        .testTarget(
+            name: "IdentityTests",
+            dependencies: ["Catalog", "Identity", "MartletCore", crypto, jwt, logging]
+        ),
         .testTarget(name: "ArrowIPCTests", dependencies: ["ArrowIPC"]),
         .testTarget(name: "DuckDBTests", dependencies: ["DuckDB", "MartletCore"]),
         .testTarget(name: "LakeTests", dependencies: ["DuckDB", "Lake", "LakeCrashWriter", "MartletCore", logging]),

@@ -52,6 +52,7 @@ enum CatalogSchema {
             try AppendTableSchema.create(db)
         }
         migrator.registerMigration("3-table-file-checksums") { db in try AppendTableSchema.addChecksums(db) }
+        migrator.registerMigration("4-kafka-access") { try createKafkaAccess($0) }
         return migrator
     }
 

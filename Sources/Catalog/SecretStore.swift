@@ -20,7 +20,10 @@ package struct SecretStore: Sendable {
     /// - Throws: `ServiceError` `.failedPrecondition` where the key is absent, unreadable or not the one the values are sealed under.
     package init(catalog: Catalog, keyPath: String) async throws {
         let hasValues = try await catalog.snapshot { tx in
-            try Bool.fetchOne(tx.db, sql: "SELECT EXISTS (SELECT 1 FROM secret_values)") ?? false
+            try Bool.fetchOne(
+                tx.db,
+                sql: "SELECT EXISTS (SELECT 1 FROM secret_values UNION ALL SELECT 1 FROM kafka_users)"
+            ) ?? false
         }
         let key = try SecretKey.load(path: keyPath, mayCreate: !hasValues)
         let known = try await catalog.state.get(Self.fingerprintKey)
@@ -78,6 +81,19 @@ package struct SecretStore: Sendable {
                 arguments: [secret.guid, entry.key, Data(sealed)]
             )
         }
+    }
+
+    /// Seals bytes; they can be opened with the same `binding` only.
+    func seal(_ bytes: [UInt8], binding: String) throws -> [UInt8] {
+        let box = try AES.GCM.seal(bytes, using: key.key, authenticating: Array(binding.utf8))
+        guard let sealed = box.combined else { throw ServiceError(.internal, "bytes could not be sealed") }
+        return Array(sealed)
+    }
+
+    /// Opens what ``seal(_:binding:)`` made; nil where it is damaged, or was sealed otherwise.
+    func open(_ sealed: [UInt8], binding: String) -> [UInt8]? {
+        guard let box = try? AES.GCM.SealedBox(combined: sealed) else { return nil }
+        return (try? AES.GCM.open(box, using: key.key, authenticating: Array(binding.utf8))).map(Array.init)
     }
 
     private static func open(

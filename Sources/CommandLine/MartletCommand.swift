@@ -18,7 +18,8 @@ package enum MartletCommand {
     package static var clientCommands: [any ParsableCommand.Type] {
         [
             ViewsCommand.self, ElementsCommand.self, TriggersCommand.self, FunctionsCommand.self, PipelinesCommand.self,
-            TopicsCommand.self, GroupsCommand.self, SecretsCommand.self, DeadLettersCommand.self, TablesCommand.self,
+            TopicsCommand.self, GroupsCommand.self, KafkaCommand.self, SecretsCommand.self, DeadLettersCommand.self,
+            TablesCommand.self,
             SQLCommand.self,
             LogsCommand.self, TracesCommand.self, MetricsCommand.self, EngineCommand.self, ConfigCommand.self,
             CompletionCommand.self,

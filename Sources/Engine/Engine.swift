@@ -109,7 +109,7 @@ package struct Engine: Sendable {
             onListening: { port in addresses.apiListens(configuration.host, port) }
         )
         let grpc = try grpcServer(parts, status, addresses)
-        let kafka = try kafkaServer(parts, addresses)
+        let kafka = try await kafkaServer(parts, addresses)
         let exporter = parts.exporter.map { exporter in
             DrainingService("telemetry export", run: { await exporter.run() }, drain: { await exporter.drain() })
         }
@@ -137,6 +137,9 @@ package struct Engine: Sendable {
             ResumingService(parts.pipelineService, progress, logger),
             server,
         ]
+        // Told to say much, the group writes down its services with all they hold, tokens among it.
+        var quiet = logger
+        quiet.logLevel = max(.info, logger.logLevel)
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
                 services: (before + services + after).map {
@@ -147,7 +150,7 @@ package struct Engine: Sendable {
                     )
                 },
                 gracefulShutdownSignals: [.sigterm, .sigint],
-                logger: logger
+                logger: quiet
             ).limited()
         )
         try await group.run()

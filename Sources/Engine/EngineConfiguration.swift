@@ -60,6 +60,8 @@ package struct EngineConfiguration: Sendable {
     /// The shortest and the longest session timeout that a member may ask for.
     package var groupSessionSecondsMin = 6
     package var groupSessionSecondsMax = 1800
+    /// Who may use the Kafka door.
+    package var kafkaSecurity = KafkaSecuritySettings()
     /// Where telemetry goes besides the store; nil for nowhere, or where OpenTelemetry's variables say.
     package var exportEndpoint: String?
     /// Headers for it; may hold a token.
@@ -116,19 +118,22 @@ package struct EngineConfiguration: Sendable {
     }
 
     /// Every key a file may have.
-    private static let keys = [
-        "data.dir", "http.host", "http.port", "token", "read-token", "events.authority", "events.broker",
-        "topics.default",
-        "topics.dead-letter", "python.environment", "python.sdk", "duckdb.library", "functions.install-system-packages",
-        "telemetry.retention-days", "tables.memory-mib", "tables.spill-mib",
-        "tables.sink-memory-mib", "sql.timeout-seconds", "sql.idle-seconds",
-        "log.level",
-        "grpc.enabled", "grpc.host", "grpc.port", "kafka.enabled", "kafka.host", "kafka.port", "kafka.advertised-host",
-        "kafka.advertised-port", "kafka.allow-anonymous", "kafka.create-topics", "kafka.default-partitions",
-        "groups.retention-hours", "groups.members-max", "groups.session-seconds-min", "groups.session-seconds-max",
-        "telemetry.export.endpoint", "telemetry.export.headers", "telemetry.export.signals",
-        "telemetry.export.certificate", "telemetry.signals", "tables.maintenance-seconds",
-    ]
+    private static let keys =
+        [
+            "data.dir", "http.host", "http.port", "token", "read-token", "events.authority", "events.broker",
+            "topics.default",
+            "topics.dead-letter", "python.environment", "python.sdk", "duckdb.library",
+            "functions.install-system-packages",
+            "telemetry.retention-days", "tables.memory-mib", "tables.spill-mib",
+            "tables.sink-memory-mib", "sql.timeout-seconds", "sql.idle-seconds",
+            "log.level",
+            "grpc.enabled", "grpc.host", "grpc.port", "kafka.enabled", "kafka.host", "kafka.port",
+            "kafka.advertised-host",
+            "kafka.advertised-port", "kafka.allow-anonymous", "kafka.create-topics", "kafka.default-partitions",
+            "groups.retention-hours", "groups.members-max", "groups.session-seconds-min", "groups.session-seconds-max",
+            "telemetry.export.endpoint", "telemetry.export.headers", "telemetry.export.signals",
+            "telemetry.export.certificate", "telemetry.signals", "tables.maintenance-seconds",
+        ] + KafkaSecuritySettings.keys
 
     /// Keys that a file may give a list.
     private static let listKeys: Set = ["telemetry.signals", "telemetry.export.signals"]
@@ -221,6 +226,7 @@ package struct EngineConfiguration: Sendable {
         kafkaCreatesTopics = reader.string(forKey: "kafka.create-topics", default: "true") != "false"
         kafkaDefaultPartitions = try Self.integer(reader, "kafka.default-partitions", default: kafkaDefaultPartitions)
         try readGroups(reader)
+        kafkaSecurity = try KafkaSecuritySettings(reader)
         exportEndpoint = reader.string(forKey: "telemetry.export.endpoint")
         exportHeaders = reader.string(forKey: "telemetry.export.headers", isSecret: true)
         exportSignals = Self.list(reader, "telemetry.export.signals")

@@ -239,7 +239,8 @@ struct EngineParts: Sendable {
             engine: engine,
             otlp: otlp,
             groups: GroupService(coordinator: groups, log: stores.log),
-            records: records
+            records: records,
+            kafkaAccess: stores.access.service
         )
     }
 }

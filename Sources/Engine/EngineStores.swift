@@ -20,6 +20,7 @@ struct EngineStores: Sendable {
     let telemetry: TelemetryStore
     let lake: Lake
     let functions: FunctionService
+    let access: KafkaAccess
     let metrics = MetricRegistry()
 
     /// Opens them; the process ends where one cannot be opened, which closes the others.
@@ -63,6 +64,7 @@ struct EngineStores: Sendable {
             )
         )
         try await functions.start()
+        access = try await KafkaAccess(catalog, secrets, metrics, configuration)
     }
 
     /// Flushes and closes, in the reverse order of use.

@@ -37,10 +37,9 @@ final class FrameReader: ChannelDuplexHandler {
     }
 
     private static let lengthBytes = 4
-    /// The smallest header: key, version, correlation id.
-    private static let frameBytesMin = 8
     private let limits: Limits
     private let memory: RequestMemory
+    private let login: Login
     private let logger: Logger
 
     private var buffer = ByteBuffer()
@@ -61,9 +60,10 @@ final class FrameReader: ChannelDuplexHandler {
     private var context: ChannelHandlerContext?
     private var isClosed = false
 
-    init(limits: Limits, memory: RequestMemory, logger: Logger) {
+    init(limits: Limits, memory: RequestMemory, login: Login, logger: Logger) {
         self.limits = limits
         self.memory = memory
+        self.login = login
         self.logger = logger
         patience = Patience(limits.stall, bytesPerSecond: limits.bytesPerSecondMin)
     }
@@ -144,7 +144,7 @@ final class FrameReader: ChannelDuplexHandler {
     private func begin(_ context: ChannelHandlerContext) -> Bool {
         guard frameBytes == nil else { return true }
         guard let length = buffer.getInteger(at: buffer.readerIndex, as: Int32.self).map(Int.init) else { return false }
-        guard (Self.frameBytesMin...max(limits.appendBytesMax, limits.otherBytesMax)).contains(length) else {
+        guard login.frameBytes.contains(length), length <= max(limits.appendBytesMax, limits.otherBytesMax) else {
             refuse(context, length)
             return false
         }

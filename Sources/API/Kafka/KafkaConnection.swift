@@ -77,6 +77,14 @@ final class KafkaConnection: ChannelDuplexHandler {
 
     private func pump(_ context: ChannelHandlerContext) {
         while let frame = inbox.first, !isEnding, !isLeaving, context.channel.isWritable {
+            // What a message of a login looks like says the mechanism: whether it is one must be known before it is read.
+            guard othersAtWork == 0 else { break }
+            if session.login.takesToken {
+                guard answers.isEmpty else { break }
+                inbox.removeFirst()
+                start(nil, frame, context)
+                continue
+            }
             guard let head = RequestHead(frame) else {
                 door.logger.info(
                     "a Kafka connection was closed: it sent what is no request",
@@ -98,7 +106,7 @@ final class KafkaConnection: ChannelDuplexHandler {
     }
 
     private func mayStart(_ head: RequestHead) -> Bool {
-        guard othersAtWork == 0, !isSubmitting else { return false }
+        guard !isSubmitting else { return false }
         return head.isAppend ? answers.count < door.configuration.requestsPerConnectionMax : answers.isEmpty
     }
 
@@ -119,14 +127,15 @@ final class KafkaConnection: ChannelDuplexHandler {
         return !isWaitingForAnswerMemory
     }
 
-    private func start(_ head: RequestHead, _ frame: Frame, _ context: ChannelHandlerContext) {
+    /// Puts a request to work, or a message of a login, which has no head.
+    private func start(_ head: RequestHead?, _ frame: Frame, _ context: ChannelHandlerContext) {
         let number = answers.open()
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
         let loop = context.eventLoop
         let loan = frame.loan
         let bytes = frame.bytes
         let byteCount = bytes.readableBytes
-        let isAppend = head.isAppend
+        let isAppend = head?.isAppend ?? false
         if !isAppend { othersAtWork += 1 }
         let finish: @Sendable (ResponseQueue.Answer) -> Void = { answer in
             // On the loop too: requests that are refused at once would otherwise be nested as deep as there are of them.
@@ -138,8 +147,14 @@ final class KafkaConnection: ChannelDuplexHandler {
         }
         let door = door
         let session = session
-        guard isAppend else {
-            task = Task { finish(await door.answer(head, bytes, session)) }
+        guard let head, isAppend else {
+            task = Task {
+                if let head {
+                    finish(await door.answer(head, bytes, session))
+                } else {
+                    finish(await door.answerToken(bytes, session))
+                }
+            }
             return
         }
         // Checking a large request takes longer than others on this loop should wait.

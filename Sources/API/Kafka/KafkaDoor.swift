@@ -25,6 +25,7 @@ package final class KafkaDoor: Sendable {
     let topics: TopicService
     let groups: GroupCoordinator
     let transactions: TransactionCoordinator
+    let security: KafkaSecurity
     let logger: Logger
     let memory: RequestMemory
     let answers: AnswerMemory
@@ -37,6 +38,7 @@ package final class KafkaDoor: Sendable {
         topics: TopicService,
         groups: GroupCoordinator,
         transactions: TransactionCoordinator,
+        security: KafkaSecurity,
         logger: Logger
     ) {
         self.configuration = configuration
@@ -44,6 +46,7 @@ package final class KafkaDoor: Sendable {
         self.topics = topics
         self.groups = groups
         self.transactions = transactions
+        self.security = security
         self.logger = logger
         memory = RequestMemory(
             bytes: configuration.requestMemoryBytes,
@@ -67,6 +70,7 @@ package final class KafkaDoor: Sendable {
 
     /// Answers a request that appends nothing.
     func answer(_ head: RequestHead, _ frame: ByteBuffer, _ session: KafkaSession) async -> ResponseQueue.Answer {
+        guard admits(head, session) else { return .close([]) }
         guard let api = head.header.api, head.header.isSupported else { return unsupported(head, session) }
         do {
             return try await call(api, Call(head: head, frame: frame, session: session))
@@ -91,6 +95,8 @@ package final class KafkaDoor: Sendable {
     private func call(_ api: KafkaAPIKey, _ call: Call) async throws -> ResponseQueue.Answer {
         switch api {
         case .apiVersions: try await call.answer(apiVersions)
+        case .saslHandshake: try saslHandshake(call)
+        case .saslAuthenticate: try await saslAuthenticate(call)
         case .metadata: try await call.answer(metadata)
         case .describeCluster: try await call.answer(describeCluster)
         case .describeTopicPartitions: try await call.answer(describeTopicPartitions)
@@ -124,6 +130,11 @@ package final class KafkaDoor: Sendable {
         case .endTxn: try await call.answer(endTransaction)
         case .describeTransactions: try await call.answer(describeTransactions)
         case .listTransactions: try await call.answer(listTransactions)
+        case .describeAcls: try await call.answer(describeACLs)
+        case .createAcls: try await call.answer(createACLs)
+        case .deleteAcls: try await call.answer(deleteACLs)
+        case .describeUserScramCredentials: try await call.answer(describeUserScramCredentials)
+        case .alterUserScramCredentials: try await call.answer(alterUserScramCredentials)
         default: unsupported(call.head, call.session)
         }
     }

@@ -12,7 +12,7 @@ import Synchronization
 ///
 /// Listens while ``run()`` runs; a graceful shutdown answers the requests at work and closes the connections.
 package struct KafkaServer: Service {
-    private let door: KafkaDoor
+    let door: KafkaDoor
     private let onListening: @Sendable (_ port: Int) async -> Void
 
     /// Makes a server of a door.
@@ -42,22 +42,30 @@ package struct KafkaServer: Service {
 
     private func serve(on loops: MultiThreadedEventLoopGroup) async throws {
         let connections = OpenConnections(most: door.configuration.connectionsMax)
-        let listener = try await listen(connections, on: loops)
+        let tls = try await readCertificates()
+        let pending = PendingLogins(most: door.configuration.connectionsMax / KafkaSecurity.loginShare)
+        let listener = try await listen(connections, tls, pending, on: loops)
         let port = listener.localAddress?.port ?? 0
         door.listens(port: port)
         door.logger.debug("Kafka listens", metadata: ["port": "\(port)"])
         await onListening(port)
-        await withTaskCancellationOrGracefulShutdownHandler {
-            // Ends when the listener does.
-            try? await listener.closeFuture.get()
-        } onCancelOrGracefulShutdown: {
-            listener.close(promise: nil)
+        await withTaskGroup(of: Void.self) { group in
+            if let tls { group.addTask { await followCertificates(tls) } }
+            await withTaskCancellationOrGracefulShutdownHandler {
+                // Ends when the listener does.
+                try? await listener.closeFuture.get()
+            } onCancelOrGracefulShutdown: {
+                listener.close(promise: nil)
+            }
+            group.cancelAll()
         }
         await connections.closeAll(within: .seconds(5))
     }
 
     private func listen(
         _ connections: OpenConnections,
+        _ tls: TLSContext?,
+        _ pending: PendingLogins,
         on loops: MultiThreadedEventLoopGroup
     ) async throws -> any Channel {
         let configuration = door.configuration
@@ -77,17 +85,20 @@ package struct KafkaServer: Service {
                         throw ChannelError.eof
                     }
                     let pipeline = channel.pipeline.syncOperations
+                    let login = door.login(channel, pending)
+                    if let tls { try pipeline.encrypt(tls, login, door.logger) }
                     try pipeline.addHandler(
                         IdleStateHandler(allTimeout: .seconds(Int64(configuration.idleSeconds)))
                     )
                     let reader = FrameReader(
                         limits: FrameReader.Limits(configuration),
                         memory: door.memory,
+                        login: login,
                         logger: door.logger
                     )
                     try pipeline.addHandler(reader)
                     try pipeline.addHandler(
-                        KafkaConnection(door: door, session: KafkaSession(channel), reader: reader)
+                        KafkaConnection(door: door, session: KafkaSession(channel, login), reader: reader)
                     )
                 }
             }

@@ -9,8 +9,11 @@ struct KafkaSession: Sendable {
     let peer: String
     /// The address of this machine that the client reached.
     let local: String?
+    /// Who the client is.
+    let login: Login
 
-    init(_ channel: any Channel) {
+    init(_ channel: any Channel, _ login: Login) {
+        self.login = login
         peer = channel.remoteAddress?.ipAddress ?? "unknown"
         local = channel.localAddress?.ipAddress
     }

@@ -8,7 +8,7 @@ enum OpenAPISchemas {
         #"^([0-9]{1,6}[smhd]|20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9]))$"#
 
     static var all: [(name: String, text: String)] {
-        general + resources + documents + requests + answers + telemetry + tables + groups + records
+        general + resources + documents + requests + answers + telemetry + tables + groups + records + kafkaAccess
     }
 
     private static let namePattern = #"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"#

@@ -34,6 +34,8 @@ package struct Services: Sendable {
     package var groups: (any GroupServices)?
     /// Records of topics; nil leaves their paths out.
     package var records: (any RecordServices)?
+    /// Users and access rules of the Kafka door; nil leaves their paths out.
+    package var kafkaAccess: (any KafkaAccessServices)?
 
     /// Names what is served.
     package init(
@@ -50,7 +52,8 @@ package struct Services: Sendable {
         engine: any EngineServices,
         otlp: (any OTLPServices)? = nil,
         groups: (any GroupServices)? = nil,
-        records: (any RecordServices)? = nil
+        records: (any RecordServices)? = nil,
+        kafkaAccess: (any KafkaAccessServices)? = nil
     ) {
         self.views = views
         self.triggers = triggers
@@ -66,6 +69,7 @@ package struct Services: Sendable {
         self.otlp = otlp
         self.groups = groups
         self.records = records
+        self.kafkaAccess = kafkaAccess
     }
 }
 

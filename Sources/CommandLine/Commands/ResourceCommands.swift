@@ -92,7 +92,11 @@ extension EngineClient {
         }
         var deleted: [String] = []
         for id in ids {
-            guard try await send(APIRequest("DELETE", [display.kind, id], query: query)) != nil else { continue }
+            guard
+                try await send(
+                    APIRequest("DELETE", display.kind.split(separator: "/").map(String.init) + [id], query: query)
+                ) != nil
+            else { continue }
             deleted.append(id)
             if isHuman { try confirm(.null) { "\(display.title) deleted: \(Sanitizer.clean(id))\n" } }
         }

@@ -21,12 +21,18 @@ enum ResourceNames {
                 timeout: 1,
                 environment: session.environment
             )
-            let request = APIRequest("GET", [kind], query: [("limit", "500")])
+            let request = APIRequest(
+                "GET",
+                kind.split(separator: "/").map(String.init),
+                query: kind.contains("/") ? [] : [("limit", "500")]
+            )
             let bytes = try await Transport.with(server: settings.server, token: settings.token, seconds: 1) {
                 try await $0.collect(try await $0.send(request), of: request, limit: 4 << 20)
             }
             let items = EngineClient.items(try .init(parsing: bytes))
-            return items.compactMap { $0["name"]?.stringValue ?? $0["id"]?.stringValue }.filter { $0.hasPrefix(prefix) }
+            return items.compactMap { $0["name"]?.stringValue ?? $0["id"]?.stringValue ?? $0["id"]?.text }.filter {
+                $0.hasPrefix(prefix)
+            }
         } catch {
             return []  // A shell waiting for completions has no place for messages.
         }

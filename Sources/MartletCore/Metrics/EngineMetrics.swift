@@ -225,12 +225,26 @@ package enum EngineMetrics {
         unit: "{record}",
         "Logs, spans and points dropped because more came than could be written."
     )
+    /// Logins of Kafka's clients.
+    package static let kafkaLogins = MetricDefinition(
+        "martlet.kafka.logins",
+        .counter,
+        unit: "{login}",
+        "Logins of Kafka's clients, by mechanism and outcome."
+    )
+    /// Requests of Kafka's clients that a rule, or the lack of one, kept from something.
+    package static let kafkaDenials = MetricDefinition(
+        "martlet.kafka.denials",
+        .counter,
+        unit: "{denial}",
+        "What access rules kept Kafka's clients from, by kind of resource and operation."
+    )
 
     /// All of them, the built-in ones of the data engine first.
     package static let all = [
         events, receptionLatency, invocations, invokeDuration, errors, retries, deadLetters, queueDepth, inFlight,
         workers, topicRecords, topicBytes, topicEnd, topicSize, groupLag, groupLagSeconds, appendLatency, flushLatency,
         tableRows, tableCommitDuration, elementsSeen, eventsSent, diskUsed, diskFree, processMemory, processTime,
-        processFiles, telemetryQueue, telemetryDropped,
+        processFiles, telemetryQueue, telemetryDropped, kafkaLogins, kafkaDenials,
     ]
 }

@@ -48,7 +48,8 @@ extension KafkaDoor {
         .deleteRecords, .initProducerId, .offsetForLeaderEpoch, .addPartitionsToTxn, .addOffsetsToTxn, .endTxn,
         .txnOffsetCommit, .describeConfigs, .alterConfigs, .describeLogDirs, .createPartitions, .deleteGroups,
         .incrementalAlterConfigs, .offsetDelete, .describeCluster, .describeProducers, .describeTransactions,
-        .listTransactions, .describeTopicPartitions,
+        .listTransactions, .describeTopicPartitions, .saslHandshake, .saslAuthenticate, .describeAcls, .createAcls,
+        .deleteAcls, .describeUserScramCredentials, .alterUserScramCredentials,
     ]
 
     func apiVersions(_ request: ApiVersionsRequest, _ call: Call) -> ApiVersionsResponse { Self.servedVersions() }
@@ -61,16 +62,22 @@ extension KafkaDoor {
             ],
             clusterID: configuration.clusterID,
             controllerID: Self.nodeID,
-            clusterAuthorizedOperations: Self.noOperations
+            clusterAuthorizedOperations: clusterOperations(request.includeClusterAuthorizedOperations, call)
         )
         // Version 0 has no null: there an empty list means all.
         if let wanted = request.topics, call.version > 0 || !wanted.isEmpty {
             let mayCreate = configuration.createsTopics && (call.version < 4 || request.allowAutoTopicCreation)
             for topic in wanted.withoutRepeats({ Wanted(name: $0.name, id: $0.topicID) }) {
-                response.topics.append(await find(topic, mayCreate: mayCreate))
+                response.topics.append(await find(topic, mayCreate: mayCreate, call))
             }
         } else {
-            response.topics = log.topics().map(Self.describe)
+            response.topics = log.topics().filter { sees(call.session, .topic, $0.name) }.map(Self.describe)
+        }
+        if request.includeTopicAuthorizedOperations {
+            for place in response.topics.indices where response.topics[place].errorCode == .noError {
+                guard let name = response.topics[place].name else { continue }
+                response.topics[place].topicAuthorizedOperations = operations(call.session, .topic, name)
+            }
         }
         return response
     }
@@ -83,21 +90,26 @@ extension KafkaDoor {
 
     private func find(
         _ wanted: MetadataRequest.MetadataRequestTopic,
-        mayCreate: Bool
+        mayCreate: Bool,
+        _ call: Call
     ) async -> MetadataResponse.MetadataResponseTopic {
         typealias Topic = MetadataResponse.MetadataResponseTopic
         guard let name = wanted.name else {
-            if let found = log.topic(id: wanted.topicID) { return Self.describe(found) }
+            if let found = log.topic(id: wanted.topicID), may(call.session, .describe, topic: found.name) {
+                return Self.describe(found)
+            }
             return Topic(
                 errorCode: .unknownTopicId,
                 topicID: wanted.topicID,
                 topicAuthorizedOperations: Self.noOperations
             )
         }
-        if let found = log.topic(name) { return Self.describe(found) }
         func refused(_ code: KafkaErrorCode) -> Topic {
             Topic(errorCode: code, name: name, topicAuthorizedOperations: Self.noOperations)
         }
+        // The same for a topic that is there and one that is not, so that nobody learns which.
+        guard may(call.session, .describe, topic: name) else { return refused(.topicAuthorizationFailed) }
+        if let found = log.topic(name) { return Self.describe(found) }
         do throws(EventLogError) {
             try TopicName.validate(name)
         } catch {
@@ -106,6 +118,10 @@ extension KafkaDoor {
         // Said to be unknown, a producer would wait for it to be made until its records are overdue.
         guard !name.hasPrefix("__") else { return refused(.topicAuthorizationFailed) }
         guard mayCreate else { return refused(.unknownTopicOrPartition) }
+        guard sees(call.session, .cluster, KafkaACL.clusterName, .create) || may(call.session, .create, topic: name)
+        else {
+            return refused(.topicAuthorizationFailed)
+        }
         do {
             try await topics.create(
                 name,
@@ -153,8 +169,12 @@ extension KafkaDoor {
                     port: place.port
                 )
             ],
-            clusterAuthorizedOperations: Self.noOperations
+            clusterAuthorizedOperations: clusterOperations(request.includeClusterAuthorizedOperations, call)
         )
+    }
+
+    private func clusterOperations(_ isWanted: Bool, _ call: Call) -> Int32 {
+        isWanted ? operations(call.session, .cluster, KafkaACL.clusterName) : Self.noOperations
     }
 
     /// Metadata in pages: at most so many partitions, and where to go on.
@@ -164,7 +184,10 @@ extension KafkaDoor {
     ) -> DescribeTopicPartitionsResponse {
         typealias Topic = DescribeTopicPartitionsResponse.DescribeTopicPartitionsResponseTopic
         typealias Partition = DescribeTopicPartitionsResponse.DescribeTopicPartitionsResponsePartition
-        let names = request.topics.isEmpty ? log.topics().map(\.name) : Set(request.topics.map(\.name)).sorted()
+        let names =
+            request.topics.isEmpty
+            ? log.topics().map(\.name).filter { sees(call.session, .topic, $0) }
+            : Set(request.topics.map(\.name)).sorted()
         var left = Int(min(max(1, request.responsePartitionLimit), 2000))
         var response = DescribeTopicPartitionsResponse()
         for name in names {
@@ -172,6 +195,10 @@ extension KafkaDoor {
             guard left > 0 else {
                 response.nextCursor = DescribeTopicPartitionsResponse.Cursor(topicName: name, partitionIndex: 0)
                 break
+            }
+            guard may(call.session, .describe, topic: name) else {
+                response.topics.append(Topic(errorCode: .topicAuthorizationFailed, name: name))
+                continue
             }
             guard let topic = log.topic(name) else {
                 response.topics.append(Topic(errorCode: .unknownTopicOrPartition, name: name))
@@ -193,7 +220,7 @@ extension KafkaDoor {
                             isrNodes: [Self.nodeID]
                         )
                     },
-                    topicAuthorizedOperations: Self.noOperations
+                    topicAuthorizedOperations: operations(call.session, .topic, name)
                 )
             )
             left -= Int(max(0, end - first))
@@ -207,6 +234,9 @@ extension KafkaDoor {
 
     func describeLogDirs(_ request: DescribeLogDirsRequest, _ call: Call) -> DescribeLogDirsResponse {
         typealias Result = DescribeLogDirsResponse.DescribeLogDirsResult
+        guard mayOnCluster(call.session, .describe) else {
+            return DescribeLogDirsResponse(errorCode: .clusterAuthorizationFailed)
+        }
         let sizes = log.sizes()
         var wanted: [(String, [Int32])] = []
         if let topics = request.topics {

@@ -28,6 +28,7 @@ extension KafkaDoor {
                 resourceName: resource.resourceName
             )
             do {
+                try check(resource.resourceType, resource.resourceName, .describeConfigs, call)
                 let entries = try await entries(resource.resourceType, resource.resourceName, request)
                 let wanted = resource.configurationKeys.map(Set.init)
                 // Before version 1 of the request, no keys meant all.
@@ -117,6 +118,7 @@ extension KafkaDoor {
             )
             let wanted = resource.configs.map { ($0.name, $0.value) }
             if let refusal = await alter(
+                call,
                 resource.resourceType,
                 resource.resourceName,
                 validateOnly: request.validateOnly,
@@ -145,6 +147,7 @@ extension KafkaDoor {
             )
             let changes = resource.configs
             if let refusal = await alter(
+                call,
                 resource.resourceType,
                 resource.resourceName,
                 validateOnly: request.validateOnly,
@@ -186,12 +189,30 @@ extension KafkaDoor {
         }
     }
 
+    private func check(_ type: Int8, _ name: String, _ operation: KafkaACL.Operation, _ call: Call) throws {
+        switch type {
+        case ResourceType.topic:
+            guard may(call.session, operation, topic: name) else { throw TopicRefusal.notAllowed }
+        case ResourceType.broker:
+            guard mayOnCluster(call.session, operation) else {
+                throw TopicRefusal(.clusterAuthorizationFailed, TopicRefusal.notAllowed.message)
+            }
+        default: break
+        }
+    }
+
     private func alter(
+        _ call: Call,
         _ type: Int8,
         _ name: String,
         validateOnly: Bool,
         _ change: @escaping @Sendable (inout [String: String]) throws -> Void
     ) async -> TopicRefusal? {
+        do {
+            try check(type, name, .alterConfigs, call)
+        } catch {
+            return TopicRefusal(error)
+        }
         guard type == ResourceType.topic else {
             return TopicRefusal(
                 .invalidRequest,

@@ -3,6 +3,7 @@
 
 import EventLog
 import KafkaCodec
+import MartletCore
 import NIOCore
 
 extension KafkaDoor {
@@ -17,9 +18,13 @@ extension KafkaDoor {
             let code: KafkaErrorCode = request.sessionID == 0 ? .invalidFetchSessionEpoch : .fetchSessionIdNotFound
             return try call.head.answer(FetchResponse(errorCode: code))
         }
-        var plan = FetchPlan(request, version: call.version, bytesMax: configuration.fetchBytesMax) {
-            log.topic(id: $0)?.name
-        }
+        var plan = FetchPlan(
+            request,
+            version: call.version,
+            bytesMax: configuration.fetchBytesMax,
+            topicName: { log.topic(id: $0)?.name },
+            mayRead: { may(call.session, .read, topic: $0) }
+        )
         let clock = ContinuousClock()
         let deadline = clock.now + .milliseconds(min(max(0, request.maxWaitMs), Self.waitMax))
         while true {
@@ -69,13 +74,20 @@ struct FetchPlan {
     private var fileCount = 0
     private static let fileCountMax = 256
 
-    init(_ request: FetchRequest, version: Int16, bytesMax: Int, topicName: (KafkaUUID) -> String?) {
+    init(
+        _ request: FetchRequest,
+        version: Int16,
+        bytesMax: Int,
+        topicName: (KafkaUUID) -> String?,
+        mayRead: (String) -> Bool
+    ) {
         self.bytesMax = min(bytesMax, Int(max(0, request.maxBytes)))
         bytesMin = Int(max(0, request.minBytes))
         isolation = request.isolationLevel == 1 ? .committed : .uncommitted
         var seen: Set<TopicPartition> = []
         for (topic, asked) in request.topics.enumerated() {
             let name = version >= 13 ? topicName(asked.topicID) : asked.topic
+            let isAllowed = name.map(mayRead) ?? true
             var answer = FetchResponse.FetchableTopicResponse(topic: name ?? "", topicID: asked.topicID)
             for (place, partition) in asked.partitions.enumerated() {
                 var data = FetchResponse.PartitionData(
@@ -85,6 +97,8 @@ struct FetchPlan {
                 )
                 if name == nil {
                     data.errorCode = .unknownTopicId
+                } else if !isAllowed {
+                    data.errorCode = .topicAuthorizationFailed
                 } else if let code = KafkaDoor.epochError(partition.currentLeaderEpoch) {
                     data.errorCode = code
                 }

@@ -4,6 +4,7 @@
 import EventLog
 import Groups
 import KafkaCodec
+import MartletCore
 
 // Membership and administration of consumer groups.
 extension KafkaDoor {
@@ -12,11 +13,21 @@ extension KafkaDoor {
         static let transaction: Int8 = 1
     }
 
+    private static let notAllowed = "no access rule allows it"
+
     /// Every group and every transactional id is coordinated here.
     func findCoordinator(_ request: FindCoordinatorRequest, _ call: Call) -> FindCoordinatorResponse {
         typealias Coordinator = FindCoordinatorResponse.Coordinator
         let place = advertised(to: call.session)
         let isKnown = request.keyType == KeyType.group || request.keyType == KeyType.transaction
+        func refusal(_ key: String) -> KafkaErrorCode? {
+            switch request.keyType {
+            case KeyType.group: may(call.session, .describe, group: key) ? nil : .groupAuthorizationFailed
+            case KeyType.transaction:
+                may(call.session, .describe, transactionalID: key) ? nil : .transactionalIdAuthorizationFailed
+            default: nil
+            }
+        }
         guard call.version >= 4 else {
             guard isKnown else {
                 return FindCoordinatorResponse(
@@ -26,11 +37,23 @@ extension KafkaDoor {
                     port: -1
                 )
             }
+            if let code = refusal(request.key) {
+                return FindCoordinatorResponse(errorCode: code, errorMessage: Self.notAllowed, nodeID: -1, port: -1)
+            }
             return FindCoordinatorResponse(nodeID: Self.nodeID, host: place.host, port: place.port)
         }
         return FindCoordinatorResponse(
             coordinators: request.coordinatorKeys.map { key in
-                isKnown
+                if let code = refusal(key) {
+                    return Coordinator(
+                        key: key,
+                        nodeID: -1,
+                        port: -1,
+                        errorCode: code,
+                        errorMessage: Self.notAllowed
+                    )
+                }
+                return isKnown
                     ? Coordinator(key: key, nodeID: Self.nodeID, host: place.host, port: place.port)
                     : Coordinator(
                         key: key,
@@ -44,6 +67,14 @@ extension KafkaDoor {
     }
 
     func joinGroup(_ request: JoinGroupRequest, _ call: Call) async -> JoinGroupResponse {
+        guard may(call.session, .read, group: request.groupID) else {
+            return JoinGroupResponse(
+                errorCode: .groupAuthorizationFailed,
+                generationID: -1,
+                protocolName: call.version < 7 ? "" : nil,
+                memberID: request.memberID
+            )
+        }
         let answer = await groups.join(
             GroupJoin.Request(
                 group: request.groupID,
@@ -81,6 +112,9 @@ extension KafkaDoor {
     }
 
     func syncGroup(_ request: SyncGroupRequest, _ call: Call) async -> SyncGroupResponse {
+        guard may(call.session, .read, group: request.groupID) else {
+            return SyncGroupResponse(errorCode: .groupAuthorizationFailed)
+        }
         let answer = await groups.sync(
             GroupSync.Request(
                 group: request.groupID,
@@ -103,6 +137,9 @@ extension KafkaDoor {
     }
 
     func heartbeat(_ request: HeartbeatRequest, _ call: Call) -> HeartbeatResponse {
+        guard may(call.session, .read, group: request.groupID) else {
+            return HeartbeatResponse(errorCode: .groupAuthorizationFailed)
+        }
         let identity = GroupIdentity(
             generation: request.generationID,
             memberID: request.memberID,
@@ -112,6 +149,9 @@ extension KafkaDoor {
     }
 
     func leaveGroup(_ request: LeaveGroupRequest, _ call: Call) -> LeaveGroupResponse {
+        guard may(call.session, .read, group: request.groupID) else {
+            return LeaveGroupResponse(errorCode: .groupAuthorizationFailed)
+        }
         let isBatch = call.version >= 3
         let members =
             isBatch
@@ -134,8 +174,10 @@ extension KafkaDoor {
     }
 
     func listGroups(_ request: ListGroupsRequest, _ call: Call) -> ListGroupsResponse {
-        ListGroupsResponse(
-            groups: groups.list(states: request.statesFilter, types: request.typesFilter).map { group in
+        let seesAll = sees(call.session, .cluster, KafkaACL.clusterName)
+        let all = groups.list(states: request.statesFilter, types: request.typesFilter)
+        return ListGroupsResponse(
+            groups: all.filter { seesAll || sees(call.session, .group, $0.group) }.map { group in
                 ListGroupsResponse.ListedGroup(
                     groupID: group.group,
                     protocolType: group.protocolType,
@@ -151,6 +193,13 @@ extension KafkaDoor {
         return DescribeGroupsResponse(
             groups: request.groups.map { name in
                 var described = Group(groupID: name, authorizedOperations: Self.noOperations)
+                guard may(call.session, .describe, group: name) else {
+                    described.errorCode = .groupAuthorizationFailed
+                    return described
+                }
+                if request.includeAuthorizedOperations {
+                    described.authorizedOperations = operations(call.session, .group, name)
+                }
                 do throws(GroupError) {
                     guard let group = try groups.describe(name) else {
                         // Older versions have a state for it instead of an error.
@@ -185,10 +234,11 @@ extension KafkaDoor {
     func deleteGroups(_ request: DeleteGroupsRequest, _ call: Call) async -> DeleteGroupsResponse {
         var response = DeleteGroupsResponse()
         for name in request.groupsNames {
+            let isAllowed = may(call.session, .delete, group: name)
             response.results.append(
                 DeleteGroupsResponse.DeletableGroupResult(
                     groupID: name,
-                    errorCode: .of(await groups.delete(name))
+                    errorCode: isAllowed ? .of(await groups.delete(name)) : .groupAuthorizationFailed
                 )
             )
         }

@@ -3,6 +3,7 @@
 
 import EventLog
 import KafkaCodec
+import MartletCore
 
 extension KafkaDoor {
     /// What a client asks for instead of a time.
@@ -20,10 +21,13 @@ extension KafkaDoor {
         var response = ListOffsetsResponse()
         for topic in request.topics {
             var answer = Topic(name: topic.name)
+            let isAllowed = may(call.session, .describe, topic: topic.name)
             for asked in topic.partitions {
                 let id = TopicPartition(topic: topic.name, partition: asked.partitionIndex)
                 var partition = Partition(partitionIndex: asked.partitionIndex, timestamp: -1, offset: -1)
-                if let code = Self.epochError(asked.currentLeaderEpoch) {
+                if !isAllowed {
+                    partition.errorCode = .topicAuthorizationFailed
+                } else if let code = Self.epochError(asked.currentLeaderEpoch) {
                     partition.errorCode = code
                 } else {
                     do {
@@ -64,12 +68,15 @@ extension KafkaDoor {
         typealias Partition = OffsetForLeaderEpochResponse.EpochEndOffset
         return OffsetForLeaderEpochResponse(
             topics: request.topics.map { topic in
-                Topic(
+                let isAllowed = may(call.session, .describe, topic: topic.topic)
+                return Topic(
                     topic: topic.topic,
                     partitions: topic.partitions.map { asked in
                         let id = TopicPartition(topic: topic.topic, partition: asked.partition)
                         var partition = Partition(partition: asked.partition, leaderEpoch: -1, endOffset: -1)
-                        if let code = Self.epochError(asked.currentLeaderEpoch) {
+                        if !isAllowed {
+                            partition.errorCode = .topicAuthorizationFailed
+                        } else if let code = Self.epochError(asked.currentLeaderEpoch) {
                             partition.errorCode = code
                         } else if let end = try? log.bounds(id).end {
                             guard asked.leaderEpoch == Self.leaderEpoch else { return partition }

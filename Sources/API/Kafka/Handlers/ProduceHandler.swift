@@ -4,6 +4,7 @@
 import EventLog
 import KafkaCodec
 import Logging
+import MartletCore
 import NIOCore
 import Synchronization
 import Transactions
@@ -21,6 +22,10 @@ extension KafkaDoor {
         _ session: KafkaSession,
         _ finish: @escaping @Sendable (ResponseQueue.Answer) -> Void
     ) -> (@Sendable () async -> Void)? {
+        guard admits(head, session) else {
+            finish(.close([]))
+            return nil
+        }
         let request: ProduceRequest
         do throws(KafkaCodecError) {
             request = try head.body(frame, as: ProduceRequest.self)
@@ -37,14 +42,23 @@ extension KafkaDoor {
             round.refuseAll(.invalidRequiredAcks)
             return nil
         }
+        if let id = request.transactionalID, !may(session, .write, transactionalID: id) {
+            round.refuseAll(.transactionalIdAuthorizationFailed)
+            return nil
+        }
         guard round.count > 0 else {
             round.refuseAll(.noError)
             return nil
         }
         var batches: [ProduceRound.Batch] = []
         for (topic, data) in request.topicData.enumerated() {
+            let isAllowed = may(session, .write, topic: data.name)
             for (place, partition) in data.partitionData.enumerated() {
                 let id = TopicPartition(topic: data.name, partition: partition.index)
+                guard isAllowed else {
+                    round.refuse(topic, place, .topicAuthorizationFailed, "writing the topic is not allowed")
+                    continue
+                }
                 guard let records = partition.records, records.byteCount > 0 else {
                     round.refuse(topic, place, .corruptMessage, "there are no records")
                     continue

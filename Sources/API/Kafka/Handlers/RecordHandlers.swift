@@ -3,12 +3,13 @@
 
 import EventLog
 import KafkaCodec
+import MartletCore
 
 // What administrators do with the records of partitions.
 extension KafkaDoor {
     func deleteRecords(_ request: DeleteRecordsRequest, _ call: Call) async -> DeleteRecordsResponse {
         var offsets: [TopicPartition: Int64] = [:]
-        for topic in request.topics where !topic.name.hasPrefix("__") {
+        for topic in request.topics where !topic.name.hasPrefix("__") && may(call.session, .delete, topic: topic.name) {
             for partition in topic.partitions {
                 offsets[TopicPartition(topic: topic.name, partition: partition.partitionIndex)] = partition.offset
             }
@@ -46,10 +47,16 @@ extension KafkaDoor {
         typealias Partition = DescribeProducersResponse.PartitionResponse
         return DescribeProducersResponse(
             topics: request.topics.withoutRepeats(\.name).map { topic in
-                DescribeProducersResponse.TopicResponse(
+                let isAllowed = may(call.session, .read, topic: topic.name)
+                return DescribeProducersResponse.TopicResponse(
                     name: topic.name,
                     partitions: topic.partitionIndexes.withoutRepeats().map { number in
                         var answer = Partition(partitionIndex: number)
+                        guard isAllowed else {
+                            answer.errorCode = .topicAuthorizationFailed
+                            answer.errorMessage = TopicRefusal.notAllowed.message
+                            return answer
+                        }
                         do {
                             let id = TopicPartition(topic: topic.name, partition: number)
                             answer.activeProducers = try log.producers(id).map(Self.describe)

@@ -15,6 +15,7 @@ extension KafkaDoor {
         var response = CreateTopicsResponse()
         var names: [String: Int] = [:]
         for topic in request.topics { names[topic.name, default: 0] += 1 }
+        let isCreator = sees(call.session, .cluster, KafkaACL.clusterName, .create)
         for topic in request.topics where names[topic.name] != nil {
             if names[topic.name] ?? 0 > 1 {
                 names[topic.name] = nil
@@ -23,7 +24,16 @@ extension KafkaDoor {
                 )
                 continue
             }
-            response.topics.append(await create(topic, validateOnly: request.validateOnly))
+            guard isCreator || may(call.session, .create, topic: topic.name) else {
+                response.topics.append(Self.refused(topic.name, .notAllowed))
+                continue
+            }
+            var result = await create(topic, validateOnly: request.validateOnly)
+            if result.errorCode == .noError, !may(call.session, .describeConfigs, topic: topic.name) {
+                result.configs = nil
+                result.topicConfigErrorCode = .topicAuthorizationFailed
+            }
+            response.topics.append(result)
         }
         return response
     }
@@ -128,6 +138,10 @@ extension KafkaDoor {
             : request.topicNames.map { DeleteTopicsRequest.DeleteTopicState(name: $0) }
         var response = DeleteTopicsResponse()
         for topic in wanted {
+            if let name = topic.name, !sees(call.session, .topic, name) {
+                response.responses.append(Result(name: name, errorCode: .topicAuthorizationFailed))
+                continue
+            }
             guard let found = if let name = topic.name { log.topic(name) } else { log.topic(id: topic.topicID) } else {
                 response.responses.append(
                     Result(
@@ -139,6 +153,13 @@ extension KafkaDoor {
                 continue
             }
             var result = Result(name: found.name, topicID: KafkaUUID(found.id))
+            guard may(call.session, .delete, topic: found.name) else {
+                // Who may not see the topic is not told its name either.
+                if topic.name == nil, !sees(call.session, .topic, found.name) { result.name = nil }
+                result.errorCode = .topicAuthorizationFailed
+                response.responses.append(result)
+                continue
+            }
             do {
                 try await topics.delete(found.name)
             } catch {
@@ -155,7 +176,10 @@ extension KafkaDoor {
         var response = CreatePartitionsResponse()
         for topic in request.topics {
             var result = CreatePartitionsResponse.CreatePartitionsTopicResult(name: topic.name)
-            if let assignments = topic.assignments, !assignments.allSatisfy({ $0.brokerIDs == [Self.nodeID] }) {
+            if !may(call.session, .alter, topic: topic.name) {
+                result.errorCode = .topicAuthorizationFailed
+                result.errorMessage = TopicRefusal.notAllowed.message
+            } else if let assignments = topic.assignments, !assignments.allSatisfy({ $0.brokerIDs == [Self.nodeID] }) {
                 result.errorCode = .invalidReplicationAssignment
                 result.errorMessage = "each partition has one replica, on broker \(Self.nodeID)"
             } else {

@@ -15,9 +15,13 @@ struct TopicRefusal: Error {
         self.message = message
     }
 
+    /// No access rule allows it.
+    static let notAllowed = TopicRefusal(.topicAuthorizationFailed, "no access rule allows it")
+
     /// Finds the code for a service's or the log's error.
     init(_ error: any Error) {
         switch error {
+        case let refusal as TopicRefusal: self = refusal
         case let error as EventLogError: self.init(error.kafkaCode, error.message)
         case let error as ServiceError:
             self.init(error.kafkaCode, error.fix.map { "\(error.message); \($0)" } ?? error.message)

@@ -5,11 +5,19 @@ import EventLog
 import Groups
 import KafkaCodec
 import Logging
+import MartletCore
 import Transactions
 
 // Producer ids and transactions.
 extension KafkaDoor {
     func initProducerID(_ request: InitProducerIdRequest, _ call: Call) async -> InitProducerIdResponse {
+        let refusal: KafkaErrorCode? =
+            if let id = request.transactionalID {
+                may(call.session, .write, transactionalID: id) ? nil : .transactionalIdAuthorizationFailed
+            } else {
+                mayNumberRecords(call.session) ? nil : .clusterAuthorizationFailed
+            }
+        if let refusal { return InitProducerIdResponse(errorCode: refusal, producerID: -1, producerEpoch: -1) }
         let expected =
             request.producerID >= 0
             ? ProducerIdentity(id: request.producerID, epoch: request.producerEpoch) : nil
@@ -73,9 +81,17 @@ extension KafkaDoor {
         let wanted = topics.flatMap { topic in
             topic.partitions.map { TopicPartition(topic: topic.name, partition: $0) }
         }
-        let unknown = Set(wanted.filter { $0.topic.hasPrefix("__") || (try? log.bounds($0)) == nil })
+        let denied = Set(topics.map(\.name).filter { !may(call.session, .write, topic: $0) })
+        let unknown = Set(
+            wanted.filter { id in
+                !denied.contains(id.topic) && (id.topic.hasPrefix("__") || (try? log.bounds(id)) == nil)
+            }
+        )
         var whole = KafkaErrorCode.noError
-        if !unknown.isEmpty {
+        let mayWrite = may(call.session, .write, transactionalID: transactionalID)
+        if !mayWrite {
+            whole = .transactionalIdAuthorizationFailed
+        } else if !unknown.isEmpty || !denied.isEmpty {
             // All or none: one partition that is not there keeps the others out.
             whole = .operationNotAttempted
         } else if verifyOnly {
@@ -103,7 +119,11 @@ extension KafkaDoor {
                     let id = TopicPartition(topic: topic.name, partition: number)
                     return AddPartitionsToTxnResponse.AddPartitionsToTxnPartitionResult(
                         partitionIndex: number,
-                        partitionErrorCode: unknown.contains(id) ? .unknownTopicOrPartition : whole
+                        partitionErrorCode: !mayWrite
+                            ? whole
+                            : denied.contains(id.topic)
+                                ? .topicAuthorizationFailed
+                                : unknown.contains(id) ? .unknownTopicOrPartition : whole
                     )
                 }
             )
@@ -111,6 +131,12 @@ extension KafkaDoor {
     }
 
     func addOffsetsToTransaction(_ request: AddOffsetsToTxnRequest, _ call: Call) async -> AddOffsetsToTxnResponse {
+        guard may(call.session, .write, transactionalID: request.transactionalID) else {
+            return AddOffsetsToTxnResponse(errorCode: .transactionalIdAuthorizationFailed)
+        }
+        guard may(call.session, .read, group: request.groupID) else {
+            return AddOffsetsToTxnResponse(errorCode: .groupAuthorizationFailed)
+        }
         do {
             try await transactions.addOffsets(
                 transactionalID: request.transactionalID,
@@ -127,15 +153,21 @@ extension KafkaDoor {
     ///
     /// From version 5 on the request adds the group to the transaction by itself.
     func transactionOffsetCommit(_ request: TxnOffsetCommitRequest, _ call: Call) async -> TxnOffsetCommitResponse {
+        var denial: KafkaErrorCode?
+        if !may(call.session, .write, transactionalID: request.transactionalID) {
+            denial = .transactionalIdAuthorizationFailed
+        } else if !may(call.session, .read, group: request.groupID) {
+            denial = .groupAuthorizationFailed
+        }
+        let denied = Set(request.topics.map(\.name).filter { !may(call.session, .read, topic: $0) })
         let identity = GroupIdentity(
             generation: request.generationID,
             memberID: request.memberID,
             instanceID: request.groupInstanceID
         )
-        let (accepted, refused) = groups.check(request.topics.positions)
-        var whole = KafkaErrorCode.of(
-            groups.checkCommit(group: request.groupID, by: identity, isTransactional: true)
-        )
+        let (accepted, refused) = groups.check(request.topics.positions.filter { !denied.contains($0.key.topic) })
+        var whole =
+            denial ?? .of(groups.checkCommit(group: request.groupID, by: identity, isTransactional: true))
         if whole == .noError, !accepted.isEmpty {
             let producer = ProducerIdentity(id: request.producerID, epoch: request.producerEpoch)
             do {
@@ -158,7 +190,10 @@ extension KafkaDoor {
         }
         return TxnOffsetCommitResponse(
             topics: request.topics.outcomes(
-                { whole == .noError ? .of(refused[$0]) : whole },
+                {
+                    denial == nil && denied.contains($0.topic)
+                        ? .topicAuthorizationFailed : whole == .noError ? .of(refused[$0]) : whole
+                },
                 partition: {
                     TxnOffsetCommitResponse.TxnOffsetCommitResponsePartition(partitionIndex: $0, errorCode: $1)
                 },
@@ -169,6 +204,9 @@ extension KafkaDoor {
 
     /// From version 5 on the producer goes on with what the answer says: the next epoch, or another id.
     func endTransaction(_ request: EndTxnRequest, _ call: Call) async -> EndTxnResponse {
+        guard may(call.session, .write, transactionalID: request.transactionalID) else {
+            return EndTxnResponse(errorCode: .transactionalIdAuthorizationFailed)
+        }
         do {
             let next = try await transactions.end(
                 transactionalID: request.transactionalID,
@@ -186,9 +224,13 @@ extension KafkaDoor {
         typealias State = DescribeTransactionsResponse.TransactionState
         return DescribeTransactionsResponse(
             transactionStates: request.transactionalIDs.withoutRepeats().map { id in
+                guard may(call.session, .describe, transactionalID: id) else {
+                    return State(errorCode: .transactionalIdAuthorizationFailed, transactionalID: id)
+                }
                 do {
                     let state = try transactions.describe(id)
                     let topics = Dictionary(grouping: state.partitions) { $0.topic }
+                        .filter { sees(call.session, .topic, $0.key) }
                     return State(
                         transactionalID: id,
                         transactionState: state.phase.name,
@@ -225,7 +267,7 @@ extension KafkaDoor {
         )
         return ListTransactionsResponse(
             unknownStateFilters: unknown,
-            transactionStates: found.map { id, state in
+            transactionStates: found.filter { sees(call.session, .transactionalID, $0.0) }.map { id, state in
                 ListTransactionsResponse.TransactionState(
                     transactionalID: id,
                     producerID: state.producer.id,
