@@ -94,6 +94,11 @@ let package = Package(
                 nioSSL, protobuf,
             ]
         ),
+        .target(
+            name: "Broker",
+            dependencies: ["EventLog", "Groups", "KafkaCodec", "MartletCore", collections, heap, logging]
+        ),
+        .target(name: "MartletProto", dependencies: [grpc, grpcProtobuf, protobuf]),
         .target(name: "Topics", dependencies: ["Catalog", "Documents", "EventLog", "KafkaCodec", "MartletCore"]),
         .target(name: "Views", dependencies: ["CInotify", "MartletCore", logging]),
         .target(
@@ -129,6 +134,7 @@ let package = Package(
             dependencies: [
                 "MartletCore", "OTLP", grpc, grpcProtobuf, grpcTransport, logging, nioCore, nioPosix, lifecycle,
                 protobuf,
+                "Broker", "EventLog", "Groups", "KafkaCodec", "MartletProto", "Topics", collections,
             ],
             path: "Sources/API/GRPC"
         ),
@@ -146,7 +152,7 @@ let package = Package(
             dependencies: [
                 "API", "CLinux", "Catalog", "Documents", "DuckDB", "EventLog", "Functions", "KafkaCodec", "Lake",
                 "MartletCore",
-                "GRPCAPI", "KafkaAPI", "OTLP", "TelemetryExport", "Transactions",
+                "Broker", "GRPCAPI", "KafkaAPI", "OTLP", "TelemetryExport", "Transactions",
                 "Groups", "Pipelines", "Tables",
                 "Telemetry", "Topics", "Triggers", "WorkerGateway", "Workers", configuration, lifecycle, logging,
                 nioPosix, signals, system,
@@ -165,6 +171,11 @@ let package = Package(
             name: "eventlog-benchmark",
             dependencies: ["EventLog", "KafkaCodec", logging],
             path: "Sources/EventLogBenchmark"
+        ),
+        .executableTarget(
+            name: "grpc-example",
+            dependencies: ["MartletProto", grpc, grpcProtobuf, grpcTransport, protobuf],
+            path: "examples/grpc-swift/Sources"
         ),
         .executableTarget(
             name: "tables-benchmark",
@@ -192,6 +203,10 @@ let package = Package(
             dependencies: ["EventLog", "KafkaCodec", "Transactions", "eventlog-crash-writer", logging]
         ),
         .testTarget(name: "GroupsTests", dependencies: ["EventLog", "Groups", "KafkaCodec", "MartletCore", logging]),
+        .testTarget(
+            name: "BrokerTests",
+            dependencies: ["Broker", "EventLog", "Groups", "KafkaCodec", "MartletCore", logging]
+        ),
         .testTarget(name: "CatalogTests", dependencies: ["Catalog", "MartletCore"]),
         .testTarget(name: "ArrowIPCTests", dependencies: ["ArrowIPC"]),
         .testTarget(name: "DuckDBTests", dependencies: ["DuckDB", "MartletCore"]),
