@@ -656,8 +656,8 @@ def test_slow_readers_and_publishers_are_bounded(client, engine):
     for _ in range(20):
         client.publish(topic, *(record(random.randbytes(100_000), partition=n % 4) for n in range(40)))
     before = resident(engine)
-    victims = [start_subscriber(engine, topic, f"grpc-slow-{n}", then="time.sleep(600)") for n in range(3)]
-    victims += [start_subscriber(engine, topic, "", then="time.sleep(600)") for _ in range(3)]
+    victims = [start_subscriber(engine, topic, f"grpc-slow-{n}", then="answer.deliveries and time.sleep(600)") for n in range(3)]
+    victims += [start_subscriber(engine, topic, "", then="answer.deliveries and time.sleep(600)") for _ in range(3)]
     stop = threading.Event()
 
     def messages():
