@@ -109,6 +109,11 @@ let package = Package(
                 nioSSL, protobuf,
             ]
         ),
+        .target(
+            name: "Broker",
+            dependencies: ["EventLog", "Groups", "KafkaCodec", "MartletCore", collections, heap, logging]
+        ),
+        .target(name: "MartletProto", dependencies: [grpc, grpcProtobuf, protobuf]),
         .target(name: "Topics", dependencies: ["Catalog", "Documents", "EventLog", "KafkaCodec", "MartletCore"]),
         .target(name: "Views", dependencies: ["CInotify", "MartletCore", logging]),
         .target(
@@ -144,6 +149,7 @@ let package = Package(
             dependencies: [
                 "MartletCore", "OTLP", grpc, grpcProtobuf, grpcTransport, logging, nioCore, nioPosix, lifecycle,
                 protobuf,
+                "Broker", "EventLog", "Groups", "KafkaCodec", "MartletProto", "Topics", collections,
             ],
             path: "Sources/API/GRPC"
         ),
@@ -162,7 +168,7 @@ let package = Package(
             dependencies: [
                 "API", "CLinux", "Catalog", "Documents", "DuckDB", "EventLog", "Functions", "KafkaCodec", "Lake",
                 "MartletCore",
-                "GRPCAPI", "KafkaAPI", "OTLP", "TelemetryExport", "Transactions",
+                "Broker", "GRPCAPI", "KafkaAPI", "OTLP", "TelemetryExport", "Transactions",
                 "Groups", "Identity", "Pipelines", "Tables",
                 "Telemetry", "Topics", "Triggers", "WorkerGateway", "Workers", configuration, lifecycle, logging,
                 nioPosix, signals, system,
@@ -181,6 +187,11 @@ let package = Package(
             name: "eventlog-benchmark",
             dependencies: ["EventLog", "KafkaCodec", logging],
             path: "Sources/EventLogBenchmark"
+        ),
+        .executableTarget(
+            name: "grpc-example",
+            dependencies: ["MartletProto", grpc, grpcProtobuf, grpcTransport, protobuf],
+            path: "examples/grpc-swift/Sources"
         ),
         .executableTarget(
             name: "tables-benchmark",
@@ -214,6 +225,10 @@ let package = Package(
                 "Catalog", "EventLog", "Groups", "KafkaAPI", "KafkaCodec", "Topics", "Transactions", logging, nioCore,
                 nioPosix, lifecycle,
             ]
+        ),
+        .testTarget(
+            name: "BrokerTests",
+            dependencies: ["Broker", "EventLog", "Groups", "KafkaCodec", "MartletCore", logging]
         ),
         .testTarget(name: "CatalogTests", dependencies: ["Catalog", "MartletCore"]),
         .testTarget(

@@ -3,6 +3,7 @@
 
 import API
 import GRPCAPI
+import Groups
 import MartletCore
 
 extension Engine {
@@ -36,9 +37,17 @@ extension Engine {
             )
         }
         let host = grpc.host
+        let broker = BrokerServices.all(
+            log: parts.stores.log,
+            topics: parts.topics,
+            groups: GroupService(coordinator: parts.groups, log: parts.stores.log),
+            subscriptions: parts.subscriptions,
+            isReady: { await status.obstacles().isEmpty },
+            explain: { $0.asServiceError }
+        )
         return GRPCAPIServer(
             configuration: grpc,
-            services: OTLPExportServices.all(parts.otlp) + [HealthService { await status.obstacles().isEmpty }],
+            services: OTLPExportServices.all(parts.otlp) + broker,
             logger: logger,
             onListening: { port in addresses.grpcListens(host, port) }
         )

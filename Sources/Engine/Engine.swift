@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import API
+import Broker
 import Catalog
 import Documents
 import EventLog
@@ -121,6 +122,7 @@ package struct Engine: Sendable {
             BackgroundService("tables", logger) { try await parts.stores.lake.run() },
             BackgroundService("table sinks", logger) { await parts.tables.run() },
             BackgroundService("consumer groups", logger) { await parts.groups.run() },
+            BackgroundService("subscriptions", logger) { await parts.subscriptions.run() },
             BackgroundService("transactions", logger) { await parts.transactions.run() },
             BackgroundService("statements", logger) { await parts.statements.run() },
             BackgroundService("telemetry", logger) { await parts.stores.telemetry.run() },

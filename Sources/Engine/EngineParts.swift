@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import API
+import Broker
 import Catalog
 import EventLog
 import Foundation
@@ -35,6 +36,8 @@ struct EngineParts: Sendable {
     let groups: GroupCoordinator
     let records: RecordService
     let transactions: TransactionCoordinator
+    /// Groups that are read for by subscribers over gRPC.
+    let subscriptions: SubscriptionHub
     let tables: TableRuntime
     let secrets: SecretService
     let triggers: TriggerRuntime
@@ -79,6 +82,12 @@ struct EngineParts: Sendable {
         topics = TopicService(catalog: catalog, log: stores.log, producer: producer)
         records = RecordService(topics: topics, log: stores.log, producer: producer)
         (groups, transactions) = Self.coordinators(stores.log, configuration, logger)
+        subscriptions = SubscriptionHub(
+            log: stores.log,
+            coordinator: groups,
+            explain: { $0.asServiceError },
+            logger: logger
+        )
         tables = Self.tables(stores, sink, configuration, logger)
         let declared = PipelineTables(tables: TableService(runtime: tables, temporaryDirectory: layout.temporary))
         pipelineService = PipelineService(catalog: catalog, runtime: pipelines, tables: declared)

@@ -43,7 +43,7 @@ final class Promise<Value: Sendable>: Sendable {
 }
 
 /// Wakes one sleeping task; a ring while nobody sleeps counts for the next sleep.
-final class Bell: Sendable {
+package final class Bell: Sendable {
     private struct State {
         var isRung = false
         var sleeper: CheckedContinuation<Void, Never>?
@@ -51,7 +51,11 @@ final class Bell: Sendable {
 
     private let state = Mutex(State())
 
-    func ring() {
+    /// Creates a bell that is silent.
+    package init() {}
+
+    /// Wakes who sleeps, or the next one to.
+    package func ring() {
         let sleeper = state.withLock { state -> CheckedContinuation<Void, Never>? in
             if let sleeper = state.sleeper {
                 state.sleeper = nil
@@ -64,7 +68,7 @@ final class Bell: Sendable {
     }
 
     /// Returns when rung or when `instant` has come; at once when the task is cancelled.
-    func sleep(until instant: ContinuousClock.Instant?) async {
+    package func sleep(until instant: ContinuousClock.Instant?) async {
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await self.sleep() }
             if let instant {

@@ -5,8 +5,13 @@
 package enum Partitioner {
     /// Returns the partition of a key: murmur2 (seed 0x9747b28c) without its sign bit, modulo the number of partitions.
     package static func partition(forKey key: [UInt8], of partitions: Int32) -> Int32 {
+        partition(forHash: murmur2(key), of: partitions)
+    }
+
+    /// Returns the partition of a key with this ``murmur2(_:)``.
+    package static func partition(forHash hash: UInt32, of partitions: Int32) -> Int32 {
         precondition(partitions > 0)
-        return Int32(bitPattern: murmur2(key) & 0x7FFF_FFFF) % partitions
+        return Int32(bitPattern: hash & 0x7FFF_FFFF) % partitions
     }
 
     /// Returns the 32-bit murmur2 hash with Kafka's seed.

@@ -86,7 +86,8 @@ struct ServeCommand: AsyncParsableCommand {
             let lines = """
                 Martlet \(Engine.version) is ready after \(milliseconds) ms
                   API   \(addresses.api)/api/v1   (description: \(addresses.api)/openapi.json)
-                  OTLP  \(addresses.api)/v1/{traces,logs,metrics}\(addresses.grpc.map { "   gRPC: \($0)" } ?? "")
+                  OTLP  \(addresses.api)/v1/{traces,logs,metrics}
+                  gRPC  \(addresses.grpc.map { "\($0)   (events, OTLP)" } ?? "switched off")
                   Kafka \(addresses.kafka ?? "switched off")
                   Data  \(data)
                   Stop with Ctrl-C.

@@ -24,6 +24,12 @@ package struct GRPCConfiguration: Sendable {
     package var messageBytesMax = 2 * OTLPLimits.messageBytesMax
     /// Most calls at work at once on one connection.
     package var callsPerConnectionMax = 64
+    /// Bytes a client may send on one connection, and on one call, that nobody has read.
+    package var windowBytes = 4 << 20
+    /// Bytes of an HTTP/2 frame.
+    package var frameBytesMax = 256 << 10
+    /// How long a connection may be silent before it is asked whether it lives; it has 20 s to answer.
+    package var keepalive: Duration = .seconds(30)
 
     package init() {}
 }
@@ -65,6 +71,11 @@ package struct GRPCAPIServer: Service {
                 config.compression.enabledAlgorithms = [.gzip]
                 config.rpc.maxRequestPayloadSize = configuration.messageBytesMax
                 config.http2.maxConcurrentStreams = configuration.callsPerConnectionMax
+                config.http2.targetWindowSize = configuration.windowBytes
+                config.http2.maxFrameSize = configuration.frameBytesMax
+                config.connection.keepalive.time = configuration.keepalive
+                config.connection.keepalive.clientBehavior.minPingIntervalWithoutCalls = .seconds(10)
+                config.connection.keepalive.clientBehavior.allowWithoutCalls = true
             }
         )
         let server = GRPCServer(transport: transport, services: services, interceptors: interceptors)

@@ -9,12 +9,16 @@ import SwiftProtobuf
 package struct HealthService: Grpc_Health_V1_Health.SimpleServiceProtocol {
     private static let watchInterval = Duration.seconds(1)
 
+    private let services: Set<String>
     private let isReady: @Sendable () async -> Bool
 
     /// Makes the service.
     ///
-    /// - Parameter isReady: Whether the engine can work.
-    package init(isReady: @escaping @Sendable () async -> Bool) {
+    /// - Parameters:
+    ///   - services: Full names of the services that may be asked for; all are as well as the engine is.
+    ///   - isReady: Whether the engine can work.
+    package init(services: [String], isReady: @escaping @Sendable () async -> Bool) {
+        self.services = Set(services)
         self.isReady = isReady
     }
 
@@ -22,10 +26,11 @@ package struct HealthService: Grpc_Health_V1_Health.SimpleServiceProtocol {
         request: Grpc_Health_V1_HealthCheckRequest,
         context: ServerContext
     ) async throws -> Grpc_Health_V1_HealthCheckResponse {
-        guard request.service.isEmpty else {
+        guard request.service.isEmpty || services.contains(request.service) else {
             throw RPCError(
                 code: .notFound,
-                message: "the engine is well or not as a whole; ask for the service with the empty name"
+                message:
+                    "there is no such service; ask for one that reflection lists, or with the empty name for the engine as a whole"
             )
         }
         return await response()
@@ -36,7 +41,9 @@ package struct HealthService: Grpc_Health_V1_Health.SimpleServiceProtocol {
         context: ServerContext
     ) async throws -> Grpc_Health_V1_HealthListResponse {
         let response = await response()
-        return .with { $0.statuses = ["": response] }
+        return .with { answer in
+            for name in services.union([""]) { answer.statuses[name] = response }
+        }
     }
 
     package func watch(
@@ -46,7 +53,8 @@ package struct HealthService: Grpc_Health_V1_Health.SimpleServiceProtocol {
     ) async throws {
         var last: Grpc_Health_V1_HealthCheckResponse?
         while !context.cancellation.isCancelled {
-            let now = request.service.isEmpty ? await response() : .with { $0.status = .serviceUnknown }
+            let isKnown = request.service.isEmpty || services.contains(request.service)
+            let now = isKnown ? await response() : .with { $0.status = .serviceUnknown }
             if now != last { try await writer.write(now) }
             last = now
             try await Task.sleep(for: Self.watchInterval)

@@ -9,14 +9,27 @@ import MartletCore
 /// Health checks are answered without it, as `/healthz` is.
 struct TokenInterceptor: ServerInterceptor {
     private static let openServices = ["grpc.health.v1.Health"]
+    /// Methods that change nothing; Subscribe itself refuses readers what changes something.
+    private static let readMethods: Set<String> = [
+        "martlet.v1.Topics/ListTopics", "martlet.v1.Topics/GetTopic", "martlet.v1.Groups/ListGroups",
+        "martlet.v1.Groups/GetGroup", "martlet.v1.Subscriber/Subscribe",
+        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ]
+    private static let readerKey = "martlet-reader"
 
     private let token: [UInt8]
-    /// A token that may only read, which no call over gRPC does but health checks.
+    /// A token that may only read.
     private let readToken: [UInt8]?
 
     init(token: String, readToken: String? = nil) {
         self.token = Array(token.utf8)
         self.readToken = readToken.map { Array($0.utf8) }
+    }
+
+    /// Whether the interceptor has let a caller through who may only read.
+    static func isReader(_ metadata: Metadata) -> Bool {
+        metadata[stringValues: readerKey].contains { _ in true }
     }
 
     func intercept<Input: Sendable, Output: Sendable>(
@@ -41,9 +54,14 @@ struct TokenInterceptor: ServerInterceptor {
         let isReader = readToken.map { SecretText.areEqual(shown, $0) } ?? false
         guard SecretText.areEqual(shown, token) else {
             if isReader {
+                if Self.readMethods.contains(context.descriptor.fullyQualifiedMethod) {
+                    var request = request
+                    request.metadata.replaceOrAddString("true", forKey: Self.readerKey)
+                    return try await next(request, context)
+                }
                 throw RPCError(
                     code: .permissionDenied,
-                    message: "this token may only read; sending telemetry takes the engine's own token"
+                    message: "this token may only read; what changes something takes the engine's own token"
                 )
             }
             throw RPCError(code: .unauthenticated, message: "the bearer token is wrong")

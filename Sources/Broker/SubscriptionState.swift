@@ -1,0 +1,369 @@
+// Martlet: a self-hosted data engine.
+// SPDX-License-Identifier: Apache-2.0
+
+import DequeModule
+import HeapModule
+
+/// Who of a group's subscribers gets which record, what is unacknowledged, and how far the group has come: a value without clock, disk
+/// or callers of its own.
+///
+/// Records of a partition are offered in their order. Each is delivered to a subscriber the partition is assigned to; where its key has
+/// unacknowledged records, to the subscriber that has them. What is rejected, or not acknowledged in time, is delivered again.
+package struct SubscriptionState: Sendable {
+    /// What a subscriber can take.
+    package struct Limits: Sendable, Equatable {
+        /// Most unacknowledged deliveries.
+        package var countMax: Int
+        /// Most bytes of unacknowledged deliveries; one delivery is always possible.
+        package var bytesMax: Int
+        /// How long a delivery may be unacknowledged.
+        package var deadline: Duration
+
+        /// Describes limits.
+        package init(countMax: Int, bytesMax: Int, deadline: Duration) {
+            self.countMax = countMax
+            self.bytesMax = bytesMax
+            self.deadline = deadline
+        }
+    }
+
+    /// What comes of offering a record.
+    package enum Offer: Sendable, Equatable {
+        /// It goes to this subscriber under this id; so often has it been delivered, this time included.
+        case deliver(subscriber: Int, id: UInt64, attempt: UInt32)
+        /// Nobody can take it now; offer it again when woken.
+        case wait
+    }
+
+    /// A record that is to be delivered again.
+    package struct Retry: Sendable, Equatable {
+        /// The partition's place.
+        package var partition: Int
+        /// The record's offset.
+        package var offset: Int64
+        /// How often it has been delivered.
+        package var attempts: UInt32
+        /// When it may be delivered again.
+        package var due: ContinuousClock.Instant
+    }
+
+    /// What is to be done after a call.
+    package struct Effects: Sendable, Equatable {
+        /// Partitions that waited and should offer again.
+        package var woken: Set<Int> = []
+        /// Subscribers whose deliveries that were not sent yet are void.
+        package var discarded: Set<Int> = []
+        /// Whether there may be something to deliver again, or an earlier deadline.
+        package var hasRetries = false
+    }
+
+    struct Delivery: Sendable {
+        let partition: Int
+        let offset: Int64
+        let bytes: Int
+        let lane: UInt64?
+        let subscriber: Int
+        let attempt: UInt32
+        var deadline: ContinuousClock.Instant
+    }
+
+    struct Subscriber: Sendable {
+        let limits: Limits
+        var ids: Set<UInt64> = []
+        var bytes = 0
+        /// Deliveries up to this id have been handed to the network.
+        var sentThrough: UInt64 = 0
+        /// The first id that is unacknowledged, at most.
+        var lowestID: UInt64 = 0
+        /// Whether it let a delivery expire before taking it; it gets nothing until it takes something.
+        var isStalled = false
+
+        func hasRoom(for bytes: Int) -> Bool {
+            !isStalled && ids.count < limits.countMax && (ids.isEmpty || self.bytes + bytes <= limits.bytesMax)
+        }
+    }
+
+    struct Lane: Sendable {
+        var subscriber: Int
+        var count: Int
+    }
+
+    struct Partition: Sendable {
+        /// The offset after the last record that was offered or skipped.
+        var position: Int64
+        /// Offsets delivered and not acknowledged, with how often they were delivered.
+        var open: [Int64: UInt32] = [:]
+        /// Offsets in the order of delivery; those not in `open` are done with.
+        var order: Deque<Int64> = []
+        var lanes: [UInt64: Lane] = [:]
+        var assigned: [Int] = []
+        var committed: Int64
+
+        /// The lowest offset that is not done with.
+        var lowest: Int64 { order.first ?? position }
+
+        mutating func trim() {
+            while let first = order.first, open[first] == nil { order.removeFirst() }
+        }
+    }
+
+    struct Due: Comparable, Sendable {
+        let instant: ContinuousClock.Instant
+        let id: UInt64
+
+        static func < (left: Due, right: Due) -> Bool { (left.instant, left.id) < (right.instant, right.id) }
+    }
+
+    struct DueRetry: Comparable, Sendable {
+        let retry: Retry
+
+        static func < (left: DueRetry, right: DueRetry) -> Bool {
+            (left.retry.due, left.retry.partition, left.retry.offset)
+                < (right.retry.due, right.retry.partition, right.retry.offset)
+        }
+        static func == (left: DueRetry, right: DueRetry) -> Bool { left.retry == right.retry }
+    }
+
+    /// The lane of records without a key where a partition has one subscriber.
+    private static let keylessLane: UInt64 = 0
+
+    /// Most records between the lowest that is unacknowledged and the newest delivered.
+    let windowMax: Int64
+    var partitions: [Partition]
+    var subscribers: [Int: Subscriber] = [:]
+    var deliveries: [UInt64: Delivery] = [:]
+    var deadlines = Heap<Due>()
+    var retries = Heap<DueRetry>()
+    var blocked: Set<Int> = []
+    var dirty: Set<Int> = []
+    var effects = Effects()
+    private var nextID: UInt64 = 1
+    private var nextSubscriber = 1
+
+    /// Begins at these offsets, one for each partition.
+    package init(positions: [Int64], windowMax: Int = 100_000) {
+        partitions = positions.map { Partition(position: $0, committed: $0) }
+        self.windowMax = Int64(windowMax)
+    }
+
+    // MARK: Reading out
+
+    /// Returns what is to be done since the last call.
+    package mutating func takeEffects() -> Effects {
+        defer { effects = Effects() }
+        return effects
+    }
+
+    /// The number of subscribers.
+    package var subscriberCount: Int { subscribers.count }
+
+    /// The number of partitions.
+    package var partitionCount: Int { partitions.count }
+
+    /// Whether a record was delivered that is not acknowledged.
+    package var hasOpen: Bool { partitions.contains { !$0.open.isEmpty } }
+
+    /// The number of unacknowledged deliveries of a subscriber.
+    package func inFlight(of subscriber: Int) -> Int { subscribers[subscriber]?.ids.count ?? 0 }
+
+    /// The places of the partitions assigned to a subscriber.
+    package func assignment(of subscriber: Int) -> [Int] {
+        partitions.indices.filter { partitions[$0].assigned.contains(subscriber) }
+    }
+
+    /// The offset of the next record to offer.
+    package func position(of partition: Int) -> Int64 { partitions[partition].position }
+
+    /// The lowest offset that is not acknowledged; the next to offer where all are.
+    package func lowest(of partition: Int) -> Int64 { partitions[partition].lowest }
+
+    /// When ``expire(now:)`` or ``takeRetries(now:max:)`` has something to do; nil where only acknowledgements can change that.
+    package func nextDeadline(now: ContinuousClock.Instant) -> ContinuousClock.Instant? {
+        // What is due already waits for room, which rings in another way.
+        let retry = retries.min.map { $0.retry.due > now ? $0.retry.due : nil } ?? nil
+        return [deadlines.min?.instant, retry].compactMap { $0 }.min()
+    }
+
+    // MARK: Subscribers and partitions
+
+    /// Adds a subscriber and gives it its share of the partitions; returns its number.
+    package mutating func add(_ limits: Limits) -> Int {
+        let number = nextSubscriber
+        nextSubscriber += 1
+        subscribers[number] = Subscriber(limits: limits)
+        assign()
+        return number
+    }
+
+    /// Takes a subscriber away; what it had not acknowledged is due at once for others.
+    package mutating func remove(_ subscriber: Int, now: ContinuousClock.Instant) {
+        guard let gone = subscribers.removeValue(forKey: subscriber) else { return }
+        for id in gone.ids.sorted() {
+            guard let delivery = release(id) else { continue }
+            let wasSent = id <= gone.sentThrough
+            retry(delivery, attempts: delivery.attempt - (wasSent ? 0 : 1), due: now)
+        }
+        assign()
+    }
+
+    /// Adds partitions behind those there are.
+    package mutating func addPartitions(_ positions: [Int64]) {
+        partitions += positions.map { Partition(position: $0, committed: $0) }
+        assign()
+    }
+
+    /// Shares the partitions out evenly; whoever has one keeps it where that is even.
+    private mutating func assign() {
+        effects.woken.formUnion(blocked)
+        blocked = []
+        effects.hasRetries = effects.hasRetries || !retries.isEmpty
+        let all = subscribers.keys.sorted()
+        guard !all.isEmpty else {
+            for place in partitions.indices { partitions[place].assigned = [] }
+            return
+        }
+        if all.count > partitions.count {
+            // More than there are partitions: they share them, each record going to one of them.
+            for place in partitions.indices { partitions[place].assigned = [] }
+            guard !partitions.isEmpty else { return }
+            for (number, subscriber) in all.enumerated() {
+                partitions[number % partitions.count].assigned.append(subscriber)
+            }
+            return
+        }
+        let base = partitions.count / all.count
+        var extra = partitions.count % all.count
+        var loads = Dictionary(uniqueKeysWithValues: all.map { ($0, 0) })
+        var homeless: [Int] = []
+        for place in partitions.indices {
+            let owner = partitions[place].assigned.first
+            if let owner, let load = loads[owner], load < base || (load == base && extra > 0) {
+                if load == base { extra -= 1 }
+                loads[owner] = load + 1
+                partitions[place].assigned = [owner]
+            } else {
+                homeless.append(place)
+            }
+        }
+        for subscriber in all {
+            while let load = loads[subscriber], load < base, let place = homeless.popLast() {
+                loads[subscriber] = load + 1
+                partitions[place].assigned = [subscriber]
+            }
+        }
+        for subscriber in all where extra > 0 && loads[subscriber] == base {
+            guard let place = homeless.popLast() else { break }
+            extra -= 1
+            partitions[place].assigned = [subscriber]
+        }
+    }
+
+    // MARK: Delivering
+
+    /// Offers the next record of a partition; `keyHash` tells records of one key from others.
+    package mutating func offer(
+        _ partition: Int,
+        offset: Int64,
+        bytes: Int,
+        keyHash: UInt64?,
+        now: ContinuousClock.Instant
+    ) -> Offer {
+        let lane = lane(partition, keyHash)
+        guard offset - partitions[partition].lowest < windowMax,
+            let subscriber = choose(partition, bytes, lane, isRetry: false)
+        else {
+            blocked.insert(partition)
+            return .wait
+        }
+        partitions[partition].order.append(offset)
+        partitions[partition].position = offset + 1
+        return deliver(partition, offset, bytes, lane, attempt: 1, to: subscriber, now)
+    }
+
+    /// Offers a record again; where nobody can take it, it stays due.
+    package mutating func offer(
+        _ retry: Retry,
+        bytes: Int,
+        keyHash: UInt64?,
+        now: ContinuousClock.Instant
+    ) -> Offer {
+        guard partitions[retry.partition].open[retry.offset] != nil else { return .wait }
+        let lane = lane(retry.partition, keyHash)
+        guard let subscriber = choose(retry.partition, bytes, lane, isRetry: true) else {
+            retries.insert(DueRetry(retry: retry))
+            return .wait
+        }
+        return deliver(retry.partition, retry.offset, bytes, lane, attempt: retry.attempts + 1, to: subscriber, now)
+    }
+
+    /// Passes records over that are not to be delivered: everything before `offset` has been offered or is of no interest.
+    package mutating func advance(_ partition: Int, to offset: Int64) {
+        guard offset > partitions[partition].position else { return }
+        partitions[partition].position = offset
+        if partitions[partition].order.isEmpty { dirty.insert(partition) }
+    }
+
+    /// Notes that a record which was to be delivered again is gone from the log.
+    package mutating func forget(_ retry: Retry) { finish(retry.partition, retry.offset) }
+
+    private mutating func deliver(
+        _ partition: Int,
+        _ offset: Int64,
+        _ bytes: Int,
+        _ lane: UInt64?,
+        attempt: UInt32,
+        to subscriber: Int,
+        _ now: ContinuousClock.Instant
+    ) -> Offer {
+        let id = nextID
+        nextID += 1
+        let deadline = now + (subscribers[subscriber]?.limits.deadline ?? .zero)
+        deliveries[id] = Delivery(
+            partition: partition,
+            offset: offset,
+            bytes: bytes,
+            lane: lane,
+            subscriber: subscriber,
+            attempt: attempt,
+            deadline: deadline
+        )
+        keepDeadline(deadline, id)
+        subscribers[subscriber]?.ids.insert(id)
+        subscribers[subscriber]?.bytes += bytes
+        partitions[partition].open[offset] = attempt
+        if let lane { partitions[partition].lanes[lane, default: Lane(subscriber: subscriber, count: 0)].count += 1 }
+        return .deliver(subscriber: subscriber, id: id, attempt: attempt)
+    }
+
+    private func lane(_ partition: Int, _ keyHash: UInt64?) -> UInt64? {
+        keyHash ?? (partitions[partition].assigned.count > 1 ? nil : Self.keylessLane)
+    }
+
+    private func choose(_ partition: Int, _ bytes: Int, _ lane: UInt64?, isRetry: Bool) -> Int? {
+        let assigned = partitions[partition].assigned
+        if let lane, let holder = partitions[partition].lanes[lane]?.subscriber {
+            if assigned.contains(holder) {
+                return subscribers[holder].map { $0.hasRoom(for: bytes) } == true ? holder : nil
+            }
+            // The records before this one are still with somebody who has given the partition away.
+            if !isRetry { return nil }
+        }
+        var best: Int?
+        var least = Int.max
+        for subscriber in assigned {
+            guard let one = subscribers[subscriber], one.hasRoom(for: bytes), one.ids.count < least else { continue }
+            best = subscriber
+            least = one.ids.count
+        }
+        return best
+    }
+
+    mutating func keepDeadline(_ instant: ContinuousClock.Instant, _ id: UInt64) {
+        if deadlines.min.map({ instant < $0.instant }) ?? true { effects.hasRetries = true }
+        deadlines.insert(Due(instant: instant, id: id))
+        // Those of finished deliveries are dropped all at once, now and then.
+        if deadlines.count > 2 * deliveries.count + 1024 {
+            deadlines = Heap(deliveries.map { Due(instant: $1.deadline, id: $0) })
+        }
+    }
+}
