@@ -82,12 +82,7 @@ struct EngineParts: Sendable {
         topics = TopicService(catalog: catalog, log: stores.log, producer: producer)
         records = RecordService(topics: topics, log: stores.log, producer: producer)
         (groups, transactions) = Self.coordinators(stores.log, configuration, logger)
-        subscriptions = SubscriptionHub(
-            log: stores.log,
-            coordinator: groups,
-            explain: { $0.asServiceError },
-            logger: logger
-        )
+        subscriptions = Self.subscriptions(stores.log, groups, logger)
         tables = Self.tables(stores, sink, configuration, logger)
         let declared = PipelineTables(tables: TableService(runtime: tables, temporaryDirectory: layout.temporary))
         pipelineService = PipelineService(catalog: catalog, runtime: pipelines, tables: declared)
@@ -124,6 +119,14 @@ struct EngineParts: Sendable {
             board: triggers.board,
             onChange: { await triggers.reload() }
         )
+    }
+
+    private static func subscriptions(
+        _ log: LocalLog,
+        _ groups: GroupCoordinator,
+        _ logger: Logger
+    ) -> SubscriptionHub {
+        SubscriptionHub(log: log, coordinator: groups, explain: { $0.asServiceError }, logger: logger)
     }
 
     private static func coordinators(

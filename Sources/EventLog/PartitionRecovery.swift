@@ -163,10 +163,9 @@ struct PartitionRecovery {
         let known = checkpoint.flatMap { $0.segmentBase == base ? $0 : nil }
         let knownBytes = known?.syncedBytes ?? 0
         var index = SegmentIndex(baseOffset: base, createdAt: try file.modifiedMilliseconds())
-        if let stored = paths.loadIndex(), stored.baseOffset == base, stored.coveredBytes <= min(knownBytes, size) {
-            index = stored
-            isAsCheckpointed =
-                stored.coveredBytes == size && knownBytes == size && known?.nextOffset == stored.nextOffset
+        if let old = paths.loadIndex(), old.baseOffset == base, old.coveredBytes <= min(knownBytes, size) {
+            index = old
+            isAsCheckpointed = knownBytes == size && old.coveredBytes == size && known?.nextOffset == old.nextOffset
         }
         if size == 0, let known, known.syncedBytes == 0, known.nextOffset == base { isAsCheckpointed = true }
         let scan = try Self.scan(file: file, index: index, byteCount: size, nextOffset: nil, id: id)
