@@ -14,7 +14,7 @@ MARTLET := .build/release/martlet
 EXR_DIR ?=
 DATA_DIR ?= ./martlet-data
 
-.PHONY: help setup build demo serve check test test-swift test-sdk test-examples test-tools test-end-to-end bench bench-tables bench-broker bench-grpc clean
+.PHONY: help setup build demo serve check test test-swift test-sdk test-examples test-tools test-end-to-end bench bench-tables bench-broker clean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -57,9 +57,6 @@ test-end-to-end: build  ## Run the tests that drive the real program
 bench: build  ## Measure, and print ratios where there is a peer
 	$(SWIFT) build $(SWIFT_FLAGS) --product eventlog-benchmark
 	@$(PYTHON) Benchmarks/run.py --martlet $(MARTLET)
-
-bench-grpc: build  ## Measure publishing over gRPC beside producing over Kafka
-	@$(PYTHON) Benchmarks/grpc_publish.py --martlet $(MARTLET)
 
 bench-tables: build  ## Measure tables that follow topics, against DuckDB alone
 	$(SWIFT) build $(SWIFT_FLAGS) --product tables-benchmark

@@ -8,4 +8,4 @@ import sys
 import run
 
 if __name__ == "__main__":
-    sys.exit(run.main(("broker_waiting", "broker_single", "broker_produce", "broker_consume", "broker_scale")))
+    sys.exit(run.main(("broker_waiting", "broker_single", "broker_produce", "broker_grpc", "broker_consume", "broker_scale")))
