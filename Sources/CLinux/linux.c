@@ -15,6 +15,10 @@ int martlet_reserve(int descriptor, int64_t position, int64_t count) {
     return fallocate(descriptor, FALLOC_FL_KEEP_SIZE, position, count) == 0 ? 0 : errno;
 }
 
+void martlet_start_writeback(int descriptor, int64_t position, int64_t count) {
+    sync_file_range(descriptor, position, count, SYNC_FILE_RANGE_WRITE);
+}
+
 void martlet_name_thread(const char *name) {
     prctl(PR_SET_NAME, name, 0, 0, 0);
 }

@@ -83,6 +83,10 @@ final class CommitLane: Sendable {
                 guard let appends = groups[ObjectIdentifier(partition)] else { continue }
                 if let run = partition.write(appends) { runs.append((partition, run)) }
             }
+            // Files that are flushed one after the other would have their disk wait for each: so all begin at once.
+            if runs.count > 1 {
+                for (_, run) in runs { run.file.startWriteBack(at: run.position, count: Int64(run.bytes.count)) }
+            }
             for (partition, run) in runs { partition.finish(run) }
             order.removeAll()
             groups.removeAll()

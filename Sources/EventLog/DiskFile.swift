@@ -99,6 +99,11 @@ final class DiskFile: Sendable {
         guard fdatasync(descriptor) == 0 else { throw Disk.error(errno, "cannot flush", path) }
     }
 
+    /// Begins to write these bytes back; whether that works is for the flush to tell.
+    func startWriteBack(at position: Int64, count: Int64) {
+        martlet_start_writeback(descriptor, position, count)
+    }
+
     /// Reserves room behind the end without changing the size; a refusal is harmless, the write itself will tell.
     func reserve(from position: Int64, count: Int64) {
         _ = martlet_reserve(descriptor, position, count)

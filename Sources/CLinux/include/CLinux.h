@@ -11,6 +11,9 @@
 /// Reserves disk blocks behind a file's end without changing its size; 0 or an error number.
 int martlet_reserve(int descriptor, int64_t position, int64_t count);
 
+/// Begins to write a stretch of a file back to its disk, without waiting and without a word on errors: those are fdatasync's to tell.
+void martlet_start_writeback(int descriptor, int64_t position, int64_t count);
+
 /// Names the calling thread; at most 15 bytes are kept.
 void martlet_name_thread(const char *name);
 
