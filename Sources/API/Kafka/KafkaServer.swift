@@ -77,6 +77,8 @@ package struct KafkaServer: Service {
                         throw ChannelError.eof
                     }
                     let pipeline = channel.pipeline.syncOperations
+                    let counter = WriteCounter()
+                    try pipeline.addHandler(counter)
                     try pipeline.addHandler(
                         IdleStateHandler(allTimeout: .seconds(Int64(configuration.idleSeconds)))
                     )
@@ -87,7 +89,7 @@ package struct KafkaServer: Service {
                     )
                     try pipeline.addHandler(reader)
                     try pipeline.addHandler(
-                        KafkaConnection(door: door, session: KafkaSession(channel), reader: reader)
+                        KafkaConnection(door: door, session: KafkaSession(channel), reader: reader, counter: counter)
                     )
                 }
             }
