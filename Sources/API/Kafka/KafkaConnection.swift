@@ -18,6 +18,7 @@ final class KafkaConnection: ChannelDuplexHandler {
     private let door: KafkaDoor
     private let session: KafkaSession
     private let reader: FrameReader
+    private let counter: WriteCounter
 
     private var inbox: Deque<Frame> = []
     private var answers = ResponseQueue()
@@ -35,17 +36,20 @@ final class KafkaConnection: ChannelDuplexHandler {
     /// How long is waited for the client to take its answers.
     private var patience: Patience
     private var watchTimer: Scheduled<Void>?
-    /// Bytes that were yet to be taken when last looked, with what was written since.
-    private var unwrittenBytes = 0
+    /// Answers that are not wholly handed to the system.
+    private var unsentAnswers = 0
+    /// Bytes that the client had taken when last looked.
+    private var takenBytes = 0
     private var lookedAt = NIODeadline.now()
     /// The request at work that is not an append, if it can be given up.
     private var task: Task<Void, Never>?
 
-    /// The reader stands in front of this in the pipeline.
-    init(door: KafkaDoor, session: KafkaSession, reader: FrameReader) {
+    /// The reader stands in front of this in the pipeline, and the counter in front of everything.
+    init(door: KafkaDoor, session: KafkaSession, reader: FrameReader, counter: WriteCounter) {
         self.door = door
         self.session = session
         self.reader = reader
+        self.counter = counter
         patience = Patience(
             .seconds(Int64(door.configuration.stallSeconds)),
             bytesPerSecond: door.configuration.answerBytesPerSecondMin
@@ -206,17 +210,19 @@ final class KafkaConnection: ChannelDuplexHandler {
 
     /// Writes the parts of an answer, whose memory is held until they are sent.
     private func write(_ parts: [ResponsePart], _ loan: AnswerLoan?, _ context: ChannelHandlerContext) {
+        guard !parts.isEmpty else { return }
         let bytes = parts.reduce(0) { $0 + $1.memoryBytes }
         let held = loan ?? door.answers.hold(bytes)
         held.set(bytes)
-        unwrittenBytes += parts.reduce(0) { $0 + $1.byteCount }
+        unsentAnswers += 1
         for (place, part) in parts.enumerated() {
             guard place == parts.count - 1 else {
                 context.write(part, promise: nil)
                 continue
             }
             let sent = context.eventLoop.makePromise(of: Void.self)
-            sent.futureResult.whenComplete { _ in withExtendedLifetime(held) {} }
+            let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
+            sent.futureResult.whenComplete { _ in withExtendedLifetime(held) { bound.value.unsentAnswers -= 1 } }
             context.write(part, promise: sent)
         }
     }
@@ -245,13 +251,8 @@ final class KafkaConnection: ChannelDuplexHandler {
 
     /// Looks after answers that the client has yet to take.
     private func watch(_ context: ChannelHandlerContext) {
-        guard watchTimer == nil else { return }
-        let left = unwritten(context)
-        guard left > 0 else {
-            unwrittenBytes = 0
-            return
-        }
-        unwrittenBytes = left
+        guard watchTimer == nil, unsentAnswers > 0 else { return }
+        takenBytes = counter.bytes - unwritten(context)
         patience.refill()
         lookedAt = .now()
         lookLater(context)
@@ -270,13 +271,14 @@ final class KafkaConnection: ChannelDuplexHandler {
     /// Closes the connection of a client that takes its answers more slowly than at the lowest rate.
     private func look(_ context: ChannelHandlerContext) {
         watchTimer = nil
+        guard unsentAnswers > 0 else { return }
         let left = unwritten(context)
+        let taken = counter.bytes - left
         let now = NIODeadline.now()
         patience.spend(now - lookedAt)
-        patience.earn(bytes: max(0, unwrittenBytes - left))
+        patience.earn(bytes: max(0, taken - takenBytes))
         lookedAt = now
-        unwrittenBytes = left
-        guard left > 0 else { return }
+        takenBytes = taken
         if door.answers.isFull || door.memory.isContended {
             patience.limit(to: .seconds(Int64(door.configuration.contendedStallSeconds)))
         }

@@ -85,6 +85,9 @@ package struct KafkaServer: Service {
                         throw ChannelError.eof
                     }
                     let pipeline = channel.pipeline.syncOperations
+                    // Counts what goes to the socket: behind encryption, where there is any.
+                    let counter = WriteCounter()
+                    try pipeline.addHandler(counter)
                     let login = door.login(channel, pending)
                     if let tls { try pipeline.encrypt(tls, login, door.logger) }
                     try pipeline.addHandler(
@@ -98,7 +101,12 @@ package struct KafkaServer: Service {
                     )
                     try pipeline.addHandler(reader)
                     try pipeline.addHandler(
-                        KafkaConnection(door: door, session: KafkaSession(channel, login), reader: reader)
+                        KafkaConnection(
+                            door: door,
+                            session: KafkaSession(channel, login),
+                            reader: reader,
+                            counter: counter
+                        )
                     )
                 }
             }

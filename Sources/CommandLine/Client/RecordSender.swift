@@ -30,10 +30,10 @@ final class RecordSender {
         shownAt = clock.now
     }
 
-    func add(_ record: JSONValue) async throws {
-        let bytes = record.bytes
-        waiting.append(bytes)
-        waitingBytes += bytes.count
+    /// Takes one record or event as JSON text.
+    func add(_ record: [UInt8]) async throws {
+        waiting.append(record)
+        waitingBytes += record.count
         if waiting.count >= batch || waitingBytes >= Self.bytesMax { try await flush() }
     }
 

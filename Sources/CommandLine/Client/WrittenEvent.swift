@@ -26,6 +26,17 @@ struct WrittenEvent: Sendable {
         }
     }
 
+    /// One event in JSON.
+    ///
+    /// - Throws: `JSONError` where the text is not JSON.
+    init(json bytes: [UInt8]) throws {
+        self = try JSONCursor.withBytes(bytes) { cursor in
+            let event = try WrittenEvent(&cursor)
+            try cursor.finish()
+            return event
+        }
+    }
+
     /// What a file holds: one event, or a list of them.
     static func read(_ file: InputFile) throws -> (events: [WrittenEvent], isList: Bool) {
         if JSONCursor.isValid(file.bytes) {

@@ -140,16 +140,16 @@ struct DeleteKafkaUsers: ClientCommand {
     static let configuration = CommandConfiguration.client(
         "delete",
         "Remove users; their connections end at their next request.",
-        discussion: "Access rules that name them stay. Asks first when a person can answer.",
+        discussion: "Access rules that name them stay. Asks first.",
         examples: ["martlet kafka users delete alice", "martlet kafka users delete --force alice bob"],
         aliases: ["rm"]
     )
     @Argument(help: "Names of users.", completion: .custom(ResourceNames.complete("kafka/users"))) var names: [String]
-    @Flag(name: [.short, .long], help: "Do not ask.") var force = false
+    @OptionGroup var confirmation: Confirmation
     @OptionGroup(title: "Global Options") var global: GlobalOptions
 
     func execute(_ client: EngineClient) async throws {
-        try await client.delete(KafkaUserDisplay.resource, names, force: force)
+        try await client.delete(KafkaUserDisplay.resource, names, confirmation)
     }
 }
 
@@ -295,15 +295,15 @@ struct DeleteKafkaACLs: ClientCommand {
     static let configuration = CommandConfiguration.client(
         "delete",
         "Remove access rules.",
-        discussion: "'martlet kafka acls list' shows their numbers. Asks first when a person can answer.",
+        discussion: "'martlet kafka acls list' shows their numbers. Asks first.",
         examples: ["martlet kafka acls delete 3", "martlet kafka acls delete --force 3 4"],
         aliases: ["rm"]
     )
     @Argument(help: "Numbers of rules.", completion: .custom(ResourceNames.complete("kafka/acls"))) var ids: [String]
-    @Flag(name: [.short, .long], help: "Do not ask.") var force = false
+    @OptionGroup var confirmation: Confirmation
     @OptionGroup(title: "Global Options") var global: GlobalOptions
 
     func execute(_ client: EngineClient) async throws {
-        try await client.delete(KafkaACLDisplay.resource, ids, force: force)
+        try await client.delete(KafkaACLDisplay.resource, ids, confirmation)
     }
 }

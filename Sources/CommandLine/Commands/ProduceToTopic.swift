@@ -102,12 +102,17 @@ struct ProduceToTopic: ClientCommand {
 
     private var keyBytes: [UInt8]? { key.map { Array($0.utf8) } }
 
-    private func record(line: [UInt8], _ place: String) throws -> JSONValue {
-        if json || cloudevents {
-            guard let value = try? JSONValue(parsing: line) else {  // Refused right here.
+    private func record(line: [UInt8], _ place: String) throws -> [UInt8] {
+        if cloudevents {
+            guard let written = try? WrittenEvent(json: line) else {  // Refused right here.
                 throw CommandFailure(.refused, "\(place) is not JSON")
             }
-            if cloudevents { return .object(try EventDocument(completing: value, name: place, type: nil).object) }
+            return try EventDocument(completing: written, name: place, type: nil).bytes
+        }
+        if json {
+            guard let value = try? JSONValue(parsing: line) else {  // As above.
+                throw CommandFailure(.refused, "\(place) is not JSON")
+            }
             guard case .object(var object) = value else {
                 throw CommandFailure(
                     .refused,
@@ -117,7 +122,7 @@ struct ProduceToTopic: ClientCommand {
             }
             // Where it was read from says nothing about where it goes.
             for name in ["topic", "offset"] { object[name] = nil }
-            return .object(object)
+            return JSONValue.object(object).bytes
         }
         guard let separator = keySeparator.map({ Array($0.utf8) }) else { return record(value: line, key: keyBytes) }
         guard let range = line.firstRange(of: separator) else {
@@ -130,7 +135,7 @@ struct ProduceToTopic: ClientCommand {
         return record(value: Array(line[range.upperBound...]), key: Array(line[..<range.lowerBound]))
     }
 
-    private func record(value: [UInt8], key: [UInt8]?) -> JSONValue {
+    private func record(value: [UInt8], key: [UInt8]?) -> [UInt8] {
         var members: [JSONObject.Member] = []
         if let partition { members.append(.init(key: "partition", value: .int(Int64(partition)))) }
         if let key { members.append(RecordText.member("key", key)) }
@@ -148,7 +153,7 @@ struct ProduceToTopic: ClientCommand {
                 )
             )
         }
-        return .object(JSONObject(members: members))
+        return JSONValue.object(JSONObject(members: members)).bytes
     }
 }
 
