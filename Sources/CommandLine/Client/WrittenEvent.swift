@@ -30,11 +30,7 @@ struct WrittenEvent: Sendable {
     ///
     /// - Throws: `JSONError` where the text is not JSON.
     init(json bytes: [UInt8]) throws {
-        self = try JSONCursor.withBytes(bytes) { cursor in
-            let event = try WrittenEvent(&cursor)
-            try cursor.finish()
-            return event
-        }
+        self = try JSONCursor.withBytes(bytes) { try WrittenEvent(&$0) }
     }
 
     /// What a file holds: one event, or a list of them.
