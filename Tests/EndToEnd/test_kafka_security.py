@@ -263,7 +263,7 @@ def test_connections_of_a_user_that_changes_end(stand):
         packed = struct.pack(">hhih", 3, 1, 1, -1) + METADATA[2]
         connection.sendall(struct.pack(">i", len(packed)) + packed)
         assert connection.recv(1) == b""
-    stand.engine.cli("kafka", "users", "delete", name)
+    stand.engine.cli("kafka", "users", "delete", name, "--force")
     assert stand.engine.run("kafka", "users", "delete", name).returncode == 3
 
 
