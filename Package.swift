@@ -222,8 +222,8 @@ let package = Package(
         .testTarget(
             name: "KafkaAPITests",
             dependencies: [
-                "Catalog", "EventLog", "Groups", "KafkaAPI", "KafkaCodec", "Topics", "Transactions", logging, nioCore,
-                nioPosix, lifecycle,
+                "Catalog", "EventLog", "Groups", "Identity", "KafkaAPI", "KafkaCodec", "MartletCore", "Topics", "Transactions",
+                logging, nioCore, nioPosix, lifecycle,
             ]
         ),
         .testTarget(

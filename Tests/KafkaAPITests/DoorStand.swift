@@ -5,9 +5,11 @@ import Catalog
 import EventLog
 import Foundation
 import Groups
+import Identity
 import KafkaAPI
 import KafkaCodec
 import Logging
+import MartletCore
 import NIOCore
 import NIOPosix
 import ServiceLifecycle
@@ -37,16 +39,25 @@ struct DoorStand {
         change(&configuration)
         let transactions = TransactionCoordinator(log: log, logger: quietLogger)
         try await transactions.recover()
+        let catalog = try Catalog.open(path: directory.appending(path: "catalog.sqlite").path)
+        let access = KafkaAccessStore(
+            catalog: catalog,
+            secrets: try await SecretStore(catalog: catalog, keyPath: directory.appending(path: "secret.key").path)
+        )
         let door = KafkaDoor(
             configuration: configuration,
             log: log,
             topics: TopicService(
-                catalog: try Catalog.open(path: directory.appending(path: "catalog.sqlite").path),
+                catalog: catalog,
                 log: log,
                 producer: RecordProducer(log: log)
             ),
             groups: GroupCoordinator(store: LogGroupStore(log: log), logger: quietLogger),
             transactions: transactions,
+            security: KafkaSecurity(
+                users: KafkaUsers(store: access),
+                access: try await AccessControl(store: access, isEnabled: false, metrics: MetricRegistry())
+            ),
             logger: quietLogger
         )
         let (ports, listening) = AsyncStream.makeStream(of: Int.self)

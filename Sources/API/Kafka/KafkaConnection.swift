@@ -82,7 +82,7 @@ final class KafkaConnection: ChannelDuplexHandler {
     private func pump(_ context: ChannelHandlerContext) {
         while let frame = inbox.first, !isEnding, !isLeaving, context.channel.isWritable {
             // What a message of a login looks like says the mechanism: whether it is one must be known before it is read.
-            guard othersAtWork == 0 else { break }
+            guard othersAtWork == 0, !isSubmitting else { break }
             if session.login.takesToken {
                 guard answers.isEmpty else { break }
                 inbox.removeFirst()
@@ -110,7 +110,7 @@ final class KafkaConnection: ChannelDuplexHandler {
     }
 
     private func mayStart(_ head: RequestHead) -> Bool {
-        guard !isSubmitting else { return false }
+        guard othersAtWork == 0, !isSubmitting else { return false }
         return head.isAppend ? answers.count < door.configuration.requestsPerConnectionMax : answers.isEmpty
     }
 
