@@ -47,15 +47,15 @@ struct CompactionState: Codable, Equatable, Sendable {
     /// Takes in a finished round that reached `end` and left so many tombstones and markers.
     mutating func advance(to end: Int64, at now: Int64, leftovers: Int, retention: Int64) {
         self.leftovers = leftovers
-        if end > self.end {
-            horizons.append(Horizon(end: end, at: now))
-            self.end = end
-        }
-        // Those whose time is up say nothing more apart.
+        // Those whose time was up say nothing more apart.
         let expired = horizons.prefix { $0.at == .min || now - retention >= $0.at }
         if let last = expired.last {
             horizons.removeFirst(expired.count)
             horizons.insert(Horizon(end: last.end, at: .min), at: 0)
+        }
+        if end > self.end {
+            horizons.append(Horizon(end: end, at: now))
+            self.end = end
         }
         // Later is safe: tombstones stay longer.
         while horizons.count > Self.horizonsMax { horizons.remove(at: 1) }

@@ -150,9 +150,13 @@ struct Compactor: Sendable {
         _ leftovers: inout Int
     ) -> Verdict {
         if header.nextOffset <= plan.logStart { return .drop }
+        // The log ends with a record, or readers that are to stop at the end would not learn that they are there.
+        let isEnd = header.nextOffset == plan.segments.last?.nextOffset
         if header.isControl {
             // A marker that readers are told of by its offset stays until they are not.
-            if plan.hasExpired(header.baseOffset), !plan.abortMarkers.contains(header.baseOffset) { return .drop }
+            if !isEnd, plan.hasExpired(header.baseOffset), !plan.abortMarkers.contains(header.baseOffset) {
+                return .drop
+            }
             leftovers += 1
             return .keep
         }
@@ -169,7 +173,7 @@ struct Compactor: Sendable {
                     guard let key = record.key else { return false }
                     if let last = keys.offset(of: key), last > record.offset { return false }
                     guard record.value == nil else { return true }
-                    if plan.hasExpired(record.offset) { return false }
+                    if !isEnd, plan.hasExpired(record.offset) { return false }
                     tombstones += 1
                     return true
                 }

@@ -70,6 +70,7 @@ package final class LocalLog: EventLog {
 
     private init(root: String, settings: LocalLogSettings, logger: Logger) throws(EventLogError) {
         directory = root
+        OpenFileLimit.raise()
         try Disk.makeDirectories(root + "/topics")
         groupStore = try CoordinatorStore.open(directory: root + "/groups", settings: settings, logger: logger)
         producerIDs = ProducerIDs(reserved: groupStore.content().producerIDsReserved)

@@ -49,7 +49,9 @@ extension PartitionLog {
         var first: Int64?
         while first == nil {
             guard let header = try walk.next(), header.baseOffset < plan.bounds.limit else { return nil }
-            if header.nextOffset > offset { first = walk.position - Int64(header.batchByteCount) }
+            if header.nextOffset > offset, header.recordCount > 0 {
+                first = walk.position - Int64(header.batchByteCount)
+            }
         }
         guard let first else { return nil }
         var end = (position: walk.position, offset: walk.offset)

@@ -59,14 +59,19 @@ extension PartitionLog {
     ) async throws -> ReadResult {
         let clock = ContinuousClock()
         let deadline = wait > .zero ? clock.now.advanced(by: wait) : nil
+        var offset = offset
         while true {
             switch plan(offset, isolation) {
             case .failed(let error): throw error
             case .memory(let chunks, let bounds): return Self.assemble(chunks, offset, bytesMax, bounds)
             case .disk(let diskPlan):
-                return try await onReaderThread { () throws(EventLogError) in
-                    try self.readFromDisk(diskPlan, offset, max(0, min(bytesMax, 64 << 20)))
+                let place = offset
+                let found = try await onReaderThread { () throws(EventLogError) in
+                    try self.readFromDisk(diskPlan, place, max(0, min(bytesMax, 64 << 20)))
                 }
+                if !found.bytes.isEmpty || found.nextOffset <= offset { return found }
+                // Compaction has left nothing up to there. Clients do not go on from an answer without any record.
+                offset = found.nextOffset
             case .nothingYet(let empty):
                 try Task.checkCancellation()
                 guard let deadline else { return empty }
@@ -361,7 +366,9 @@ extension PartitionLog {
         return (file, loaded)
     }
 
-    /// Returns whole batches, or `nil` when an unreadable one is in the way.
+    /// Returns whole batches, from the first one with a record on, or `nil` when an unreadable one is in the way.
+    ///
+    /// Without bytes there is no record up to ``ReadResult/nextOffset``.
     private func readBatches(
         _ file: DiskFile,
         from start: (position: Int64, offset: Int64),
@@ -385,7 +392,7 @@ extension PartitionLog {
                 Int64(header.batchByteCount) <= plan.limit - position
             else { break }
             let size = header.batchByteCount
-            if header.nextOffset > offset {
+            if header.nextOffset > offset, header.recordCount > 0 || range != nil {
                 if let chosen = range, local + size - chosen.lowerBound > bytesMax { break }
                 if size > window.count - local {
                     if range != nil { break }
@@ -402,7 +409,11 @@ extension PartitionLog {
             position += Int64(size)
             local = min(local + size, window.count)
         }
-        guard let range else { return nil }
+        guard let range else {
+            let isAtEnd = position >= plan.limit && expected == plan.segmentNext
+            let isPassed = expected > offset && (isAtEnd || expected >= plan.bounds.limit)
+            return isPassed ? plan.bounds.result([], from: offset, next: expected) : nil
+        }
         // Cutting off the end leaves the bytes where they are.
         window.removeLast(window.count - range.upperBound)
         return plan.bounds.result(

@@ -7,7 +7,8 @@ package import KafkaCodec
 package struct ReadResult: Sendable {
     /// Whole batches as stored, back to back; empty when nothing came in time.
     ///
-    /// The first batch is the one that holds the wanted offset, so it may begin with earlier records: skip those.
+    /// The first batch is the one that holds the wanted offset, so it may begin with earlier records: skip those. Where compaction has
+    /// removed that record it may be a later one.
     package let bytes: [UInt8]
     /// The offset after the last record that may be read.
     package let highWatermark: Int64

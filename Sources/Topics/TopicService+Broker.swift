@@ -146,6 +146,13 @@ extension TopicService {
     /// Makes `set` the topic's settings; what it leaves out gets its default.
     private static func apply(_ set: [String: String], to spec: inout TopicSpec) throws(ServiceError) {
         for name in set.keys.sorted() { try TopicConfig.check(name, set[name] ?? "") }
+        guard !(spec.isDefault || spec.isDeadLetter) || compaction(set) == nil else {
+            throw .invalid(
+                field: "cleanup.policy",
+                "cannot be compact for a topic of the engine's own, whose events have no keys",
+                fix: "leave it out, or set delete"
+            )
+        }
         let defaults = TopicSpec(partitions: spec.partitions)
         func limit(_ name: String, _ value: Int64?) -> Int64? {
             guard let number = set[name].flatMap({ Int64($0) }) else { return value }
@@ -155,6 +162,17 @@ extension TopicService {
         spec.retentionBytes = limit(retentionSize, defaults.retentionBytes)
         let others = set.filter { $0.key != retentionTime && $0.key != retentionSize }
         spec.configs = others.isEmpty ? nil : others
+    }
+
+    /// Sets settings by Kafka's names; an empty text gives one its default again.
+    static func change(_ configs: [(name: String, value: String)], of spec: inout TopicSpec) throws(ServiceError) {
+        if configs.isEmpty { return }
+        var set = overrides(of: spec)
+        for (name, value) in configs {
+            if value.isEmpty { try checkName(name) }
+            set[name] = value.isEmpty ? nil : value
+        }
+        try apply(set, to: &spec)
     }
 
     /// What the log is told.

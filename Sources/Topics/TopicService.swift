@@ -51,6 +51,7 @@ package struct TopicService: TopicServices {
         let tags = reader.strings("tags")
         let partitions = reader.int("partitions", in: 1...Self.partitionsMax)
         let retention = Self.retention(reader)
+        let configs = reader.map("configs")
         Self.ignoreReadOnly(reader)
         try reader.finish()
         guard let name else { throw ServiceError.invalid(field: "name", "is missing") }
@@ -62,11 +63,13 @@ package struct TopicService: TopicServices {
                 fix: "names of that form are the engine's own"
             )
         }
-        let spec = TopicSpec(
+        var made = TopicSpec(
             partitions: Int32(partitions ?? 1),
             retentionMilliseconds: retention.milliseconds ?? .some(7 * Self.dayMilliseconds),
             retentionBytes: retention.bytes ?? nil
         )
+        try Self.change(configs ?? [], of: &made)
+        let spec = made
         let topic: Resource<TopicSpec> = try await catalog.transaction(dryRun: dryRun) { tx in
             try tx.create(
                 name: name,
@@ -108,6 +111,7 @@ package struct TopicService: TopicServices {
         let tags = reader.strings("tags")
         let partitions = reader.int("partitions", in: 1...Self.partitionsMax)
         let retention = Self.retention(reader)
+        let configs = reader.map("configs")
         Self.ignoreReadOnly(reader)
         try reader.finish()
         let topic = try await catalog.transaction(dryRun: dryRun) { tx in
@@ -131,6 +135,7 @@ package struct TopicService: TopicServices {
                     }
                     topic.spec.partitions = Int32(partitions)
                 }
+                try Self.change(configs ?? [], of: &topic.spec)
                 if let milliseconds = retention.milliseconds { topic.spec.retentionMilliseconds = milliseconds }
                 if let bytes = retention.bytes { topic.spec.retentionBytes = bytes }
             }

@@ -105,7 +105,8 @@ struct FieldReader {
 
     mutating func value(_ name: String) -> JSONValue? {
         asked.append(name)
-        return object[name].flatMap { $0 == .null ? nil : $0 }
+        // A JSON value can be written as nil, which would not be what is meant here.
+        return object[name].flatMap { $0 == .null ? JSONValue?.none : $0 }
     }
 
     /// Refuses a member that was not asked for.

@@ -141,7 +141,8 @@ enum OpenAPISchemas {
             required: #""partitions","is_default","is_dead_letter","is_internal""#,
             properties: #"""
                 "partitions":{"type":"integer","minimum":1},"retention_milliseconds":{"type":"integer"},"retention_bytes":{"type":"integer"},
-                "is_default":{"type":"boolean"},"is_dead_letter":{"type":"boolean"},"is_internal":{"type":"boolean"}
+                "is_default":{"type":"boolean"},"is_dead_letter":{"type":"boolean"},"is_internal":{"type":"boolean"},
+                "configs":{"type":"object","additionalProperties":{"type":"string"},"description":"Settings that are set, by Kafka's names."}
                 """#
         )
         + resource("Secret", required: #""keys""#, properties: #""keys":{"type":"array","items":{"type":"string"}}"#)
@@ -232,7 +233,9 @@ enum OpenAPISchemas {
         #"{"name":"p","manifest":{"triggers":[{"name":"t","vrn":"vast:dataengine:triggers:on-frame"}],"function_deployments":[{"name":"f","function_vrn":"vast:dataengine:functions:exr-inspector","revision":1}],"links":[{"source":["t"],"destination":["f"]}]}}"#
     private static let topic = #"""
         "partitions":{"type":"integer","minimum":1,"maximum":1024},"retention_milliseconds":{"type":["integer","null"],"minimum":1},
-        "retention_bytes":{"type":["integer","null"],"minimum":1}
+        "retention_bytes":{"type":["integer","null"],"minimum":1},
+        "configs":{"type":["object","null"],"additionalProperties":{"type":"string"},
+        "description":"Settings by Kafka's names; an empty text gives one its default again."}
         """#
 
     private static func secretForm(required: String) -> String {

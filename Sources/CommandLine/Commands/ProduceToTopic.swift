@@ -121,7 +121,7 @@ struct ProduceToTopic: ClientCommand {
                 )
             }
             // Where it was read from says nothing about where it goes.
-            for name in ["topic", "offset"] { object[name] = nil }
+            for name in object["offset"] == nil ? ["topic"] : ["topic", "offset", "partition"] { object[name] = nil }
             return JSONValue.object(object).bytes
         }
         guard let separator = keySeparator.map({ Array($0.utf8) }) else { return record(value: line, key: keyBytes) }

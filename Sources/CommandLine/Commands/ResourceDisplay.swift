@@ -200,6 +200,10 @@ enum TopicNoun: ResourceNoun {
             .init("Retention Size") { item in
                 (item["retention_bytes"]?.intValue).map { Quantity.size(bytes: $0) + " a partition" }
             },
+            .init("Settings") { item in
+                let set = item["configs"]?.objectValue?.members ?? []
+                return set.isEmpty ? nil : set.map { "\($0.key)=\($0.value.stringValue ?? "")" }.joined(separator: ", ")
+            },
             .init("Use", value: use),
         ]
     )

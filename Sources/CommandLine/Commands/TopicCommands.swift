@@ -77,6 +77,8 @@ struct TopicFields: ParsableArguments {
     @Option(name: [.customLong("retention")], help: "How long records stay, such as 12h or 7d; 'forever' keeps them.")
     var retention: String?
     @Option(name: .long, help: "Most bytes a partition keeps.") var retentionBytes: Int?
+    @Option(name: .long, help: "Setting by Kafka's name as name=value; repeatable, an empty value is the default.")
+    var config: [String] = []
     @Option(name: .long, help: "What it is for.") var description: String?
     @Option(name: .long, help: "Tags, separated by commas; repeatable.") var tags: [String] = []
     @Option(
@@ -91,6 +93,7 @@ struct TopicFields: ParsableArguments {
         fields.set("name", name)
         fields.set("partitions", partitions)
         fields.set("retention_bytes", retentionBytes)
+        fields.set("configs", object: try FieldBuilder.pairs(config, option: "--config", session: nil))
         fields.set("description", description)
         fields.set("tags", list: FieldBuilder.split(tags))
         var object = fields.object
@@ -117,6 +120,7 @@ struct CreateTopic: ClientCommand {
         "Make a topic.",
         examples: [
             "martlet topics create frames --partitions 8 --retention 14d", "martlet topics create -f topic.yaml",
+            "martlet topics create users --config cleanup.policy=compact",
         ]
     )
     @Argument(help: "Name of the topic.") var positionalName: String?
@@ -134,7 +138,7 @@ struct CreateTopic: ClientCommand {
 struct UpdateTopic: ClientCommand {
     static let configuration = CommandConfiguration.client(
         "update",
-        "Change a topic's retention, description or tags.",
+        "Change a topic's retention, settings, description or tags.",
         examples: ["martlet topics update frames --retention 30d"]
     )
     @Argument(help: "Name, GUID or resource name.", completion: .custom(ResourceNames.complete("topics"))) var id:
