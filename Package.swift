@@ -222,7 +222,8 @@ let package = Package(
         .testTarget(
             name: "KafkaAPITests",
             dependencies: [
-                "Catalog", "EventLog", "Groups", "Identity", "KafkaAPI", "KafkaCodec", "MartletCore", "Topics", "Transactions",
+                "Catalog", "EventLog", "Groups", "Identity", "KafkaAPI", "KafkaCodec", "MartletCore", "Topics",
+                "Transactions",
                 logging, nioCore, nioPosix, lifecycle,
             ]
         ),
