@@ -179,7 +179,8 @@ import Testing
             #expect(lost.status == .failure && lost.errors.contains("cannot write"))
         }
         let empty = Self.answer([]).text.replacing(#""missing":[]"#, with: #""missing":["m.name"]"#)
-        try await CannedServer.with({ _ in .json(empty) }) { server in
+        let names = #"{"data":[{"name":"m.name"}]}"#
+        try await CannedServer.with({ $0.target.hasSuffix("names") ? .json(names) : .json(empty) }) { server in
             let run = try await CommandRun.run(["metrics", "get", "-m", "m.name"], server: server.address)
             #expect(run.status == .success && run.output.isEmpty)
             #expect(run.errors.contains("no points of m.name"))

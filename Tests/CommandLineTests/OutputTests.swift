@@ -204,7 +204,7 @@ import Testing
 
     static let rows = #"""
         {"id":"s1","columns":[{"name":"path","type":"VARCHAR"},{"name":"n","type":"BIGINT"},{"name":"n","type":"DOUBLE"}],
-         "rows":[["a\tb.exr",9007199254740993,0.5],[null,2,null],["日本\u001b[31m",-1,1e300]],"next_cursor":null}
+         "rows":[["a\tb.exr",9007199254740993,0.5],[null,2,null],["日本\u001b[31m",-1,1e+300]],"next_cursor":null}
         """#
 
     @Test func sqlDrawsATableAndSaysWhenRowsAreMissing() async throws {

@@ -147,7 +147,8 @@ private struct SeededGenerator: RandomNumberGenerator {
         case (.bool(let left), .bool(let right)): return left == right
         case (.int(let left), .int(let right)): return left == right
         case (.double(let left), .int(let right)): return Int64(exactly: left) == right
-        case (.double(let left), .double(let right)): return left.bitPattern == right.bitPattern
+        case (.double(let left), .double), (.double(let left), .number):
+            return left.bitPattern == json.doubleValue?.bitPattern
         case (.decimal(let left), .int(let right)) where left.scale == 0: return left.unscaled == Int128(right)
         case (.decimal(let left), _):
             let text = json.stringValue ?? json.text

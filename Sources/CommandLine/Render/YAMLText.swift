@@ -89,7 +89,10 @@ package enum YAMLText {
         case .null: return Node("null", Tag(.null))
         case .bool(let flag): return Node(flag ? "true" : "false", Tag(.bool))
         case .int(let number): return Node(String(number), Tag(.int))
-        case .double(let number): return Node.scalar(number.represented())
+        case .double(let number):
+            // Without a point YAML would not take it for a number.
+            let text = number.description
+            return text.contains(".") ? Node(text, Tag(.float)) : Node.scalar(number.represented())
         case .number(let text): return Node(text, Tag(text.contains { ".eE".contains($0) } ? .float : .int))
         case .string(let text):
             let scalar = Node.scalar(text.represented())
