@@ -90,7 +90,7 @@ import Testing
                 flag: true
                 list:
                 - 1
-                - 2.5e+0
+                - 2.5
                 map: {}
                 none: null
                 text: 'plain: no'
