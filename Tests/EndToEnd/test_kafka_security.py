@@ -323,7 +323,7 @@ def test_much_is_read_through_encryption_from_files(make_engine, name):
     stand = Stand(make_engine, "sasl-tls")
     stand.user("alice")
     secured = stand.secured("alice", "SCRAM-SHA-512")
-    sent = [Message(os.urandom(200_000)) for _ in range(200)]
+    sent = [Message(os.urandom(100_000).hex().encode()) for _ in range(200)]
     BY_NAME["confluent-kafka"].produce(stand.place, "much", sent, partition=0, **secured.librdkafka())
     stand.engine.stop()
     # After a start nothing of it is in the engine's memory.
