@@ -700,6 +700,8 @@ def test_the_engine_stops_in_order_with_open_streams(make_engine):
     stream = client.publisher.PublishStream(iter(publishing.get, None))
     publishing.put(events_pb2.PublishStreamRequest(number=1, topic="t", events=[record(b"last")]))
     assert next(stream).acknowledgements[0].number == 1
+    health = health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest())
+    assert next(health).status == 1
     began = time.monotonic()
     assert engine.stop() == 0
     assert time.monotonic() - began < 10

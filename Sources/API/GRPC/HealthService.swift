@@ -3,6 +3,7 @@
 
 package import GRPCCore
 package import OTLP
+import ServiceLifecycle
 import SwiftProtobuf
 
 /// gRPC's standard health check, over what `/readyz` says.
@@ -51,13 +52,16 @@ package struct HealthService: Grpc_Health_V1_Health.SimpleServiceProtocol {
         response writer: RPCWriter<Grpc_Health_V1_HealthCheckResponse>,
         context: ServerContext
     ) async throws {
-        var last: Grpc_Health_V1_HealthCheckResponse?
-        while !context.cancellation.isCancelled {
-            let isKnown = request.service.isEmpty || services.contains(request.service)
-            let now = isKnown ? await response() : .with { $0.status = .serviceUnknown }
-            if now != last { try await writer.write(now) }
-            last = now
-            try await Task.sleep(for: Self.watchInterval)
+        let isKnown = request.service.isEmpty || services.contains(request.service)
+        // A stream that nobody ends must not keep the engine from stopping.
+        try await cancelWhenGracefulShutdown {
+            var last: Grpc_Health_V1_HealthCheckResponse?
+            while !context.cancellation.isCancelled {
+                let now = isKnown ? await response() : .with { $0.status = .serviceUnknown }
+                if now != last { try await writer.write(now) }
+                last = now
+                try await Task.sleep(for: Self.watchInterval)
+            }
         }
     }
 

@@ -5,6 +5,7 @@ import Foundation
 package import GRPCCore
 import GRPCProtobuf
 import MartletProto
+import ServiceLifecycle
 import SwiftProtobuf
 
 /// gRPC's server reflection, version 1 and its alpha, whose messages are the same.
@@ -53,7 +54,10 @@ package struct ReflectionService: RegistrableRPCService {
                 serializer: ProtobufSerializer<Response>(),
                 handler: { request, _ in
                     StreamingServerResponse { writer in
-                        for try await message in request.messages { try await writer.write(answer(message)) }
+                        // A stream that nobody ends must not keep the engine from stopping.
+                        try await cancelWhenGracefulShutdown {
+                            for try await message in request.messages { try await writer.write(answer(message)) }
+                        }
                         return [:]
                     }
                 }
