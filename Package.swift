@@ -273,7 +273,8 @@ let package = Package(
         .testTarget(
             name: "APITests",
             dependencies: [
-                "API", "Catalog", "Documents", "MartletCore", httpClient, logging, nioCore, nioHTTP1, lifecycle,
+                "API", "Catalog", "Documents", "Identity", "MartletCore", httpClient, logging, nioCore, nioHTTP1,
+                lifecycle,
             ]
         ),
         .testTarget(

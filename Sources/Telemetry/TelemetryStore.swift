@@ -20,8 +20,6 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
     private static let queuedMax = 200_000
     private static let lossInterval = Duration.seconds(10)
     private static let batchBytesMax = 900 << 10
-    /// How long a query waits for the sinks to take what was recorded before it.
-    private static let catchUpMax = Duration.seconds(2)
 
     private struct Reader: Sendable {
         let lake: Lake
@@ -29,6 +27,8 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
     }
 
     private let log: any EventLog
+    /// How long a query waits for the sinks to take what was recorded before it.
+    private let catchUpMax: Duration
     /// First part of the types and sources of events.
     private let authority: String
     private let queue = TelemetryQueue(countMax: TelemetryStore.queuedMax)
@@ -40,14 +40,16 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
 
     /// Makes a store over the log; queries are answered once ``read(from:in:)`` was called.
     ///
-    /// `authority` is the first part of the types of the engine's own events; `now` gives the microseconds since 1970 that records are
-    /// stored at.
+    /// `authority` is the first part of the types of the engine's own events; a query waits `catchUpMax` for sinks to take what was
+    /// recorded before it; `now` gives the microseconds since 1970 that records are stored at.
     package init(
         log: any EventLog,
         authority: String = "vastdata.com",
         logger: Logger,
+        catchUpMax: Duration = .seconds(2),
         now: @escaping @Sendable () -> Int64 = { Timestamp.nowMicroseconds() }
     ) {
+        self.catchUpMax = catchUpMax
         self.log = log
         self.authority = authority
         self.logger = logger
@@ -184,7 +186,7 @@ package final class TelemetryStore: TelemetrySink, TelemetryIntake, Sendable {
             throw ServiceError(.unavailable, "telemetry cannot be read yet", fix: "try again in a moment")
         }
         await flush()
-        for table in tables { _ = try await reader.tables.isCaughtUp(table.name, within: Self.catchUpMax) }
+        for table in tables { _ = try await reader.tables.isCaughtUp(table.name, within: catchUpMax) }
         let names = try await reader.tables.names(in: sql, options: QueryOptions(), predicates: predicates)
         return try await reader.lake.query(sql, parameters: parameters, names: names).rows()
     }

@@ -53,6 +53,8 @@ struct OpenAPITests {
             "GET /healthz", "GET /readyz", "GET /openapi.json", "POST /v1/traces", "POST /v1/logs", "POST /v1/metrics",
             "GET /groups", "GET /groups/{name}", "POST /groups/{name}/reset", "DELETE /groups/{name}",
             "GET /metrics/names", "GET /metrics/query", "GET /metrics",
+            "GET /kafka/users", "POST /kafka/users", "PUT /kafka/users/{name}", "DELETE /kafka/users/{name}",
+            "GET /kafka/acls", "POST /kafka/acls", "DELETE /kafka/acls/{id}",
         ]
         for kind in ["views", "triggers", "functions", "pipelines", "topics", "secrets"] {
             for operation in [

@@ -5,6 +5,7 @@ import API
 import Catalog
 import Documents
 import Foundation
+import Identity
 import MartletCore
 import Synchronization
 
@@ -343,6 +344,8 @@ final class TestServices: Sendable {
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         catalog = try Catalog.open(path: directory + "/catalog.sqlite")
         let store = try await SecretStore(catalog: catalog, keyPath: directory + "/secret.key")
+        let access = KafkaAccessStore(catalog: catalog, secrets: store)
+        let rules = try await AccessControl(store: access, isEnabled: false, metrics: MetricRegistry())
         let owner = ResourceMetadata.Owner(name: "engine")
         _ = try await catalog.topics.create(
             name: "default",
@@ -363,7 +366,8 @@ final class TestServices: Sendable {
             engine: TestEngine(obstaclesNow: obstacles),
             otlp: TestOTLP(),
             groups: TestGroups(),
-            records: TestRecords()
+            records: TestRecords(),
+            kafkaAccess: KafkaAccessService(users: KafkaUsers(store: access), access: rules)
         )
     }
 

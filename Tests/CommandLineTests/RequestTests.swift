@@ -146,7 +146,7 @@ import Testing
         Case("tables compact trips", ["POST /api/v1/tables/trips/compact"]),
         Case("tables repair trips --force", ["POST /api/v1/tables/trips/repair"]),
         Case("tables repair trips --dry-run", ["POST /api/v1/tables/trips/repair?dry_run=true"]),
-        Case("tables repair trips --quick", ["POST /api/v1/tables/trips/repair?quick=true"]),
+        Case("tables repair trips --quick --force", ["POST /api/v1/tables/trips/repair?quick=true"]),
         Case("tables replay trips", ["POST /api/v1/tables/trips/replay"]),
         Case(
             "logs get my-pipeline --since 5m --severity ERROR --scope runtime",

@@ -191,7 +191,10 @@ import Testing
             {"kind":"orphan_file","path":"files/rows/2.parquet","problem":"9 bytes","action":"nothing yet","rows_lost":0,"is_done":false}]}
             """#
         for format in [[], ["-o", "json"]] {
-            let run = try await CommandRun.run(["tables", "repair", "trips"] + format, answer: .json(answer))
+            let run = try await CommandRun.run(
+                ["tables", "repair", "trips", "--force"] + format,
+                answer: .json(answer)
+            )
             #expect(run.status == .failure)
             #expect(run.errors.contains("1 finding of trips could not be put right"))
             #expect(run.errors.contains("No space left"))

@@ -35,7 +35,8 @@ func withTelemetryStoreAndLog(_ body: (TelemetryStore, LocalLog) async throws ->
         logger: logger
     )
     try await lake.open()
-    let store = TelemetryStore(log: log, logger: logger)
+    // A busy machine is no reason to answer early here.
+    let store = TelemetryStore(log: log, logger: logger, catchUpMax: .seconds(30))
     let tables = TableRuntime(catalog: catalog, log: log, lake: lake, telemetry: store, logger: logger)
     try await tables.prepare(
         internal: SystemTable.allCases.map { $0.definition(retention: .seconds(86_400 * 36_500)) }
