@@ -3,7 +3,7 @@
 
 // A client of librdkafka that measures: every command prints one line of JSON.
 //   kafka produce BROKER TOPIC COUNT SIZE [setting=value …]    all at once, acks=all; time until the last is acknowledged
-//   kafka single  BROKER TOPIC COUNT SIZE                      one at a time
+//   kafka single  BROKER TOPIC COUNT SIZE                      one at a time; with mock for BROKER the client alone
 //   kafka consume BROKER TOPIC PARTITIONS COUNT                from the first record on
 //   kafka waiting BROKER TOPIC RATE SECONDS SIZE               from produce() to a consumer that waits
 
@@ -64,7 +64,9 @@ static void on_delivery(rd_kafka_t *client, const rd_kafka_message_t *message, v
 static rd_kafka_t *client(rd_kafka_type_t type, const char *broker, const char **settings, int count) {
     char why[512];
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    rd_kafka_conf_set(conf, "bootstrap.servers", broker, NULL, 0);
+    // "mock" is a broker inside the client, without disk and network: what is measured then is the client.
+    int is_mock = !strcmp(broker, "mock");
+    rd_kafka_conf_set(conf, is_mock ? "test.mock.num.brokers" : "bootstrap.servers", is_mock ? "1" : broker, NULL, 0);
     if (type == RD_KAFKA_PRODUCER) rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
     for (int index = 0; index < count; index++) {
         char name[128];
