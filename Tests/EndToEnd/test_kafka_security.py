@@ -264,7 +264,7 @@ def test_connections_of_a_user_that_changes_end(stand):
         connection.sendall(struct.pack(">i", len(packed)) + packed)
         assert connection.recv(1) == b""
     stand.engine.cli("kafka", "users", "delete", name, "--force")
-    assert stand.engine.run("kafka", "users", "delete", name).returncode == 3
+    assert stand.engine.run("kafka", "users", "delete", name, "--force").returncode == 3
 
 
 # Encryption

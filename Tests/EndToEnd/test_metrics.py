@@ -137,7 +137,7 @@ def test_the_command_line_draws_and_lists(measured, tmp_path):
     rows = list(csv.DictReader(io.StringIO(measured.cli("metrics", "get", "-m", "dataengine.event.total", "-o", "csv"))))
     assert sum(float(row["value"] or 0) for row in rows) == EVENTS
     missing = measured.run("metrics", "get", "-m", "no.such.metric")
-    assert missing.returncode == 0 and "no points of no.such.metric" in missing.stderr
+    assert missing.returncode == 3 and "there is no metric 'no.such.metric'" in missing.stderr
     assert measured.run("metrics", "get").returncode == 2
     refused = measured.run("metrics", "get", "-m", "a", "-g", "x'y")
     assert refused.returncode == 4 and "group_by" in refused.stderr
