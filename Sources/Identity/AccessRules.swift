@@ -1,6 +1,7 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
+import Foundation
 package import MartletCore
 
 /// Access rules, arranged so that a decision looks at few of them; no I/O.
@@ -19,7 +20,8 @@ package struct AccessRules: Sendable {
 
     /// Arranges rules.
     package init(_ acls: some Sequence<KafkaACL>) {
-        for acl in acls {
+        for var acl in acls {
+            acl.resourceName = acl.resourceName.inOneForm
             switch acl.pattern {
             case .prefixed: rules[acl.resourceType, default: Rules()].prefixed.append(acl)
             case .literal where acl.resourceName == "*": rules[acl.resourceType, default: Rules()].wildcard.append(acl)
@@ -38,6 +40,7 @@ package struct AccessRules: Sendable {
         _ name: String
     ) -> Bool {
         guard let rules = rules[type] else { return false }
+        let name = name.inOneForm
         var isAllowed = false
         func look(at acl: KafkaACL) -> Bool {
             guard acl.concerns(principal, host) else { return false }
@@ -75,8 +78,21 @@ package struct AccessRules: Sendable {
         let isOpen = rules.prefixed.contains { acl in
             allows(acl) && !denied.contains { acl.resourceName.utf8.starts(with: $0.resourceName.utf8) }
         }
-        return isOpen || rules.literal.keys.contains { allow(principal, host: host, operation, on: type, $0) }
+        return isOpen
+            || rules.literal.contains {
+                $0.value.contains(where: allows) && allow(principal, host: host, operation, on: type, $0.key)
+            }
     }
+}
+
+extension String {
+    /// The text in the one form that its characters have (NFC).
+    ///
+    /// Swift takes `K` and the Kelvin sign for equal, bytes do not: what is compared both ways has to be in one form.
+    var inOneForm: String { utf8.allSatisfy { $0 < 0x80 } ? self : precomposedStringWithCanonicalMapping }
+
+    /// Whether there is no other way to write the same.
+    var isInOneForm: Bool { utf8.elementsEqual(inOneForm.utf8) }
 }
 
 extension KafkaACL {

@@ -22,12 +22,12 @@ package enum CertificateSubject {
         switch rule {
         case .subject:
             let text = certificate.subject.description
-            return text.isEmpty ? nil : text
+            return text.isEmpty || !text.isInOneForm ? nil : text
         case .commonName:
             let names = certificate.subject.flatMap { $0 }.filter { $0.type == .RDNAttributeType.commonName }
-            guard names.count == 1, let name = names.first.flatMap({ String($0.value) }), !name.isEmpty else {
-                return nil
-            }
+            guard names.count == 1, let name = names.first.flatMap({ String($0.value) }), !name.isEmpty,
+                name.isInOneForm, name != Principal.anonymous.name
+            else { return nil }
             return name
         }
     }

@@ -187,7 +187,8 @@ package final class KafkaUsers: Sendable {
 
     private static func check(name: String) throws {
         let isUsable = name.unicodeScalars.allSatisfy { $0.properties.generalCategory != .control }
-        guard (1...nameBytesMax).contains(name.utf8.count), isUsable, name != "*", name != Principal.anonymous.name
+        guard (1...nameBytesMax).contains(name.utf8.count), isUsable, name != "*", name != Principal.anonymous.name,
+            name.isInOneForm
         else {
             throw ServiceError.invalid(
                 field: "name",

@@ -48,9 +48,9 @@ package struct TokenRules: Sendable {
         guard let name = claims.values[principalClaim]?.stringValue,
             (1...KafkaUsers.nameBytesMax).contains(name.utf8.count),
             name.unicodeScalars.allSatisfy({ $0.properties.generalCategory != .control }),
-            name != Principal.anonymous.name
+            name != Principal.anonymous.name, name.isInOneForm
         else { throw SaslFailure("the token's \(principalClaim) names nobody") }
-        return (name, end)
+        return (name, end.addingTimeInterval(skew))
     }
 }
 

@@ -23,7 +23,7 @@ package final class TokenVerifier: Sendable {
     private static let attemptSeconds = 10.0
 
     private struct State {
-        var keys: JWTKeyCollection?
+        var keys: [JWK] = []
         var readAt = Date.distantPast
         var attemptAt = Date.distantPast
     }
@@ -94,7 +94,9 @@ package final class TokenVerifier: Sendable {
     }
 
     private func claims(_ token: String) async -> TokenClaims? {
-        guard let keys = state.withLock({ $0.keys }) else { return nil }
+        // Made anew for each token: a key that names no algorithm takes that of the first token it is tried with, and would keep it.
+        let keys = JWTKeyCollection()
+        for key in state.withLock({ $0.keys }) { _ = try? await keys.add(jwk: key) }
         // Which of the many things was wrong with the bytes helps nobody but who forged them.
         return try? await keys.verify(token, as: TokenClaims.self, iteratingKeys: true)
     }
@@ -120,16 +122,15 @@ package final class TokenVerifier: Sendable {
     }
 
     private func refresh(now: Date) async throws {
-        let keys = JWTKeyCollection()
-        var count = 0
+        var keys: [JWK] = []
         for (number, key) in try Self.keys(in: try await read()).enumerated() {
             // Keys of other kinds or for other uses are not for us.
             guard var key = try? JSONDecoder().decode(JWK.self, from: Data(key.bytes)) else { continue }
             if key.keyIdentifier == nil { key.keyIdentifier = JWKIdentifier(string: "martlet-\(number)") }
-            guard (try? await keys.add(jwk: key)) != nil else { continue }
-            count += 1
+            guard (try? await JWTKeyCollection().add(jwk: key)) != nil else { continue }
+            keys.append(key)
         }
-        guard count > 0 else { throw SaslFailure("there is no key in it that could be used (RSA, EC or OKP)") }
+        guard !keys.isEmpty else { throw SaslFailure("there is no key in it that could be used (RSA, EC or OKP)") }
         state.withLock { state in
             state.keys = keys
             state.readAt = now

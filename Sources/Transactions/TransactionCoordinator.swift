@@ -158,7 +158,10 @@ package final class TransactionCoordinator: Sendable {
         guard let state = registry[id] else {
             throw TransactionError(.invalidProducerIDMapping, "transactional id \(id) has no producer; begin with one")
         }
-        if state.phase.isPrepared, state.producer.id == producer.id { try await finish(id, state) }
+        // With the last epoch used up the client goes on under the next id.
+        if state.phase.isPrepared, state.producer.id == producer.id || state.next?.id == producer.id {
+            try await finish(id, state)
+        }
         return registry[id] ?? state
     }
 

@@ -17,6 +17,17 @@ struct AccessRulesTests {
         AccessRules(acls).allow(principal, host: host, operation, on: type, name)
     }
 
+    /// Swift takes both for the same name, and so does whoever looks the topic up.
+    @Test func anotherWayToWriteANameIsTheSameName() {
+        let rules = [
+            KafkaACL(.allow, "User:alice", .all, on: .topic, "*"),
+            KafkaACL(.deny, "User:*", .all, on: .topic, "Kpriv", pattern: .prefixed),
+        ]
+        #expect(!decide(rules, .read, "Kpriv1"))
+        #expect(!decide(rules, .read, "\u{212A}priv1"))
+        #expect(decide(rules, .read, "pub"))
+    }
+
     @Test func deniesWhatNoRuleAllows() {
         #expect(!decide([], .read))
         #expect(!decide([KafkaACL(.allow, "User:bob", .all, on: .topic, "frames")], .read))

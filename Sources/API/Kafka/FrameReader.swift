@@ -73,6 +73,8 @@ final class FrameReader: ChannelDuplexHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        // Where no request was under way, the client owed nothing.
+        if frameBytes == nil, buffer.readableBytes == 0 { begun() } else { countWaiting() }
         var received = unwrapInboundIn(data)
         patience.earn(bytes: received.readableBytes)
         if buffer.readableBytes == 0 { buffer = received } else { buffer.writeBuffer(&received) }
@@ -134,7 +136,7 @@ final class FrameReader: ChannelDuplexHandler {
             frameBytes = nil
             loan = nil
             allowedBytes = RequestMemory.freeBytes
-            patience.refill()
+            begun()
             context.fireChannelRead(wrapInboundOut(finished))
         }
         if buffer.readableBytes == 0, frameBytes == nil { buffer = ByteBuffer() } else { watch(context) }
@@ -197,6 +199,11 @@ final class FrameReader: ChannelDuplexHandler {
     }
 
     // MARK: Time
+
+    private func begun() {
+        patience.refill()
+        if readingSince != nil { readingSince = .now() }
+    }
 
     private func countWaiting() {
         guard let since = readingSince else { return }

@@ -17,6 +17,9 @@ final class KafkaConnection: ChannelDuplexHandler {
 
     private let door: KafkaDoor
     private let session: KafkaSession
+    /// With more than this to be sent, no further request is begun.
+    private static let unsentBytesMax = 1 << 20
+
     private let reader: FrameReader
     private let counter: WriteCounter
 
@@ -38,6 +41,8 @@ final class KafkaConnection: ChannelDuplexHandler {
     private var watchTimer: Scheduled<Void>?
     /// Answers that are not wholly handed to the system.
     private var unsentAnswers = 0
+    /// Bytes of these, those of files too, which encryption takes piece by piece while the channel can be written to.
+    private var unsentBytes = 0
     /// Bytes that the client had taken when last looked.
     private var takenBytes = 0
     private var lookedAt = NIODeadline.now()
@@ -76,11 +81,15 @@ final class KafkaConnection: ChannelDuplexHandler {
     private func isPaused(_ context: ChannelHandlerContext) -> Bool {
         isEnding || isLeaving || !inbox.isEmpty || answers.count >= door.configuration.requestsPerConnectionMax
             || largeBytes >= door.configuration.connectionRequestBytes
-            || smallBytes >= door.configuration.connectionSmallRequestBytes || !context.channel.isWritable
+            || smallBytes >= door.configuration.connectionSmallRequestBytes || !takesAnswers(context)
+    }
+
+    private func takesAnswers(_ context: ChannelHandlerContext) -> Bool {
+        context.channel.isWritable && unsentBytes < Self.unsentBytesMax
     }
 
     private func pump(_ context: ChannelHandlerContext) {
-        while let frame = inbox.first, !isEnding, !isLeaving, context.channel.isWritable {
+        while let frame = inbox.first, !isEnding, !isLeaving, takesAnswers(context) {
             // What a message of a login looks like says the mechanism: whether it is one must be known before it is read.
             guard othersAtWork == 0, !isSubmitting else { break }
             if session.login.takesToken {
@@ -214,15 +223,29 @@ final class KafkaConnection: ChannelDuplexHandler {
         let bytes = parts.reduce(0) { $0 + $1.memoryBytes }
         let held = loan ?? door.answers.hold(bytes)
         held.set(bytes)
+        let size = parts.reduce(0) { $0 + $1.byteCount }
         unsentAnswers += 1
+        unsentBytes += size
         for (place, part) in parts.enumerated() {
             guard place == parts.count - 1 else {
                 context.write(part, promise: nil)
                 continue
             }
             let sent = context.eventLoop.makePromise(of: Void.self)
-            let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
-            sent.futureResult.whenComplete { _ in withExtendedLifetime(held) { bound.value.unsentAnswers -= 1 } }
+            let loop = context.eventLoop
+            let bound = NIOLoopBound((self, context), eventLoop: loop)
+            sent.futureResult.whenComplete { _ in
+                withExtendedLifetime(held) {
+                    let (connection, _) = bound.value
+                    connection.unsentAnswers -= 1
+                    connection.unsentBytes -= size
+                }
+                // Not from within a write; and nobody else says that there is room again.
+                loop.execute {
+                    let (connection, context) = bound.value
+                    if !connection.isEnding { connection.pump(context) }
+                }
+            }
             context.write(part, promise: sent)
         }
     }
@@ -298,7 +321,7 @@ final class KafkaConnection: ChannelDuplexHandler {
         if event is ConnectionShouldEnd {
             isLeaving = true
             task?.cancel()
-            if answers.isEmpty { end(context) }
+            if answers.isEmpty, !isEnding { leave(context) }
             return
         }
         context.fireUserInboundEventTriggered(event)

@@ -14,7 +14,9 @@ struct KafkaSession: Sendable {
 
     init(_ channel: any Channel, _ login: Login) {
         self.login = login
-        peer = channel.remoteAddress?.ipAddress ?? "unknown"
+        let address = channel.remoteAddress?.ipAddress ?? "unknown"
+        // As rules write it, also where one socket serves both versions of IP.
+        peer = address.hasPrefix("::ffff:") && address.contains(".") ? String(address.dropFirst(7)) : address
         local = channel.localAddress?.ipAddress
     }
 }

@@ -9,6 +9,14 @@ enum ResponsePart: Sendable {
     case bytes(ByteBuffer)
     case file(FileRange)
 
+    /// Bytes that are sent.
+    var byteCount: Int {
+        switch self {
+        case .bytes(let buffer): buffer.readableBytes
+        case .file(let range): range.byteCount
+        }
+    }
+
     /// Bytes of memory.
     var memoryBytes: Int {
         switch self {

@@ -67,7 +67,7 @@ extension KafkaDoor {
         // Version 0 has no null: there an empty list means all.
         if let wanted = request.topics, call.version > 0 || !wanted.isEmpty {
             let mayCreate = configuration.createsTopics && (call.version < 4 || request.allowAutoTopicCreation)
-            for topic in wanted.withoutRepeats({ Wanted(name: $0.name, id: $0.topicID) }) {
+            for topic in wanted.withoutRepeats({ Wanted(name: $0.name, id: $0.name == nil ? $0.topicID : .zero) }) {
                 response.topics.append(await find(topic, mayCreate: mayCreate, call))
             }
         } else {

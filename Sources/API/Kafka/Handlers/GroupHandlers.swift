@@ -191,7 +191,7 @@ extension KafkaDoor {
     func describeGroups(_ request: DescribeGroupsRequest, _ call: Call) -> DescribeGroupsResponse {
         typealias Group = DescribeGroupsResponse.DescribedGroup
         return DescribeGroupsResponse(
-            groups: request.groups.map { name in
+            groups: request.groups.withoutRepeats().map { name in
                 var described = Group(groupID: name, authorizedOperations: Self.noOperations)
                 guard may(call.session, .describe, group: name) else {
                     described.errorCode = .groupAuthorizationFailed

@@ -44,7 +44,9 @@ extension KafkaDoor {
     /// Offsets of one group or, from version 8 on, of several.
     func offsetFetch(_ request: OffsetFetchRequest, _ call: Call) async -> OffsetFetchResponse {
         guard call.version >= 8 else {
-            let wanted = request.topics.map { topics in topics.map { ($0.name, $0.partitionIndexes) } }
+            let wanted = request.topics.map { topics in
+                topics.withoutRepeats(\.name).map { ($0.name, $0.partitionIndexes.withoutRepeats()) }
+            }
             let found = await offsets(of: request.groupID, wanted, requiresStable: request.requireStable, call)
             var response = OffsetFetchResponse(errorCode: found.error)
             response.topics = found.topics.map { name, partitions in
@@ -65,8 +67,10 @@ extension KafkaDoor {
             return response
         }
         var response = OffsetFetchResponse()
-        for group in request.groups {
-            let wanted = group.topics.map { topics in topics.map { ($0.name, $0.partitionIndexes) } }
+        for group in request.groups.withoutRepeats(\.groupID) {
+            let wanted = group.topics.map { topics in
+                topics.withoutRepeats(\.name).map { ($0.name, $0.partitionIndexes.withoutRepeats()) }
+            }
             let found = await offsets(of: group.groupID, wanted, requiresStable: request.requireStable, call)
             response.groups.append(
                 OffsetFetchResponse.OffsetFetchResponseGroup(

@@ -67,9 +67,17 @@ extension KafkaDoor {
                     round.refuse(topic, place, .topicAuthorizationFailed, "topics of that form are the engine's own")
                     continue
                 }
-                batches.append(
-                    ProduceRound.Batch(topic: topic, place: place, id: id, bytes: head.records(records, in: frame))
+                let batch = ProduceRound.Batch(
+                    topic: topic,
+                    place: place,
+                    id: id,
+                    bytes: head.records(records, in: frame)
                 )
+                if let refusal = refusal(of: batch, in: request) {
+                    round.refuse(topic, place, refusal.code, refusal.message)
+                } else {
+                    batches.append(batch)
+                }
             }
         }
         guard head.version >= Self.joinsTransactionsFrom, let transactionalID = request.transactionalID,
@@ -90,6 +98,23 @@ extension KafkaDoor {
         for batch in batches {
             log.submit(batch.bytes, to: batch.id) { result in round.set(batch.topic, batch.place, result) }
         }
+    }
+
+    /// Why a batch is none for the request's transactional id: who may write the topic may not write into a transaction of somebody else.
+    private func refusal(
+        of batch: ProduceRound.Batch,
+        in request: ProduceRequest
+    ) -> (code: KafkaErrorCode, message: String)? {
+        // What is no batch is refused by the log.
+        guard let header = try? RecordBatchHeader(parsing: batch.bytes), header.isTransactional else { return nil }
+        guard let id = request.transactionalID else {
+            return (.transactionalIdAuthorizationFailed, "a batch of a transaction came without a transactional id")
+        }
+        // The log refuses an epoch that is not the producer's.
+        guard (try? transactions.describe(id))?.producer.id == header.producerID else {
+            return (.invalidProducerIdMapping, "the producer is not the one of the transactional id")
+        }
+        return nil
     }
 
     /// Whose transaction the batches are part of; nil where none of them is part of one.
