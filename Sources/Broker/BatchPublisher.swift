@@ -149,6 +149,12 @@ package final class BatchPublisher: Sendable {
         switch topic {
         case .failure(let error): return .failure(error)
         case .success(let topic):
+            // Here, since the log would refuse it with the events of others that share its batch.
+            if topic.settings.compaction != nil, item.keyHash == nil {
+                return .failure(
+                    .invalid(field: "key", "is missing, and topic '\(topic.name)' is compacted", fix: "send a key")
+                )
+            }
             let size = RecordBatchBuilder.bytesMax(ofBody: item.body.count)
             guard size <= Int(topic.settings.messageBytesMax) else {
                 return .failure(

@@ -120,6 +120,10 @@ extension GroupSubscription {
                 ]
             )
             return next
+        case .overloaded:
+            // Passes by itself, and ending would forget what is unacknowledged.
+            do { try await Task.sleep(for: Self.retryPause) } catch { return nil }
+            return position
         case .closed: return nil
         default: break
         }

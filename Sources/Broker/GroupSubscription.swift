@@ -121,7 +121,11 @@ final class GroupSubscription: Sendable {
             )
         }
         try await membership.join(partitions)
-        let positions = try await positions(of: partitions)
+        let (positions, isNew) = try await positions(of: partitions)
+        if !isNew.isEmpty {
+            // Where a group begins is kept too: what it was given and did not acknowledge must be before the next start, not behind "latest".
+            if let error = await membership.commit(isNew, partitions: partitions) { throw error }
+        }
         contents.withLock { contents in
             contents.machine = SubscriptionState(positions: positions)
             contents.partitions = partitions
@@ -139,18 +143,24 @@ final class GroupSubscription: Sendable {
         return all
     }
 
-    private func positions(of partitions: [TopicPartition]) async throws -> [Int64] {
+    /// Where to begin in each partition, and which of these places no commit tells.
+    private func positions(
+        of partitions: [TopicPartition]
+    ) async throws -> (positions: [Int64], isNew: [TopicPartition: Int64]) {
         let committed = await coordinator.committed(group: group)
         var positions: [Int64] = []
+        var isNew: [TopicPartition: Int64] = [:]
         for partition in partitions {
             let bounds = try log.bounds(partition)
             if let offset = committed.offsets[partition]?.offset {
                 positions.append(min(max(offset, bounds.start), bounds.end))
             } else {
-                positions.append(try await start.offset(in: partition, of: log))
+                let offset = try await start.offset(in: partition, of: log)
+                positions.append(offset)
+                isNew[partition] = offset
             }
         }
-        return positions
+        return (positions, isNew)
     }
 
     /// Whether to end; from then on nobody can subscribe.

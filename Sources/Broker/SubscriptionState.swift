@@ -269,7 +269,9 @@ package struct SubscriptionState: Sendable {
         now: ContinuousClock.Instant
     ) -> Offer {
         let lane = lane(partition, keyHash)
-        guard offset - partitions[partition].lowest < windowMax,
+        // Where nothing is unacknowledged the distance is a gap, left by compaction or by what was aborted.
+        let isInWindow = partitions[partition].order.isEmpty || offset - partitions[partition].lowest < windowMax
+        guard isInWindow,
             let subscriber = choose(partition, bytes, lane, isRetry: false)
         else {
             blocked.insert(partition)

@@ -50,6 +50,18 @@ import Testing
         #expect(state.inFlight(of: one) == 2)
     }
 
+    /// Compaction and aborted transactions leave gaps of any size.
+    @Test func aGapLargerThanTheWindowHoldsNothingUp() {
+        var state = SubscriptionState(positions: [0], windowMax: 100)
+        let one = state.add(limits())
+        let first = offer(&state, 0, 5000...5001)
+        #expect(first.count == 2)
+        // Beyond the window while something is unacknowledged, and not any more once nothing is.
+        #expect(offer(&state, 0, 9000...9000).isEmpty)
+        state.acknowledge(one, ids: first.map(\.id), through: 0)
+        #expect(offer(&state, 0, 9000...9000).count == 1)
+    }
+
     @Test func withoutASubscriberARecordWaits() {
         var state = SubscriptionState(positions: [5])
         #expect(state.offer(0, offset: 5, bytes: 1, keyHash: nil, now: now) == .wait)
