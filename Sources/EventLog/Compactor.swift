@@ -17,6 +17,8 @@ struct Compactor: Sendable {
         let segment: Segment
         let index: SegmentIndex
         let leftovers: Int
+        /// What lies in front of this was left out.
+        let logStart: Int64
     }
 
     /// Stops the work where the log is closed, and keeps it from taking all of the disk.
@@ -132,7 +134,8 @@ struct Compactor: Sendable {
             temporary: writer.path,
             segment: writer.segment,
             index: writer.index,
-            leftovers: leftovers
+            leftovers: leftovers,
+            logStart: plan.logStart
         )
         return (outcome, leftovers)
     }

@@ -40,10 +40,24 @@ extension LocalLog {
                 return
             }
             await flushRelaxed()
+            if environment.uncheckpointed.bytes >= Self.uncheckpointedBytesMax { await checkpoint() }
             if clock.now >= nextMaintenance {
                 await maintain()
                 nextMaintenance = clock.now.advanced(by: settings.housekeepingInterval)
             }
+        }
+    }
+
+    /// So much is read in well under a second from a disk that gives hundreds of megabytes in one.
+    private static let uncheckpointedBytesMax = 256 << 20
+
+    private func checkpoint() async {
+        do {
+            try await administrate { [self] () throws(EventLogError) in try writeCheckpoint(allPartitions()) }
+        } catch let error as EventLogError where error.code == .closed {
+            return
+        } catch {
+            environment.logger.warning("no checkpoint was written", metadata: ["error": "\(error)"])
         }
     }
 
@@ -97,6 +111,8 @@ extension LocalLog {
 
     /// Stores the last segments' indexes, then the checkpoint; blocks.
     func writeCheckpoint(_ partitions: [(UUID, PartitionLog)]) throws(EventLogError) {
+        // Counted again from here, since what comes meanwhile may be in it or not.
+        _ = environment.uncheckpointed.take()
         var entries: [CheckpointEntry] = []
         var hasChanged = !Disk.exists(checkpointPath)
         for (topicID, partition) in partitions {

@@ -342,6 +342,7 @@ extension PartitionLog {
         }
         state.appendedRecords += offset - run.baseOffset
         state.appendedBytes += position - run.position
+        environment.uncheckpointed.add(Int(position - run.position))
         state.segments[last].noteVerified(state.segments[last].byteCount..<position)
         state.segments[last].byteCount = position
         state.segments[last].nextOffset = offset

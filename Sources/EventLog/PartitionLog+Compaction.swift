@@ -21,6 +21,8 @@ extension PartitionLog {
     func install(_ outcome: Compactor.Outcome) throws(EventLogError) -> Bool {
         let isCurrent = state.withLock { state in
             guard case .running = state.status, let first = outcome.sources.first else { return false }
+            // A deletion that was taken back since would otherwise be done after all.
+            guard state.logStartOffset >= outcome.logStart else { return false }
             let place = state.segmentIndex(of: first.baseOffset)
             guard place + outcome.sources.count < state.segments.count else { return false }
             return zip(state.segments[place...], outcome.sources).allSatisfy {
@@ -34,18 +36,24 @@ extension PartitionLog {
         var ready = outcome.temporary
         if outcome.sources.count > 1 {
             let replacement = Self.replacementPath(directory, outcome.segment)
-            try Disk.rename(outcome.temporary, to: replacement)
-            // From here on the new file counts: see PartitionRecovery.
-            try Disk.synchronizeDirectory(directory)
+            do throws(EventLogError) {
+                try Disk.rename(outcome.temporary, to: replacement)
+                // From here on the new file counts: see PartitionRecovery. A later round must not leave it behind to be found.
+                try Disk.synchronizeDirectory(directory)
+            } catch {
+                giveUpCompaction(error)
+                throw error
+            }
             ready = replacement
         }
         state.withLock { $0.swaps += 1 }
         defer { state.withLock { $0.swaps += 1 } }
-        try Self.replaceSources(
-            in: directory,
-            bases: outcome.sources.map(\.baseOffset),
-            by: ready
-        )
+        do throws(EventLogError) {
+            try Self.replaceSources(in: directory, bases: outcome.sources.map(\.baseOffset), by: ready)
+        } catch {
+            giveUpCompaction(error)
+            throw error
+        }
         state.withLock { state in
             let place = state.segmentIndex(of: outcome.segment.baseOffset)
             var segment = outcome.segment
@@ -54,12 +62,18 @@ extension PartitionLog {
             state.segments.replaceSubrange(place..<place + outcome.sources.count, with: [segment])
             state.changedSinceCheckpoint = true
         }
+        do throws(EventLogError) {
+            try Disk.synchronizeDirectory(directory)
+        } catch {
+            giveUpCompaction(error)
+            throw error
+        }
         // It can be rebuilt from the segment.
         try? SegmentPaths(directory: directory, baseOffset: outcome.segment.baseOffset).store(outcome.index)
         return true
     }
 
-    /// Removes segments that one file replaces, and gives it the first one's name; durable on return.
+    /// Removes segments that one file replaces, and gives it the first one's name; durable once the directory is flushed.
     static func replaceSources(in directory: String, bases: [Int64], by path: String) throws(EventLogError) {
         guard let first = bases.first else { return }
         for base in bases.dropFirst() { try SegmentPaths(directory: directory, baseOffset: base).remove() }
@@ -69,11 +83,13 @@ extension PartitionLog {
         try Disk.remove(paths.timeIndex)
         if bases.count > 1 { try Disk.synchronizeDirectory(directory) }
         try Disk.rename(path, to: paths.log)
-        try Disk.synchronizeDirectory(directory)
     }
 
     /// Notes that everything in front of `end` is compacted; durable on return.
     func finishCompaction(_ plan: CompactionPlan, end: Int64, leftovers: Int) throws(EventLogError) {
+        // A topic of the same name may have taken the place of one that was deleted meanwhile.
+        let isRunning = state.withLock { if case .running = $0.status { true } else { false } }
+        guard isRunning else { return }
         var progress = plan.progress
         progress.advance(
             to: end,

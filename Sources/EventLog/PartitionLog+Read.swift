@@ -313,8 +313,13 @@ extension PartitionLog {
             }
         }
         if let before = swapsBehind() {
-            let file = try DiskFile(path: SegmentPaths(directory: directory, baseOffset: base).log, flags: O_RDONLY)
-            if swapsBehind() == before { return file }
+            do throws(EventLogError) {
+                let file = try DiskFile(path: SegmentPaths(directory: directory, baseOffset: base).log, flags: O_RDONLY)
+                if swapsBehind() == before { return file }
+            } catch {
+                // Taken away between the look and the opening.
+                guard error.systemError == ENOENT, swapsBehind() != before else { throw error }
+            }
         }
         // Files change their names within moments.
         usleep(500)

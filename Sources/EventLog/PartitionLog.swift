@@ -12,7 +12,20 @@ struct LogEnvironment: Sendable {
     let deadlines: DeadlineThread
     let readers: WorkerThreads<@Sendable () -> Void>
     let recentBytes: RecentBytesBudget
+    let uncheckpointed = UncheckpointedBytes()
     let transactionGate = TransactionGate()
+}
+
+/// Bytes appended since the last checkpoint, which a start after a crash would have to read.
+final class UncheckpointedBytes: Sendable {
+    private let count = Atomic(0)
+
+    func add(_ bytes: Int) { count.wrappingAdd(bytes, ordering: .relaxed) }
+
+    /// Returns the number so far and begins anew.
+    func take() -> Int { count.exchange(0, ordering: .relaxed) }
+
+    var bytes: Int { count.load(ordering: .relaxed) }
 }
 
 /// How much each partition may keep in memory for readers: an equal share of the whole.

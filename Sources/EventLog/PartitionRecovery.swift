@@ -108,6 +108,7 @@ struct PartitionRecovery {
             hasFinished = true
             // The first one may have been removed already; its name is what counts.
             try PartitionLog.replaceSources(in: directory, bases: [first] + bases, by: "\(directory)/\(name)")
+            try Disk.synchronizeDirectory(directory)
             logger.notice(
                 "finished a compaction",
                 metadata: ["topic": "\(id.topic)", "partition": "\(id.partition)", "file": "\(name)"]
