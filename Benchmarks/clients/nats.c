@@ -22,7 +22,13 @@ static jsCtx *connect_to(const char *url, natsConnection **connection, int pendi
     jsOptions options;
     jsOptions_Init(&options);
     options.PublishAsync.MaxPending = pending;
-    check(natsConnection_ConnectTo(connection, url), "connect");
+    natsOptions *connecting;
+    check(natsOptions_Create(&connecting), "options");
+    check(natsOptions_SetURL(connecting, url), "url");
+    // Set before anything can arrive: what goes over the limit is dropped, and never comes again.
+    check(natsOptions_SetMaxPendingMsgs(connecting, 2000000), "limit");
+    check(natsConnection_Connect(connection, connecting), "connect");
+    natsOptions_Destroy(connecting);
     check(natsConnection_JetStream(&stream, *connection, &options), "JetStream");
     return stream;
 }
@@ -69,7 +75,6 @@ static void consume(char **arguments) {
     options.Config.DeliverPolicy = js_DeliverAll;
     int64_t start = nats_NowInNanoSeconds();
     check(js_SubscribeSync(&subscription, stream, arguments[1], NULL, &options, NULL), "subscribe");
-    check(natsSubscription_SetPendingLimits(subscription, -1, -1), "limits");
     for (long index = 0; index < wanted; index++) {
         natsMsg *message;
         check(natsSubscription_NextMsg(&message, subscription, 20000), "next message");
