@@ -38,16 +38,8 @@ extension KafkaDoor {
             return nil
         }
         let round = ProduceRound(request, head, logger: logger, finish)
-        guard [-1, 0, 1].contains(request.acks) else {
-            round.refuseAll(.invalidRequiredAcks)
-            return nil
-        }
-        if let id = request.transactionalID, !may(session, .write, transactionalID: id) {
-            round.refuseAll(.transactionalIdAuthorizationFailed)
-            return nil
-        }
-        guard round.count > 0 else {
-            round.refuseAll(.noError)
+        if let outcome = round.count == 0 ? .noError : refusal(of: request, session) {
+            round.refuseAll(outcome)
             return nil
         }
         var batches: [ProduceRound.Batch] = []
@@ -98,6 +90,13 @@ extension KafkaDoor {
         for batch in batches {
             log.submit(batch.bytes, to: batch.id) { result in round.set(batch.topic, batch.place, result) }
         }
+    }
+
+    /// Why nothing of a request is taken.
+    private func refusal(of request: ProduceRequest, _ session: KafkaSession) -> KafkaErrorCode? {
+        guard [-1, 0, 1].contains(request.acks) else { return .invalidRequiredAcks }
+        guard let id = request.transactionalID, !may(session, .write, transactionalID: id) else { return nil }
+        return .transactionalIdAuthorizationFailed
     }
 
     /// Why a batch is none for the request's transactional id: who may write the topic may not write into a transaction of somebody else.
