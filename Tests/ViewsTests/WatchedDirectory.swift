@@ -93,7 +93,7 @@ final class WatchedDirectory: Sendable {
     func flushed() async throws -> [String] {
         let name = "flush-\(UUID().uuidString)"
         try write(name, "x")
-        let end = ContinuousClock.now + .seconds(10)
+        let end = ContinuousClock.now + .seconds(30)
         while !summary.contains("created \(name)"), ContinuousClock.now < end {
             try await Task.sleep(for: .milliseconds(2))
         }
@@ -101,7 +101,7 @@ final class WatchedDirectory: Sendable {
     }
 
     func wait(for wanted: @Sendable (ViewStatus) -> Bool) async throws {
-        let end = ContinuousClock.now + .seconds(10)
+        let end = ContinuousClock.now + .seconds(30)
         while statusList.last.map(wanted) != true {
             try #require(ContinuousClock.now < end, "status is \(String(describing: statusList.last))")
             try await Task.sleep(for: .milliseconds(2))
