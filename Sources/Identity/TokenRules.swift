@@ -50,7 +50,8 @@ package struct TokenRules: Sendable {
             name.unicodeScalars.allSatisfy({ $0.properties.generalCategory != .control }),
             name != Principal.anonymous.name, name.isInOneForm
         else { throw SaslFailure("the token's \(principalClaim) names nobody") }
-        return (name, end.addingTimeInterval(skew))
+        // One that is taken though it has just ended, as the clocks may be apart, counts for as long as they may be.
+        return (name, end > now ? end : end.addingTimeInterval(skew))
     }
 }
 
