@@ -18,6 +18,7 @@ from .result import Bench
 
 CLIENTS = Path(__file__).resolve().parents[1] / "clients"
 LIBRARIES = {"kafka": "rdkafka", "nats": "libnats"}
+"""Of which library a client is one; others speak for themselves."""
 START_SECONDS = 20
 RUN_SECONDS = 600
 
@@ -29,10 +30,13 @@ def client(bench: Bench, name: str) -> Path:
     if program.exists() and program.stat().st_mtime > source.stat().st_mtime:
         return program
     program.parent.mkdir(parents=True, exist_ok=True)
-    flags = subprocess.run(["pkg-config", "--cflags", "--libs", LIBRARIES[name]], capture_output=True, text=True)
-    if flags.returncode != 0:
-        raise BenchmarkError(f"{LIBRARIES[name]} is not there; install the peers with: Tools/setup peers")
-    made = subprocess.run(["cc", "-O2", "-o", program, source, *flags.stdout.split(), "-lpthread"], capture_output=True, text=True)
+    flags = []
+    if library := LIBRARIES.get(name):
+        found = subprocess.run(["pkg-config", "--cflags", "--libs", library], capture_output=True, text=True)
+        if found.returncode != 0:
+            raise BenchmarkError(f"{library} is not there; install the peers with: Tools/setup peers")
+        flags = found.stdout.split()
+    made = subprocess.run(["cc", "-O2", "-o", program, source, *flags, "-lpthread"], capture_output=True, text=True)
     if made.returncode != 0:
         raise BenchmarkError(f"{source} could not be compiled:\n{made.stderr[-2000:]}")
     return program
@@ -149,21 +153,6 @@ class Redis(Peer):
         if run.returncode != 0 or rate is None:
             raise BenchmarkError(f"redis-benchmark: {(run.stderr or run.stdout).strip()[-2000:]}")
         return {"records_per_second": float(rate[1]), "megabytes_per_second": float(rate[1]) * size / 1e6}
-
-
-def flush_times(directory: Path, size: int, count: int = 500) -> list[float]:
-    """Times in milliseconds of `size` bytes more in a file and fdatasync: what one durable record costs at least."""
-    path = directory / "flush"
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
-    times = []
-    for _ in range(count):
-        start = time.perf_counter()
-        os.write(handle, b"x" * size)
-        os.fdatasync(handle)
-        times.append((time.perf_counter() - start) * 1000)
-    os.close(handle)
-    path.unlink()
-    return times
 
 
 def forget_cached(directory: Path) -> None:

@@ -12,7 +12,18 @@
 #include <unistd.h>
 
 int martlet_reserve(int descriptor, int64_t position, int64_t count) {
-    return fallocate(descriptor, FALLOC_FL_KEEP_SIZE, position, count) == 0 ? 0 : errno;
+    return fallocate(descriptor, 0, position, count) == 0 ? 0 : errno;
+}
+
+int64_t martlet_written_end(int descriptor, int64_t position, int64_t size) {
+    int64_t end = position;
+    while (end < size) {
+        const int64_t data = lseek(descriptor, end, SEEK_DATA);
+        if (data < 0) return errno == ENXIO ? end : size;
+        end = lseek(descriptor, data, SEEK_HOLE);
+        if (end < 0) return size;
+    }
+    return end;
 }
 
 void martlet_start_writeback(int descriptor, int64_t position, int64_t count) {

@@ -3,6 +3,8 @@
 
 import Glibc
 import KafkaCodec
+import MartletCore
+import Synchronization
 
 /// A writer thread and the partitions that belong to it.
 ///
@@ -20,26 +22,40 @@ final class CommitLane: Sendable {
     }
 
     private let threads: WorkerThreads<Item>
+    private let lone: Lone
+
+    /// Shared with the thread, which this must not be kept alive by.
+    private final class Lone: Sendable {
+        let caller = Mutex(LoneCaller())
+    }
 
     init(number: Int, pendingBytesMax: Int) {
+        let lone = Lone()
+        self.lone = lone
         threads = WorkerThreads(name: "log-writer-\(number)", weightMax: pendingBytesMax) { items, queue in
-            let (appends, nanoseconds) = Self.cycle(items)
+            let (appends, nanoseconds) = Self.run(items, lone)
             // Producers just answered are about to send again. Waiting a fraction of a flush for as many as last time
             // doubles the size of the groups when several producers take turns, and costs a lone producer nothing.
             if appends > 1 { queue.linger(untilCount: appends, nanoseconds: min(nanoseconds / 8, 300_000)) }
         }
     }
 
-    /// Queues a validated batch; see ``LocalLog/submit(_:to:completion:)``.
+    /// Queues a validated batch; see ``LocalLog/submit(_:to:mayBlock:completion:)``.
     func submit(
         _ batch: [UInt8],
         _ header: RecordBatchHeader,
         _ marker: TransactionMarker? = nil,
         to partition: PartitionLog,
+        mayBlock: Bool = false,
         completion: @escaping AppendCompletion
     ) {
         let pending = PendingAppend(batch: batch, header: header, marker: marker, completion: completion)
-        let accepted = threads.submit(Item(partition: partition, work: .append(pending)), weight: batch.count)
+        let item = Item(partition: partition, work: .append(pending))
+        if mayBlock, lone.caller.withLock({ $0.mayWrite(bytes: batch.count, at: Int64(ThreadCondition.now())) }) {
+            if threads.inPlace({ _ = Self.run([item], lone) }) { return }
+            lone.caller.withLock { $0.met() }
+        }
+        let accepted = threads.submit(item, weight: batch.count)
         if let error = refusal(accepted) { completion(.failure(error.at(partition.id))) }
     }
 
@@ -72,8 +88,16 @@ final class CommitLane: Sendable {
     }
 
     /// Does a cycle's work; returns the number of appends and the time it took.
-    private static func cycle(_ items: [Item]) -> (appends: Int, nanoseconds: Int) {
-        let started = ContinuousClock.now
+    private static func run(_ items: [Item], _ lone: Lone) -> (appends: Int, nanoseconds: Int) {
+        let started = ThreadCondition.now()
+        let appends = cycle(items)
+        let ended = ThreadCondition.now()
+        let nanoseconds = Int(ended - started)
+        lone.caller.withLock { $0.ended(appends: appends, nanoseconds: Int64(nanoseconds), at: Int64(ended)) }
+        return (appends, nanoseconds)
+    }
+
+    private static func cycle(_ items: [Item]) -> Int {
         var order: [PartitionLog] = []
         var groups: [ObjectIdentifier: [PendingAppend]] = [:]
         var count = 0
@@ -104,7 +128,6 @@ final class CommitLane: Sendable {
             }
         }
         flushGroups()
-        let (seconds, attoseconds) = (ContinuousClock.now - started).components
-        return (count, Int(seconds) * 1_000_000_000 + Int(attoseconds / 1_000_000_000))
+        return count
     }
 }

@@ -116,7 +116,10 @@ package final class LocalLog: EventLog {
                 groupStore.stop()
                 let partitions = allPartitions()
                 // The writer threads are gone, so this thread takes their place.
-                for (_, partition) in partitions { partition.flush() }
+                for (_, partition) in partitions {
+                    partition.flush()
+                    partition.giveBackReserved()
+                }
                 do {
                     try writeCheckpoint(partitions)
                 } catch {
@@ -144,11 +147,19 @@ package final class LocalLog: EventLog {
     /// Batches submitted to a partition one after the other are appended in that order, as far as each is accepted. The
     /// array is kept, not copied. The completion runs on the partition's writer thread, which appends nothing
     /// meanwhile: it must be short and must not block. A batch refused at once is answered before this returns.
-    package func submit(_ batch: [UInt8], to id: TopicPartition, completion: @escaping AppendCompletion) {
+    ///
+    /// With `mayBlock` a batch that has been alone in its partition's writer for a while, on a disk whose flushes are as
+    /// fast as waking a thread, is written and flushed on the caller's thread, and answered before this returns.
+    package func submit(
+        _ batch: [UInt8],
+        to id: TopicPartition,
+        mayBlock: Bool = false,
+        completion: @escaping AppendCompletion
+    ) {
         do throws(EventLogError) {
             let (partition, settings) = try partition(id)
             let header = try Self.validated(batch, for: id, settings)
-            partition.lane.submit(batch, header, to: partition, completion: completion)
+            partition.lane.submit(batch, header, to: partition, mayBlock: mayBlock, completion: completion)
         } catch {
             completion(.failure(error))
         }

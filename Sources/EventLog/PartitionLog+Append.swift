@@ -144,6 +144,19 @@ extension PartitionLog {
         }
     }
 
+    /// Gives back the room that is reserved behind the last record.
+    func giveBackReserved() {
+        let reserved = state.withLock { state -> (DiskFile, Int64)? in
+            guard case .running = state.status, let active = state.segments.last, let file = active.file,
+                state.reservedBytes > active.byteCount
+            else { return nil }
+            state.reservedBytes = 0
+            return (file, active.byteCount)
+        }
+        // Where that fails the next start does it.
+        if let (file, end) = reserved { try? file.truncate(to: end) }
+    }
+
     /// Closes the last segment, if it holds anything, and begins the next.
     func roll() -> EventLogError? {
         let sealed = state.withLock { state -> (Segment, Bool)? in
@@ -155,13 +168,14 @@ extension PartitionLog {
         guard let (active, needsFlush) = sealed, let file = active.file, let index = active.index else { return nil }
         if needsFlush, let error = synchronize(file) { return error }
         do {
+            // Gives back what was reserved: a closed segment ends with its last record.
+            try file.truncate(to: active.byteCount)
+            state.withLock { $0.reservedBytes = 0 }
             let next = try Self.createSegment(
                 directory: directory,
                 baseOffset: index.nextOffset,
                 createdAt: environment.settings.now()
             )
-            // Gives back what was reserved; without it the room is only freed when the segment is deleted.
-            try? file.truncate(to: active.byteCount)
             try? SegmentPaths(directory: directory, baseOffset: active.baseOffset).store(index)
             state.withLock { state in
                 state.segments.append(next)

@@ -145,12 +145,14 @@ struct PartitionRecovery {
             id: id
         )
         damage += scan.damage
+        let end = scan.index.coveredBytes
+        if end < size { try DiskFile(path: paths.log, flags: O_RDWR).truncate(to: end) }
         try paths.store(scan.index)
         segments.append(
             Segment(
                 baseOffset: base,
                 nextOffset: nextOffset,
-                byteCount: size,
+                byteCount: end,
                 maxTimestamp: scan.index.maxTimestamp,
                 createdAt: modified
             )
@@ -160,9 +162,11 @@ struct PartitionRecovery {
     private mutating func recoverLast(_ base: Int64) throws(EventLogError) {
         let paths = SegmentPaths(directory: directory, baseOffset: base)
         let file = try DiskFile(path: paths.log, flags: O_RDWR)
-        let size = try file.size()
         let known = checkpoint.flatMap { $0.segmentBase == base ? $0 : nil }
         let knownBytes = known?.syncedBytes ?? 0
+        // What a killed process had reserved behind its last record reads as zeros.
+        var size = try file.writtenEnd(from: knownBytes)
+        if size > knownBytes, try file.isZero(knownBytes..<size) { size = knownBytes }
         var index = SegmentIndex(baseOffset: base, createdAt: try file.modifiedMilliseconds())
         if let old = paths.loadIndex(), old.baseOffset == base, old.coveredBytes <= min(knownBytes, size) {
             index = old
@@ -173,6 +177,7 @@ struct PartitionRecovery {
         index = scan.index
         damage += scan.damage
         var end = scan.validBytes
+        if end < size, end >= knownBytes, try file.isZero(end..<size) { size = end }
         if end < size, end >= knownBytes {
             logger.notice(
                 "cut a torn tail",
@@ -182,8 +187,8 @@ struct PartitionRecovery {
                 ]
             )
             try file.truncate(to: end)
-        } else if end == size {
-            // Gives back what an earlier process had reserved behind the end.
+        } else {
+            // Gives back what was reserved.
             try file.truncate(to: size)
         }
         if end > knownBytes || end < size {
@@ -242,7 +247,8 @@ struct PartitionRecovery {
 
     /// Reads a segment from where `index` ends, adding to it.
     ///
-    /// With `nextOffset` the segment is sealed and everything up to that offset is expected. Without, unreadable bytes
+    /// With `nextOffset` the segment is sealed and everything up to that offset is expected; the index then covers the whole
+    /// file, save room that was reserved and never written. Without, unreadable bytes
     /// at the very end are not reported: the caller decides whether they are a torn tail.
     static func scan(
         file: DiskFile,
@@ -295,6 +301,9 @@ struct PartitionRecovery {
             result.damage.append(
                 damage(result.index.nextOffset..<nextOffset, result.validBytes..<byteCount, reason)
             )
+        } else if result.validBytes < byteCount, try file.isZero(result.validBytes..<byteCount) {
+            // Reserved room: it was given back when the segment was closed, but a crash of the machine kept it.
+            return result
         }
         result.index.skip(toPosition: byteCount, nextOffset: nextOffset)
         return result

@@ -37,6 +37,16 @@ final class WorkerThreads<Item: Sendable>: Sendable {
         queue.put(item, weight: weight)
     }
 
+    /// Lets the caller do what the thread would do, where nothing waits or is at work; for pools of one thread.
+    ///
+    /// While `work` runs the thread begins nothing. Returns false, and does not run it, where the thread is not idle.
+    func inPlace(_ work: () -> Void) -> Bool {
+        guard queue.lend() else { return false }
+        work()
+        queue.takeBack()
+        return true
+    }
+
     /// Refuses further work, lets what was accepted finish, and waits for the threads to end.
     ///
     /// Blocks; call once, not from one of the threads.
@@ -57,6 +67,10 @@ final class WorkQueue<Item: Sendable>: @unchecked Sendable {
     private var sleepers = 0
     private var wantedCount = 1
     private var isStopped = false
+    /// Whether a thread is doing what it took.
+    private var isAtWork = false
+    /// Whether a caller is at work in the thread's place.
+    private var isLent = false
 
     init(itemsMax: Int, weightMax: Int) {
         self.itemsMax = itemsMax
@@ -70,8 +84,23 @@ final class WorkQueue<Item: Sendable>: @unchecked Sendable {
         guard items.count < itemsMax, items.isEmpty || weight + added <= weightMax else { return false }
         items.append(item)
         weight += added
-        if sleepers > 0, items.count >= wantedCount { condition.signal() }
+        if sleepers > 0, items.count >= wantedCount, !isLent { condition.signal() }
         return true
+    }
+
+    fileprivate func lend() -> Bool {
+        condition.withLock {
+            guard items.isEmpty, !isAtWork, !isLent, !isStopped else { return false }
+            isLent = true
+            return true
+        }
+    }
+
+    fileprivate func takeBack() {
+        condition.withLock {
+            isLent = false
+            if !items.isEmpty || isStopped { condition.signal() }
+        }
     }
 
     func stop() {
@@ -85,12 +114,14 @@ final class WorkQueue<Item: Sendable>: @unchecked Sendable {
     fileprivate func take(max: Int) -> [Item]? {
         condition.lock()
         defer { condition.unlock() }
-        while items.isEmpty {
-            if isStopped { return nil }
+        isAtWork = false
+        while items.isEmpty || isLent {
+            if isStopped, !isLent { return nil }
             sleepers += 1
             condition.wait()
             sleepers -= 1
         }
+        isAtWork = true
         if max >= items.count {
             let all = Array(items)
             items.removeAll(keepingCapacity: items.count < 4096)

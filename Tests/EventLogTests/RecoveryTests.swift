@@ -15,8 +15,12 @@ struct RecoveryTests {
         let directory = try TemporaryDirectory()
         return try await withLog(directory) { log async throws in
             try await log.createTopic("t", partitions: 1, settings: TopicSettings())
-            for values in [["a", "b"], ["c"], ["d", "e", "f"]] { _ = try await log.append(batch(values), to: p0) }
-            return try directory.snapshot()
+            let batches = [["a", "b"], ["c"], ["d", "e", "f"]].map { batch($0) }
+            for batch in batches { _ = try await log.append(batch, to: p0) }
+            let killed = try directory.snapshot()
+            // Without what is reserved behind them, so that the tests know where the file ends.
+            try killed.write(Array(killed.read(segment)[..<batches.reduce(0) { $0 + $1.count }]), to: segment)
+            return killed
         }
     }
 
@@ -55,6 +59,37 @@ struct RecoveryTests {
             #expect(log.damage().isEmpty)
         }
         #expect(try killed.read(Self.segment) == whole)
+    }
+
+    @Test func givesBackReservedRoom() async throws {
+        let directory = try TemporaryDirectory()
+        let batches = [["a", "b"], ["c"]].map { batch($0) }
+        let size = batches.reduce(0) { $0 + $1.count }
+        let killed = try await withLog(directory) { log async throws in
+            try await log.createTopic("t", partitions: 1, settings: TopicSettings())
+            for batch in batches { _ = try await log.append(batch, to: p0) }
+            return try directory.snapshot()
+        }
+        #expect(try directory.read(Self.segment).count == size, "a stop gives it back")
+        #expect(try killed.read(Self.segment).count > size, "a kill does not")
+        try await withLog(killed) { log async throws in
+            #expect(try killed.read(Self.segment).count == size)
+            #expect(try await readAll(log, p0).map(\.text) == ["a", "b", "c"])
+            #expect(log.damage().isEmpty)
+            #expect(try await log.append(batch(["d"]), to: p0).baseOffset == 3)
+        }
+    }
+
+    @Test func closedSegmentsEndWithTheirLastBatch() async throws {
+        let directory = try await Self.manySegments(closing: true)
+        let whole = try directory.read(Self.segment)
+        // As a crash of the machine may leave it: the room was given back, but the disk does not know yet.
+        try directory.write(whole + [UInt8](repeating: 0, count: 5000), to: Self.segment)
+        try await withLog(directory) { log async throws in
+            #expect(try await readAll(log, p0).count == 60)
+            #expect(log.damage().isEmpty)
+        }
+        #expect(try directory.read(Self.segment) == whole)
     }
 
     @Test func survivesAFlipOfAnyByteOfAMiddleBatch() async throws {

@@ -60,6 +60,9 @@ final class FrameReader: ChannelDuplexHandler {
     private var context: ChannelHandlerContext?
     private var isClosed = false
 
+    /// Whether nothing of a further request has arrived.
+    var isEmpty: Bool { buffer.readableBytes == 0 && frameBytes == nil }
+
     init(limits: Limits, memory: RequestMemory, login: Login, logger: Logger) {
         self.limits = limits
         self.memory = memory

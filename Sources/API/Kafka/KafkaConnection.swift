@@ -172,7 +172,10 @@ final class KafkaConnection: ChannelDuplexHandler {
         }
         // Checking a large request takes longer than others on this loop should wait.
         var rest: (@Sendable () async -> Void)? = { await door.produce(head, bytes, session, finish)?() }
-        if byteCount <= door.configuration.requestBytesInline { rest = door.produce(head, bytes, session, finish) }
+        if byteCount <= door.configuration.requestBytesInline {
+            let isAlone = answers.count == 1 && inbox.isEmpty && reader.isEmpty
+            rest = door.produce(head, bytes, session, mayBlock: isAlone, finish)
+        }
         guard let rest else { return }
         isSubmitting = true
         Task {

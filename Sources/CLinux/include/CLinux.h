@@ -8,8 +8,11 @@
 
 // Linux calls that Swift's Glibc module leaves out because they need _GNU_SOURCE, and glibc's allocator settings.
 
-/// Reserves disk blocks behind a file's end without changing its size; 0 or an error number.
+/// Makes a file longer by reserved blocks that read as zeros; 0 or an error number.
 int martlet_reserve(int descriptor, int64_t position, int64_t count);
+
+/// The end of the last block behind a position that was ever written; at least the position, and the size where the file system cannot tell.
+int64_t martlet_written_end(int descriptor, int64_t position, int64_t size);
 
 /// Begins to write a stretch of a file back to its disk, without waiting and without a word on errors: those are fdatasync's to tell.
 void martlet_start_writeback(int descriptor, int64_t position, int64_t count);

@@ -15,11 +15,15 @@ extension KafkaDoor {
 
     /// Puts the batches of a produce request into the log's queues, in their order, and answers when all are done.
     ///
+    /// With `mayBlock`, where nothing else of the connection waits for the calling thread, a single batch may be written on it; see
+    /// ``LocalLog/submit(_:to:mayBlock:completion:)``.
+    ///
     /// - Returns: nil once the batches are in line; where their transaction has to be told of them first, what is to be run for that.
     func produce(
         _ head: RequestHead,
         _ frame: ByteBuffer,
         _ session: KafkaSession,
+        mayBlock: Bool = false,
         _ finish: @escaping @Sendable (ResponseQueue.Answer) -> Void
     ) -> (@Sendable () async -> Void)? {
         guard admits(head, session) else {
@@ -80,15 +84,17 @@ extension KafkaDoor {
                 partitions: batches.lazy.map(\.id)
             )
         else {
-            submit(batches, round)
+            submit(batches, round, mayBlock: mayBlock && batches.count == 1)
             return nil
         }
         return { [batches] in await self.join(transactionalID, producer, batches, round) }
     }
 
-    private func submit(_ batches: [ProduceRound.Batch], _ round: ProduceRound) {
+    private func submit(_ batches: [ProduceRound.Batch], _ round: ProduceRound, mayBlock: Bool = false) {
         for batch in batches {
-            log.submit(batch.bytes, to: batch.id) { result in round.set(batch.topic, batch.place, result) }
+            log.submit(batch.bytes, to: batch.id, mayBlock: mayBlock) { result in
+                round.set(batch.topic, batch.place, result)
+            }
         }
     }
 
