@@ -75,9 +75,10 @@ struct PartitionRecovery {
                 try PartitionLog.createSegment(directory: directory, baseOffset: start, createdAt: logSettings.now())
             ]
         }
+        let end = segments[segments.count - 1].nextOffset
+        if compaction.end > end { try forgetCompaction() }
         let firstOffset = segments[0].baseOffset
         var logStart = max(checkpoint?.logStartOffset ?? 0, firstOffset)
-        let end = segments[segments.count - 1].nextOffset
         logStart = min(logStart, end)
         var state = PartitionState(
             settings: settings,
@@ -93,9 +94,20 @@ struct PartitionRecovery {
         state.producersChanged = recovered.isNewer
         state.damage = damage + recovered.damage
         state.changedSinceCheckpoint = !isAsCheckpointed
-        // Keys of records that are there no more would say nothing.
-        if compaction.end <= end { state.compaction = compaction }
+        state.compaction = compaction
         return state
+    }
+
+    /// Forgets how far compaction has come: it tells of records that are not those that are there.
+    private mutating func forgetCompaction() throws(EventLogError) {
+        logger.warning(
+            "the log ends in front of what was compacted; everything is compacted again",
+            metadata: ["topic": "\(id.topic)", "partition": "\(id.partition)", "offset": "\(compaction.end)"]
+        )
+        compaction = CompactionState()
+        // Left there, it would be believed at the next start, when other records have these offsets.
+        try Disk.remove("\(directory)/\(CompactionState.fileName)")
+        try Disk.synchronizeDirectory(directory)
     }
 
     /// Puts compacted files in their places where a crash came between; true where there were any.
