@@ -81,6 +81,7 @@ extension LocalLog {
                         )
                     }
                     partition.releaseSealedFiles()
+                    partition.closeIdleFile()
                 }
             }
             await flushRelaxed()

@@ -83,7 +83,11 @@ package final class LocalLog: EventLog {
                 _ in
                 for item in work { item() }
             },
-            recentBytes: RecentBytesBudget(total: settings.recentBytesMax)
+            recentBytes: RecentBytesBudget(total: settings.recentBytesMax),
+            openFiles: OpenFiles(
+                countMax: settings.openFilesMax ?? OpenFileLimit.forSegments,
+                writers: settings.writerThreads
+            )
         )
         environment.deadlines.start()
         lanes = (0..<max(1, settings.writerThreads)).map { number in

@@ -152,14 +152,11 @@ extension PartitionLog {
             }
             return (active, state.syncedBytes < active.byteCount)
         }
-        guard let (active, needsFlush) = sealed, let file = active.file, let index = active.index else { return nil }
-        if needsFlush, let error = synchronize(file) { return error }
+        guard let (active, needsFlush) = sealed, let index = active.index else { return nil }
         do {
-            let next = try Self.createSegment(
-                directory: directory,
-                baseOffset: index.nextOffset,
-                createdAt: environment.settings.now()
-            )
+            let file = try openLastFile()
+            if needsFlush, let error = synchronize(file) { return error }
+            let next = try createNextSegment(at: index.nextOffset)
             // Gives back what was reserved; without it the room is only freed when the segment is deleted.
             try? file.truncate(to: active.byteCount)
             try? SegmentPaths(directory: directory, baseOffset: active.baseOffset).store(index)
@@ -170,9 +167,21 @@ extension PartitionLog {
                 state.reservedBytes = 0
                 state.changedSinceCheckpoint = true
             }
+            environment.openFiles.opened(self, segmentBase: next.baseOffset)
             return nil
         } catch {
             return error.at(id)
+        }
+    }
+
+    private func createNextSegment(at offset: Int64) throws(EventLogError) -> Segment {
+        let now = environment.settings.now()
+        do throws(EventLogError) {
+            return try Self.createSegment(directory: directory, baseOffset: offset, createdAt: now)
+        } catch {
+            guard error.isOutOfFiles else { throw error }
+            environment.openFiles.closeAll()
+            return try Self.createSegment(directory: directory, baseOffset: offset, createdAt: now)
         }
     }
 
@@ -202,15 +211,16 @@ extension PartitionLog {
         )
     }
 
-    private func writePoint() -> Result<WritePoint, EventLogError> {
-        state.withLock { state in
+    private func writePoint(_ opened: DiskFile? = nil) -> Result<WritePoint, EventLogError> {
+        let found = state.withLock { state -> Result<WritePoint?, EventLogError> in
             switch state.status {
             case .stopped(let error), .gone(let error): return .failure(error)
             case .running: break
             }
-            guard let active = state.segments.last, let file = active.file else {
-                return .failure(EventLogError(.closed, "the partition has no open segment").at(id))
-            }
+            let last = state.segments.count - 1
+            let active = state.segments[last]
+            guard let file = active.file ?? opened else { return .success(nil) }
+            state.segments[last].wasUsed = true
             return .success(
                 WritePoint(
                     file: file,
@@ -221,6 +231,16 @@ extension PartitionLog {
                     settings: state.settings
                 )
             )
+        }
+        switch found {
+        case .success(let point?): return .success(point)
+        case .failure(let error): return .failure(error)
+        case .success(nil):
+            do throws(EventLogError) {
+                return writePoint(try openLastFile())
+            } catch {
+                return .failure(error.at(id))
+            }
         }
     }
 
@@ -344,6 +364,8 @@ extension PartitionLog {
         state.appendedBytes += position - run.position
         environment.uncheckpointed.add(Int(position - run.position))
         state.segments[last].noteVerified(state.segments[last].byteCount..<position)
+        // Let go of meanwhile, it would be another descriptor that is to tell of what this one could not write.
+        state.segments[last].file = state.segments[last].file ?? run.file
         state.segments[last].byteCount = position
         state.segments[last].nextOffset = offset
         state.highWatermark = offset

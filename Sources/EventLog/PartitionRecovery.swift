@@ -95,6 +95,8 @@ struct PartitionRecovery {
         state.damage = damage + recovered.damage
         state.changedSinceCheckpoint = !isAsCheckpointed
         state.compaction = compaction
+        // Whoever writes or reads next opens it again: most partitions of many are idle.
+        state.segments[state.segments.count - 1].file = nil
         return state
     }
 
