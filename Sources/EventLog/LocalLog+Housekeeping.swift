@@ -71,8 +71,17 @@ extension LocalLog {
                 let now = environment.settings.now()
                 for (_, partition) in allPartitions() {
                     partition.expireProducers(at: now)
-                    try partition.applyRetention(at: now)
+                    do throws(EventLogError) {
+                        try partition.applyRetention(at: now)
+                    } catch {
+                        // That of one is no reason to keep what others have to delete.
+                        environment.logger.error(
+                            "expired records were not deleted",
+                            metadata: ["partition": "\(partition.id)", "error": "\(error)"]
+                        )
+                    }
                     partition.releaseSealedFiles()
+                    partition.closeIdleFile()
                 }
             }
             await flushRelaxed()
@@ -87,7 +96,13 @@ extension LocalLog {
     /// Reads every segment in full and returns all damage known then.
     package func verify() async throws -> [DamageReport] {
         for (_, partition) in allPartitions() {
-            try await partition.onReaderThread { () throws(EventLogError) in try partition.verify() }
+            do {
+                try await partition.onReaderThread { () throws(EventLogError) in try partition.verify() }
+            } catch {
+                // Deleted meanwhile.
+                guard (try? partition.bounds()) != nil else { continue }
+                throw error
+            }
         }
         return damage()
     }
@@ -116,7 +131,7 @@ extension LocalLog {
         var entries: [CheckpointEntry] = []
         var hasChanged = !Disk.exists(checkpointPath)
         for (topicID, partition) in partitions {
-            let (entry, changed) = try partition.checkpoint(topicID: topicID)
+            let (entry, changed) = partition.checkpoint(topicID: topicID)
             entries.append(entry)
             hasChanged = hasChanged || changed
         }
