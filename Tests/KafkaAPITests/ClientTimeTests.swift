@@ -24,6 +24,8 @@ import X509
             configuration.requestMemoryBytes = 3 * Self.mebibyte
             configuration.stallSeconds = 600
             configuration.contendedStallSeconds = 1
+            // So high that what arrives gives back next to no time.
+            configuration.requestBytesPerSecondMin = 1 << 30
         } _: { stand in
             try await stand.makeTopic("t", messageBytesMax: 4 << 20)
             let request = Requests.produce("t", bytes: 19 * Self.mebibyte / 10)
