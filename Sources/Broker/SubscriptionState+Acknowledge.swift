@@ -7,16 +7,7 @@ import HeapModule
 extension SubscriptionState {
     /// Notes that the network has taken a subscriber's deliveries up to this id.
     package mutating func markSent(_ subscriber: Int, through id: UInt64) {
-        guard subscribers[subscriber] != nil else { return }
-        subscribers[subscriber]?.sentThrough = id
-        let wasFull = subscribers[subscriber].map { $0.unsentBytes >= Subscriber.unsentBytesMax } ?? false
-        while let first = subscribers[subscriber]?.unsent.first, first.id <= id {
-            subscribers[subscriber]?.unsent.removeFirst()
-            subscribers[subscriber]?.unsentBytes -= first.bytes
-        }
-        guard wasFull || subscribers[subscriber]?.isStalled == true else { return }
-        subscribers[subscriber]?.isStalled = false
-        wake()
+        if subscribers[subscriber]?.noteSent(id) == true { wake() }
     }
 
     /// Notes that a subscriber takes deliveries again.
@@ -136,9 +127,7 @@ extension SubscriptionState {
     /// Takes a delivery from its subscriber.
     mutating func release(_ id: UInt64) -> Delivery? {
         guard let delivery = deliveries.removeValue(forKey: id) else { return nil }
-        subscribers[delivery.subscriber]?.ids.remove(id)
-        subscribers[delivery.subscriber]?.isFull = false
-        subscribers[delivery.subscriber]?.bytes -= delivery.bytes
+        subscribers[delivery.subscriber]?.release(id, delivery.bytes)
         if let lane = delivery.lane, let held = partitions[delivery.partition].lanes[lane] {
             partitions[delivery.partition].lanes[lane] =
                 held.count > 1 ? Lane(subscriber: held.subscriber, count: held.count - 1) : nil

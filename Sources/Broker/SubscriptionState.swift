@@ -99,6 +99,31 @@ package struct SubscriptionState: Sendable {
             return min(limits.countMax - ids.count, inFlight, max(1, (Self.unsentBytesMax - unsentBytes) / size))
         }
 
+        mutating func give(_ id: UInt64, _ bytes: Int) {
+            ids.insert(id)
+            self.bytes += bytes
+            unsent.append((id, bytes))
+            unsentBytes += bytes
+        }
+
+        mutating func release(_ id: UInt64, _ bytes: Int) {
+            ids.remove(id)
+            self.bytes -= bytes
+            isFull = false
+        }
+
+        /// Notes what the network has taken; whether something may be given again that could not be because of it.
+        mutating func noteSent(_ id: UInt64) -> Bool {
+            sentThrough = id
+            let hadNoRoom = isStalled || unsentBytes >= Self.unsentBytesMax
+            while let first = unsent.first, first.id <= id {
+                unsent.removeFirst()
+                unsentBytes -= first.bytes
+            }
+            isStalled = false
+            return hadNoRoom
+        }
+
         func hasRoom(for bytes: Int) -> Bool {
             !isStalled && ids.count < limits.countMax && (ids.isEmpty || self.bytes + bytes <= limits.bytesMax)
                 && unsentBytes < Self.unsentBytesMax
@@ -353,10 +378,7 @@ package struct SubscriptionState: Sendable {
             deadline: deadline
         )
         keepDeadline(deadline, id)
-        subscribers[subscriber]?.ids.insert(id)
-        subscribers[subscriber]?.bytes += bytes
-        subscribers[subscriber]?.unsent.append((id, bytes))
-        subscribers[subscriber]?.unsentBytes += bytes
+        subscribers[subscriber]?.give(id, bytes)
         partitions[partition].open[offset] = attempt
         if let lane { partitions[partition].lanes[lane, default: Lane(subscriber: subscriber, count: 0)].count += 1 }
         return .deliver(subscriber: subscriber, id: id, attempt: attempt)

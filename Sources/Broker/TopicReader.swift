@@ -125,20 +125,54 @@ package struct TopicReader: Sendable {
         guard var backlog = try await backlog(of: share) else { return share.start }
         _ = try backlog.next()
         claim.resize(to: backlog.byteCount)
-        while let record = try backlog.next().first, share.end.map({ record.offset < $0 }) ?? true {
-            let message = packer.add { encode(record, share.partition, &$0) }
-            backlog.drop(1)
-            guard let message else { continue }
-            let next = backlog.nextOffset
-            claim.resize(to: backlog.byteCount)
-            claim.rest(with: backlog)
-            // What rests must be the only copy, so that taking it away frees it.
-            backlog = RecordBacklog(nothingFrom: next)
-            try await send(message)
-            guard let kept = claim.resume() else { return next }
-            backlog = kept
+        while true {
+            switch try fill(&packer, from: &backlog, of: share, encode) {
+            case .end: return share.end.map { max($0, backlog.nextOffset) } ?? backlog.nextOffset
+            case .drained: return backlog.nextOffset
+            case .full(let message):
+                let next = backlog.nextOffset
+                claim.resize(to: backlog.byteCount)
+                claim.rest(with: backlog)
+                // What rests must be the only copy, so that taking it away frees it.
+                backlog = RecordBacklog(nothingFrom: next)
+                try await send(message)
+                guard let kept = claim.resume() else { return next }
+                backlog = kept
+            }
         }
-        return try backlog.next().isEmpty ? backlog.nextOffset : share.end ?? backlog.nextOffset
+    }
+
+    /// Why no more records are encoded.
+    private enum Pause {
+        case full([UInt8])
+        case drained
+        /// The share's end is reached.
+        case end
+    }
+
+    private func fill(
+        _ packer: inout MessagePacker,
+        from backlog: inout RecordBacklog,
+        of share: Share,
+        _ encode: (RecordView, TopicPartition, inout [UInt8]) -> Void
+    ) throws(RecordBatchError) -> Pause {
+        let end = share.end ?? .max
+        while true {
+            let records = try backlog.next()
+            if records.isEmpty { return .drained }
+            var taken = 0
+            for record in records {
+                guard record.offset < end else {
+                    backlog.drop(taken)
+                    return .end
+                }
+                taken += 1
+                guard let message = packer.add({ encode(record, share.partition, &$0) }) else { continue }
+                backlog.drop(taken)
+                return .full(message)
+            }
+            backlog.drop(taken)
+        }
     }
 
     /// What is read from where a share stands; nil where it was deleted meanwhile.
