@@ -225,6 +225,8 @@ extension GroupSubscription {
                     continue
                 }
                 let (records, next) = decode(found, from: first.offset, of: partition)
+                let held = records.reduce(found.bytes.count) { $0 + Self.size(of: $1) }
+                claim.resize(to: max(Self.redeliveryClaim, held))
                 let end = max(next, first.offset + 1)
                 let part = rest.prefix { $0.partition == first.partition && $0.offset < end }
                 rest = rest.dropFirst(part.count)

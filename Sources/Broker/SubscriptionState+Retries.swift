@@ -13,7 +13,7 @@ extension SubscriptionState {
     package mutating func takeRetries(now: ContinuousClock.Instant, max: Int) -> [Retry] {
         while let first = retries.min?.retry, first.due <= now {
             retries.removeMin()
-            due[first.partition, default: []].append(first)
+            makeDue(first)
         }
         let owedBefore = owed
         owed = []
@@ -25,14 +25,19 @@ extension SubscriptionState {
                 continue
             }
             var left: Deque<Retry> = []
+            // What is behind a record of its key that has to wait must not overtake it.
+            var waiting: Set<UInt64> = []
             for retry in due[place] ?? [] where partitions[place].open[retry.offset] != nil {
-                if taken.count < max, let subscriber = chooseAgain(retry, taking) {
+                let lane = lane(retry.partition, retry.keyHash)
+                let isBehind = lane.map(waiting.contains) ?? false
+                if !isBehind, taken.count < max, let subscriber = chooseAgain(retry, taking) {
                     taken.append(retry)
                     taking[subscriber, default: 0] += 1
                     // New records must not take its room while this one is fetched.
                     owed.insert(subscriber)
                 } else {
                     left.append(retry)
+                    if let lane { waiting.insert(lane) }
                     owed.formUnion(awaited(by: retry))
                 }
             }
@@ -40,6 +45,12 @@ extension SubscriptionState {
         }
         if !owedBefore.isSubset(of: owed) { wake() }
         return taken.sorted { ($0.partition, $0.offset) < ($1.partition, $1.offset) }
+    }
+
+    /// Puts a record that is due in its place by offset.
+    private mutating func makeDue(_ retry: Retry) {
+        let place = due[retry.partition]?.lastIndex { $0.offset < retry.offset }.map { $0 + 1 } ?? 0
+        due[retry.partition, default: []].insert(retry, at: place)
     }
 
     private func chooseAgain(_ retry: Retry, _ taking: [Int: Int]) -> Int? {
@@ -65,7 +76,7 @@ extension SubscriptionState {
         guard partitions[retry.partition].open[retry.offset] != nil else { return .wait }
         let lane = lane(retry.partition, retry.keyHash)
         guard let subscriber = choose(retry.partition, retry.bytes, lane, isRetry: true) else {
-            due[retry.partition, default: []].prepend(retry)
+            makeDue(retry)
             return .wait
         }
         return deliver(

@@ -239,7 +239,7 @@ final class CoordinatorStore: Sendable {
     private func afterFailedRewrite(_ path: String) {
         let open = state.withLock { $0.file }
         do throws(EventLogError) {
-            guard try DiskFile(path: path, flags: O_RDONLY).isSame(as: open) else {
+            guard try open.isNamed(path) else {
                 // A power failure may bring back either of them, so neither can be written on.
                 throw EventLogError(.inputOutput, "the new file's name cannot be flushed", path: path)
             }

@@ -27,13 +27,13 @@ final class DiskFile: Sendable {
         return Int64(info.st_size)
     }
 
-    /// Whether both are the same file, whatever its name is by now.
-    func isSame(as other: DiskFile) throws(EventLogError) -> Bool {
-        var (own, others) = (stat(), stat())
-        guard fstat(descriptor, &own) == 0, fstat(other.descriptor, &others) == 0 else {
+    /// Whether this is the file that now has the name; needs no further descriptor.
+    func isNamed(_ path: String) throws(EventLogError) -> Bool {
+        var (own, named) = (stat(), stat())
+        guard fstat(descriptor, &own) == 0, stat(path, &named) == 0 else {
             throw Disk.error(errno, "cannot examine", path)
         }
-        return own.st_dev == others.st_dev && own.st_ino == others.st_ino
+        return own.st_dev == named.st_dev && own.st_ino == named.st_ino
     }
 
     func modifiedMilliseconds() throws(EventLogError) -> Int64 {

@@ -50,6 +50,7 @@ extension LocalLog {
         let condemned = condemnedPath(id)
         do throws(EventLogError) {
             try Disk.rename("\(directory)/topics/\(name)", to: condemned)
+            try Disk.synchronizeDirectory("\(directory)/topics")
             try Disk.removeTree(condemned)
         } catch {
             environment.logger.warning(

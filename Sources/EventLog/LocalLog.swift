@@ -149,8 +149,8 @@ package final class LocalLog: EventLog {
     /// ``append(_:to:)`` would return or throw.
     ///
     /// Batches submitted to a partition one after the other are appended in that order, as far as each is accepted. The
-    /// array is kept, not copied. The completion runs on the partition's writer thread, which appends nothing
-    /// meanwhile: it must be short and must not block. A batch refused at once is answered before this returns.
+    /// array is kept, not copied. The completion runs on the partition's writer thread, or a caller's in its
+    /// place, and nothing is appended meanwhile: it must be short and must not block. A batch refused at once is answered before this returns.
     ///
     /// With `mayBlock` a batch that has been alone in its partition's writer for a while, on a disk whose flushes are as
     /// fast as waking a thread, is written and flushed on the caller's thread, and answered before this returns. Who has

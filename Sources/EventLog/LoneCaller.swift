@@ -13,11 +13,15 @@ package struct LoneCaller: Sendable {
     package static let pauseMin: Int64 = 30_000
     /// The longest that recent cycles may have taken, in nanoseconds.
     package static let cycleMax: Int64 = 500_000
+    /// After a cycle of this length callers stay away for ``stallPause``, in nanoseconds.
+    package static let stallMin: Int64 = 20_000_000
+    package static let stallPause: Int64 = 10_000_000_000
     /// The largest batch, in bytes.
     package static let batchBytesMax = 16 << 10
 
     private var run = 0
     private var endedAt: Int64 = .min
+    private var stalledUntil: Int64 = .min
     /// The longest cycle, forgotten by an eighth with each further one.
     private var cycle: Int64 = 0
 
@@ -30,7 +34,7 @@ package struct LoneCaller: Sendable {
             run = 0
             return false
         }
-        return run >= Self.runMin && cycle <= Self.cycleMax && bytes <= Self.batchBytesMax
+        return run >= Self.runMin && now >= stalledUntil && cycle <= Self.cycleMax && bytes <= Self.batchBytesMax
     }
 
     /// Takes note of an append that came while others were being written.
@@ -40,8 +44,10 @@ package struct LoneCaller: Sendable {
 
     /// Takes note of a cycle that is over.
     package mutating func ended(appends: Int, nanoseconds: Int64, at now: Int64) {
+        guard appends > 0 else { return }
         run = appends > 1 ? 0 : run + 1
         cycle = max(nanoseconds, cycle - cycle / 8)
+        if nanoseconds >= Self.stallMin { stalledUntil = now + Self.stallPause }
         endedAt = now
     }
 }

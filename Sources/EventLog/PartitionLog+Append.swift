@@ -7,7 +7,7 @@ import Logging
 import MartletCore
 import Synchronization
 
-/// Told once of an append's outcome, on the partition's writer thread or, where it was refused at once, on the caller's.
+/// Told once of an append's outcome: on the partition's writer thread, or on that of a caller who is in its place or was refused at once.
 package typealias AppendCompletion = @Sendable (Result<AppendResult, EventLogError>) -> Void
 
 /// One batch on its way to disk.
@@ -38,7 +38,7 @@ struct WrittenRun {
     }
 }
 
-// Everything here runs on the partition's writer thread.
+// Everything here runs on the partition's writer thread, or on a caller's while that is in its place; see LoneCaller.
 extension PartitionLog {
     private struct WritePoint {
         let file: DiskFile
@@ -97,16 +97,18 @@ extension PartitionLog {
         }
         let now = environment.settings.now()
         let recentMax = environment.recentBytes.perPartition
-        let (waiters, logStart) = state.withLock { state in
-            publish(run, in: &state, isSynced: !isRelaxed, now: now)
+        let (waiters, logStart, reopened) = state.withLock { state in
+            let wasLetGo = publish(run, in: &state, isSynced: !isRelaxed, now: now)
             let chunk = PartitionState.RecentChunk(
                 baseOffset: run.baseOffset,
                 nextOffset: run.nextOffset,
                 bytes: run.bytes
             )
             state.keepRecent(chunk, bytesMax: recentMax)
-            return (state.takeReadyWaiters(), state.logStartOffset)
+            let base = state.segments[state.segments.count - 1].baseOffset
+            return (state.takeReadyWaiters(), state.logStartOffset, wasLetGo ? base : nil)
         }
+        if let reopened { environment.openFiles.opened(self, segmentBase: reopened) }
         for waiter in waiters { waiter.wait.end(.success(true)) }
         var base = run.baseOffset
         let latency = environment.settings.metrics?.append
@@ -355,7 +357,8 @@ extension PartitionLog {
         return error
     }
 
-    private func publish(_ run: WrittenRun, in state: inout PartitionState, isSynced: Bool, now: Int64) {
+    /// Makes written batches part of the log; true where their file had been let go of since and is kept again.
+    private func publish(_ run: WrittenRun, in state: inout PartitionState, isSynced: Bool, now: Int64) -> Bool {
         let last = state.segments.count - 1
         if run.position == 0 {
             // A segment's age counts from its first record.
@@ -378,7 +381,8 @@ extension PartitionLog {
         environment.uncheckpointed.add(Int(position - run.position))
         state.segments[last].noteVerified(state.segments[last].byteCount..<position)
         // Let go of meanwhile, it would be another descriptor that is to tell of what this one could not write.
-        state.segments[last].file = state.segments[last].file ?? run.file
+        let wasLetGo = state.segments[last].file == nil
+        if wasLetGo { state.segments[last].file = run.file }
         state.segments[last].byteCount = position
         state.segments[last].nextOffset = offset
         state.highWatermark = offset
@@ -391,6 +395,7 @@ extension PartitionLog {
             state.syncedOffset = offset
         }
         state.changedSinceCheckpoint = true
+        return wasLetGo
     }
 
     private func fail(_ admission: ProducerAdmission, _ error: EventLogError) {

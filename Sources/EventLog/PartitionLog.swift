@@ -48,7 +48,7 @@ final class RecentBytesBudget: Sendable {
 
 /// One partition: segments on disk, what is known of them, and who waits for more.
 ///
-/// Appends, rolls and flushes run on the partition's writer thread only (`+Append`); reads run anywhere (`+Read`).
+/// Appends, rolls and flushes run on the partition's writer thread, or a caller in its place (`+Append`); reads run anywhere (`+Read`).
 /// `state` is held for short, synchronous steps, never during I/O.
 final class PartitionLog: Sendable {
     /// The only leader epoch: there is one replica.

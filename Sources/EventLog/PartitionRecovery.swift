@@ -187,7 +187,13 @@ struct PartitionRecovery {
             isAsCheckpointed = knownBytes == size && old.coveredBytes == size && known?.nextOffset == old.nextOffset
         }
         if size == 0, let known, known.syncedBytes == 0, known.nextOffset == base { isAsCheckpointed = true }
-        let scan = try Self.scan(file: file, index: index, byteCount: size, nextOffset: nil, id: id)
+        var scan = try Self.scan(file: file, index: index, byteCount: size, nextOffset: nil, id: id)
+        let fileSize = try file.size()
+        if scan.validBytes < size, size < fileSize, try !file.isZero(scan.validBytes..<size) {
+            // A file system may keep zeros that were written as if nothing had been: a batch may go on behind that.
+            size = fileSize
+            scan = try Self.scan(file: file, index: index, byteCount: size, nextOffset: nil, id: id)
+        }
         index = scan.index
         damage += scan.damage
         var end = scan.validBytes

@@ -135,6 +135,8 @@ package struct LoginQueue: Sendable {
         case .passed:
             // Those of the place and the user stay: else who has one account could guess at others for ever.
             pairs.forgive(turn.pair)
+            // A token says nothing of who could guess at others: its place stays as slow as it is.
+            guard turn.user != nil else { return }
             if known.count >= Self.remembered, known[turn.pair] == nil { forgetKnown() }
             known[turn.pair] = now
         case .failed:

@@ -62,13 +62,18 @@ struct LoneCallerTests {
 
     @Test func aSlowFlushKeepsCallersAwayForAWhile() {
         var caller = Self.alone()
-        caller.ended(appends: 1, nanoseconds: 20_000_000, at: 0)
+        caller.ended(appends: 1, nanoseconds: 15_000_000, at: 0)
         var cycles = 0
         while !caller.mayWrite(bytes: 100, at: Int64(cycles + 1) * 1_000_000), cycles < 1000 {
             cycles += 1
             caller.ended(appends: 1, nanoseconds: 100_000, at: Int64(cycles) * 1_000_000)
         }
         #expect((20..<60).contains(cycles))
+        caller = Self.alone()
+        caller.ended(appends: 1, nanoseconds: LoneCaller.stallMin, at: 0)
+        for number in 1...100 { caller.ended(appends: 1, nanoseconds: 100_000, at: Int64(number)) }
+        expect(false, &caller, bytes: 100, at: LoneCaller.stallPause - 1)
+        expect(true, &caller, bytes: 100, at: LoneCaller.stallPause)
         caller = Self.alone(cycle: LoneCaller.cycleMax + 1)
         expect(false, &caller, bytes: 100, at: 1_000_000)
     }
