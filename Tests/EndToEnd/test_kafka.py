@@ -410,7 +410,7 @@ def produce_raw(place, topic, records):
     with socket.create_connection(parse(place), timeout=30) as connection:
         body = struct.pack(">hhii", -1, -1, 10_000, 1) + struct.pack(">h", len(topic)) + topic.encode()
         body += struct.pack(">iii", 1, 0, len(records)) + records
-        answer = request(connection, 0, 3, body)
+        answer = request(connection, 0, 7, body)
     at = 4 + 4 + 2 + len(topic) + 4 + 4
     error, offset = struct.unpack_from(">hq", answer, at)
     assert error == 0, error
