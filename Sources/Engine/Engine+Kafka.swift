@@ -2,20 +2,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import API
+import Catalog
 import Identity
 import KafkaAPI
+import KafkaCodec
 import MartletCore
 
 extension Engine {
     /// How far Kafka's port is from the HTTP server's where it is not set: 9092 beside 8070.
     private static let kafkaPortDistance = 1022
 
+    /// Under which the catalog keeps the cluster's id.
+    private static let clusterIDKey = "kafka.cluster-id"
+
     /// The door for Kafka's clients, or nil where it is switched off.
     ///
     /// - Throws: `ServiceError` where it would be open to everybody.
     func kafkaServer(_ parts: EngineParts, _ addresses: ListeningAddresses) async throws -> KafkaServer? {
         guard configuration.kafkaEnabled else { return nil }
-        var kafka = KafkaConfiguration()
+        var kafka = KafkaConfiguration(clusterID: try await Self.clusterID(parts.stores.catalog.state))
         kafka.host = configuration.kafkaHost
         kafka.port = configuration.kafkaPort ?? Self.kafkaPort(besides: configuration.port)
         kafka.advertisedHost = configuration.kafkaAdvertisedHost
@@ -45,6 +50,14 @@ extension Engine {
             ),
             onListening: { port in addresses.kafkaListens(host, port) }
         )
+    }
+
+    /// What tools tell one cluster from another by; made at the first start and kept with the data.
+    private static func clusterID(_ state: EngineState) async throws -> String {
+        if let kept = try await state.get(clusterIDKey) { return kept }
+        let made = KafkaUUID.random().base64
+        try await state.set(clusterIDKey, made)
+        return made
     }
 
     /// Refuses to let everybody in where others can reach the engine.

@@ -84,8 +84,10 @@ extension ConsumerGroup {
         }
         guard let member = members[id] else { return }
         let isUnchanged = member.protocols == request.protocols
+        // Whoever waits for the next generation, or vanished while it did, is not part of this one.
+        let missedAnswer = isUnchanged && isInGeneration(member)
         switch state {
-        case .completingRebalance where isUnchanged, .stable where isUnchanged && id != leader:
+        case .completingRebalance where missedAnswer, .stable where missedAnswer && id != leader:
             // The member missed the answer to its last join; a leader that comes again wants a new assignment.
             answerAgain(id, caller: caller, now: now)
         default: rejoin(id, request, caller: caller, now: now)
@@ -118,8 +120,11 @@ extension ConsumerGroup {
         guard var member = members[id] else { return }
         member.update(request, settings)
         member.joinCaller = caller
-        if !member.isNew { member.heartbeatDeadline = nil }
+        member.hasVanished = false
+        // As in add(): a new one cannot send heartbeats.
+        member.heartbeatDeadline = member.isNew ? now.instant + settings.newMemberJoinTimeout : nil
         members[id] = member
+        if unsynced.remove(id) != nil, unsynced.isEmpty { syncDeadline = nil }
         rebalance(now: now)
     }
 
@@ -160,6 +165,7 @@ extension ConsumerGroup {
         let formerLeader = leader
         let formerTopics = subscription(of: member, in: protocolName)
         member.id = new
+        member.hasVanished = false
         member.update(request, settings)
         member.heartbeatDeadline = now.instant + member.sessionTimeout
         members[new] = member

@@ -45,7 +45,9 @@ extension ConsumerGroup {
 
     /// Forgets a caller whose connection is gone.
     ///
-    /// A member that never knew its id is removed, as it cannot come back; another one has its session timeout to do so.
+    /// A member that never knew its id is removed, as it cannot come back. One that waited for its join does not hold up
+    /// the others, and unless it comes back before they go on it is dropped then; a static one keeps its place. Otherwise
+    /// a member has its session timeout to be heard of again.
     package mutating func abandon(_ caller: GroupCaller, now: GroupTime) {
         takeovers.removeAll { $0.caller == caller }
         for member in members.values where member.joinCaller == caller || member.syncCaller == caller {
@@ -57,6 +59,8 @@ extension ConsumerGroup {
                 adjustToRemoval(now: now)
             } else {
                 members[member.id]?.heartbeatDeadline = now.instant + member.sessionTimeout
+                members[member.id]?.hasVanished = !isSync
+                completeJoinIfAllJoined(now: now)
             }
             return
         }
@@ -71,6 +75,7 @@ extension ConsumerGroup {
         for member in silent { remove(member.id, now: now) }
         if !silent.isEmpty { adjustToRemoval(now: now) }
         if let deadline = joinDeadline, deadline <= now.instant { passJoinDeadline(now: now) }
+        if let deadline = calmDeadline, deadline <= now.instant { passCalmDeadline(now: now) }
         if let deadline = syncDeadline, deadline <= now.instant { passSyncDeadline(now: now) }
     }
 
@@ -89,7 +94,10 @@ extension ConsumerGroup {
         guard let member = members.removeValue(forKey: id) else { return }
         if let instance = member.instanceID, staticMembers[instance] == id { staticMembers[instance] = nil }
         if unsynced.remove(id) != nil, unsynced.isEmpty { syncDeadline = nil }
-        if leader == id { leader = orderedMembers.first?.id }
+        if leader == id {
+            leader = orderedMembers.first?.id
+            hasLostLeader = true
+        }
     }
 
     private mutating func adjustToRemoval(now: GroupTime) {
@@ -104,6 +112,7 @@ extension ConsumerGroup {
         // While an answer is owed to the member, its silence is the coordinator's.
         guard let member = members[id], member.joinCaller == nil, member.syncCaller == nil else { return }
         members[id]?.heartbeatDeadline = now.instant + member.sessionTimeout
+        members[id]?.hasVanished = false
     }
 
     // MARK: Ending

@@ -5,33 +5,78 @@ extension ConsumerGroup {
     /// Begins a rebalance, or ends the join phase of the one that goes on where nobody is missing.
     mutating func rebalance(now: GroupTime) {
         switch state {
-        case .empty, .completingRebalance, .stable: prepare(now: now)
+        case .empty: prepare(now: now)
+        case .completingRebalance, .stable:
+            guard let end = endOfCalm(now: now) else { return prepare(now: now) }
+            calmDeadline = end
         case .preparingRebalance: completeJoinIfAllJoined(now: now)
         case .dead: break
         }
     }
 
-    private mutating func prepare(now: GroupTime) {
+    /// Until when the generation is to be left alone; nil where it may end now.
+    ///
+    /// Where members come and go faster than an assignment can be made and worked on, each rebalance would be overtaken by
+    /// the next one and nobody would ever read a record. So after many generations in a short time the next one waits,
+    /// and takes in all that came and went meanwhile. Without a leader to assign, or members that work, there is nothing
+    /// to wait for.
+    private func endOfCalm(now: GroupTime) -> ContinuousClock.Instant? {
+        guard recentBegins.count >= settings.calmGenerations, let first = recentBegins.first,
+            let last = recentBegins.last,
+            first + settings.calmPeriod > now.instant
+        else { return nil }
+        let end = last + settings.calmTime
+        guard end > now.instant else { return nil }
+        switch state {
+        case .completingRebalance:
+            guard !hasLostLeader, let leader, let member = members[leader], isInGeneration(member) else { return nil }
+        case .stable: guard members.values.contains(where: isInGeneration) else { return nil }
+        case .empty, .preparingRebalance, .dead: return nil
+        }
+        return end
+    }
+
+    /// Whether a member has, or is about to get, a part of the current assignment and does not wait for the next one.
+    func isInGeneration(_ member: GroupMember) -> Bool {
+        !member.isNew && member.joinCaller == nil && !member.hasVanished
+    }
+
+    /// The generation was left alone long enough.
+    mutating func passCalmDeadline(now: GroupTime) {
+        calmDeadline = nil
+        if state == .stable || state == .completingRebalance { prepare(now: now) }
+    }
+
+    mutating func prepare(now: GroupTime) {
         let isFirst = state == .empty
+        calmDeadline = nil
         if state == .completingRebalance { refuseSyncs(.rebalanceInProgress, now: now) }
         syncDeadline = nil
         unsynced = []
         state = .preparingRebalance
         emptySince = nil
         if isFirst, settings.initialRebalanceDelay > .zero {
-            initialWaitLeft = max(rebalanceTimeout - settings.initialRebalanceDelay, .zero)
+            let longest = min(rebalanceTimeout, settings.initialRebalanceWaitMax)
+            initialWaitLeft = max(longest - settings.initialRebalanceDelay, .zero)
             hasNewMember = false
             joinDeadline = now.instant + settings.initialRebalanceDelay
-        } else if isFirst || hasAllJoined {
+        } else if isFirst {
             completeJoin(now: now)
         } else {
             joinDeadline = now.instant + rebalanceTimeout
+            completeJoinIfAllJoined(now: now)
         }
     }
 
+    /// Begins the next generation where nobody is missing.
+    ///
+    /// Those that were given an id are on their way, so they are waited for, but not for long: a client that asks for ids
+    /// again and again and uses none must not stop the group.
     mutating func completeJoinIfAllJoined(now: GroupTime) {
         guard state == .preparingRebalance, initialWaitLeft == nil, hasAllJoined else { return }
-        completeJoin(now: now)
+        guard !pending.isEmpty else { return completeJoin(now: now) }
+        let deadline = now.instant + settings.pendingMemberWait
+        joinDeadline = joinDeadline.map { min($0, deadline) } ?? deadline
     }
 
     /// The time to join is over.
@@ -63,11 +108,15 @@ extension ConsumerGroup {
         guard next <= reservedThrough else { return reserve(now: now) }
         isWaitingForReservation = false
         generation = next
+        hasLostLeader = false
+        recentBegins.append(now.instant)
+        if recentBegins.count > settings.calmGenerations { recentBegins.removeFirst() }
         protocolName = electedProtocol()
         state = .completingRebalance
         syncDeadline = now.instant + rebalanceTimeout
         for member in orderedMembers {
             members[member.id]?.assignment = []
+            members[member.id]?.hasVanished = false
             guard let caller = member.joinCaller else { continue }
             members[member.id]?.joinCaller = nil
             members[member.id]?.isNew = false

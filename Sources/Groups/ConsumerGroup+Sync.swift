@@ -66,7 +66,7 @@ extension ConsumerGroup {
     mutating func failAssignment(now: GroupTime) {
         guard state == .completingRebalance else { return }
         refuseSyncs(.coordinatorNotAvailable, now: now)
-        rebalance(now: now)
+        prepare(now: now)
     }
 
     private func answer(with assignment: [UInt8]) -> GroupSync.Answer {

@@ -65,6 +65,12 @@ package struct ConsumerGroup: Sendable {
 
     var joinDeadline: ContinuousClock.Instant?
     var syncDeadline: ContinuousClock.Instant?
+    /// When a rebalance that was put off begins.
+    var calmDeadline: ContinuousClock.Instant?
+    /// Whether nobody is left who was told to make the assignment that is waited for.
+    var hasLostLeader = false
+    /// When the last generations began, the oldest first; as many as ``GroupSettings/calmGenerations``.
+    var recentBegins: [ContinuousClock.Instant] = []
     /// What is left of the longest wait for further first members; nil when this is not a group's first rebalance.
     var initialWaitLeft: Duration?
     var hasNewMember = false
@@ -98,7 +104,7 @@ package struct ConsumerGroup: Sendable {
 
     /// When ``tick(now:)`` has something to do; later where only heartbeats came since it was asked for.
     package var nextDeadline: ContinuousClock.Instant? {
-        var earliest = [joinDeadline, syncDeadline].compactMap { $0 }.min()
+        var earliest = [joinDeadline, syncDeadline, calmDeadline].compactMap { $0 }.min()
         for deadline in pending.values { earliest = Swift.min(earliest ?? deadline, deadline) }
         for member in members.values {
             if let deadline = member.heartbeatDeadline { earliest = Swift.min(earliest ?? deadline, deadline) }
@@ -119,7 +125,15 @@ package struct ConsumerGroup: Sendable {
     /// The longest of the members' rebalance timeouts.
     var rebalanceTimeout: Duration { members.values.map(\.rebalanceTimeout).max() ?? .zero }
 
-    var hasAllJoined: Bool { pending.isEmpty && members.values.allSatisfy { $0.joinCaller != nil } }
+    /// Whether nobody is missing whom it is worth waiting for.
+    ///
+    /// A member that vanished while it waited has most likely crashed, and one that keeps crashing and coming again under
+    /// new ids would hold up the others for ever. While nobody else waits there is no hurry.
+    var hasAllJoined: Bool {
+        guard !members.isEmpty else { return true }
+        return members.values.allSatisfy { $0.joinCaller != nil || $0.hasVanished }
+            && members.values.contains { $0.joinCaller != nil }
+    }
 
     /// Members in the order they came.
     var orderedMembers: [GroupMember] { members.values.sorted { $0.order < $1.order } }

@@ -20,6 +20,8 @@ struct GroupMember: Sendable {
     /// When the member counts as gone; nil while the coordinator owes it an answer.
     var heartbeatDeadline: ContinuousClock.Instant?
     var joinCaller: GroupCaller?
+    /// Whether the connection broke on which the member waited for its join, and nothing was heard of it since.
+    var hasVanished = false
     var syncCaller: GroupCaller?
 
     var metadataBytes: Int { protocols.reduce(0) { $0 + $1.metadata.count + $1.name.utf8.count } }

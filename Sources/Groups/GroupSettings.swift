@@ -14,6 +14,16 @@ package struct GroupSettings: Sendable {
     /// Kafka's default is 3 s and 0 for development. Here 100 ms: consumers started together share one rebalance, and
     /// a single one starts without a wait that anybody notices.
     package var initialRebalanceDelay: Duration = .milliseconds(100)
+    /// The longest that an empty group waits for its first members, however many more come.
+    package var initialRebalanceWaitMax: Duration = .seconds(3)
+    /// How long the members that have joined wait for one that was given an id and has not used it.
+    package var pendingMemberWait: Duration = .seconds(1)
+    /// As many generations within ``calmPeriod`` are too many: the next one is left alone for ``calmTime``.
+    package var calmGenerations = 5
+    /// The time in which generations are counted.
+    package var calmPeriod: Duration = .seconds(10)
+    /// The least time between the beginnings of two generations where there were too many.
+    package var calmTime: Duration = .seconds(2)
     /// How long a member that never had an answer to its join is kept while the join goes on.
     package var newMemberJoinTimeout: Duration = .seconds(300)
     /// Pause before something refused by the store is tried again.

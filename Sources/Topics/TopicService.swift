@@ -80,6 +80,13 @@ package struct TopicService: TopicServices {
             )
         }
         if !dryRun { try await make(topic) }
+        return try await identified(topic)
+    }
+
+    /// The topic with the id that Kafka's clients know it by.
+    private func identified(_ topic: Resource<TopicSpec>) async throws -> Resource<TopicSpec> {
+        var topic = topic
+        topic.spec.kafkaTopicId = try await log.topic(topic.name).map { KafkaUUID($0.id).base64 }
         return topic
     }
 
@@ -147,15 +154,17 @@ package struct TopicService: TopicServices {
                 partitions: topic.spec.partitions
             )
         }
-        return topic
+        return try await identified(topic)
     }
 
     package func get(_ id: String) async throws -> Resource<TopicSpec> {
-        try await catalog.topics.get(ResourceName(id)?.topicName ?? id)
+        try await identified(catalog.topics.get(ResourceName(id)?.topicName ?? id))
     }
 
     package func list(_ query: ListQuery) async throws -> Page<Resource<TopicSpec>> {
-        try await catalog.topics.list(query)
+        var page = try await catalog.topics.list(query)
+        for place in page.items.indices { page.items[place] = try await identified(page.items[place]) }
+        return page
     }
 
     package func delete(_ id: String, by caller: Caller) async throws {
@@ -198,7 +207,7 @@ package struct TopicService: TopicServices {
             "tenant_guid"
         )
         reader.ignore("id", "guid", "owner", "vrn", "created_at", "updated_at", "is_default", "is_dead_letter")
-        reader.ignore("is_internal", "partition_offsets")
+        reader.ignore("is_internal", "partition_offsets", "kafka_topic_id")
     }
 
     /// What the document says of retention; -1 is for ever, as Kafka writes it.

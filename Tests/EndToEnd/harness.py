@@ -454,6 +454,8 @@ def read_partition(folder: Path, checksums: bool = False) -> list[StoredRecord]:
         while at < len(data):
             number = int.from_bytes(data[at : at + 8], "big", signed=True)
             length = int.from_bytes(data[at + 8 : at + 12], "big")
+            if length == 0 and not any(data[at:]):
+                break  # Room that is part of the file already and not written yet.
             batch = data[at : at + 12 + length]
             assert len(batch) == 12 + length and batch[16] == 2, f"{segment} at {at}: no whole batch"
             assert number == expected, f"{segment} at {at}: offset {number}, not {expected}"

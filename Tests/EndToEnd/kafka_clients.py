@@ -128,7 +128,7 @@ class AIOKafka:
     def produce(self, place, topic, messages, partition=None, compression=None, **settings):
         async def run():
             producer = aiokafka.AIOKafkaProducer(
-                bootstrap_servers=place, compression_type=compression, acks="all", linger_ms=5, **settings
+                bootstrap_servers=place, compression_type=compression, linger_ms=5, **({"acks": "all"} | settings)
             )
             await producer.start()
             try:
@@ -140,7 +140,8 @@ class AIOKafka:
                     for one in messages
                 ]  # fmt: skip
                 done = [await asyncio.wait_for(future, 30) for future in futures]
-                return [(one.partition, one.offset) for one in done]
+                # Without acknowledgements nothing is known of where a record went.
+                return [one and (one.partition, one.offset) for one in done]
             finally:
                 await producer.stop()
 

@@ -188,6 +188,37 @@ def test_an_offset_out_of_range_is_an_error_with_bounds(admin, place):
     # The end is no error: there is nothing yet.
     with pytest.raises(AssertionError):
         KafkaPython_quick(place, topic, 2)
+    admin.delete_records([confluent_kafka.TopicPartition(topic, 0, 1)])
+    until(lambda: fetch(place, topic, 1, 11)[0] == 0, "the first record is deleted")
+    for version in (4, 5, 11):
+        for offset in (0, 5, 99999, -1):
+            error, high, stable, start = fetch(place, topic, offset, version)
+            # OFFSET_OUT_OF_RANGE says what the range is; the log's start is told from version 5.
+            assert (error, high, stable, start) == (1, 2, 2, 1 if version > 4 else None), (version, offset)
+    assert fetch(place, topic, 2, 11) == (0, 2, 2, 1)
+
+
+def fetch(place, topic, offset, version):
+    """The error and the bounds of a fetch of one partition."""
+    body = struct.pack(">iiiib", -1, 0, 1, 1 << 20, 0)
+    if version >= 7:
+        body += struct.pack(">ii", 0, -1)
+    body += struct.pack(">ih", 1, len(topic)) + topic.encode() + struct.pack(">ii", 1, 0)
+    if version >= 9:
+        body += struct.pack(">i", -1)
+    body += struct.pack(">q", offset)
+    if version >= 5:
+        body += struct.pack(">q", -1)
+    body += struct.pack(">i", 1 << 20)
+    if version >= 7:
+        body += struct.pack(">i", 0)
+    if version >= 11:
+        body += struct.pack(">h", 0)
+    with socket.create_connection(parse(place), timeout=10) as connection:
+        answer = request(connection, 1, version, body)
+    at = 8 + (6 if version >= 7 else 0) + 4 + 2 + len(topic) + 4 + 4
+    error, high, stable = struct.unpack_from(">hqq", answer, at)
+    return error, high, stable, struct.unpack_from(">q", answer, at + 18)[0] if version >= 5 else None
 
 
 def KafkaPython_quick(place, topic, offset):
@@ -216,6 +247,57 @@ def test_offsets_by_time_are_exact(admin, place):
     for spec, wanted in ((OffsetSpec.earliest(), 0), (OffsetSpec.latest(), 10), (OffsetSpec.max_timestamp(), 9)):
         asked = {confluent_kafka.TopicPartition(topic, 0): spec}
         assert next(iter(admin.list_offsets(asked).values())).result(30).offset == wanted
+
+
+def list_offset(place, topic, time, version):
+    """The error and the offset of a time."""
+    body = struct.pack(">i", -1) + (b"\0" if version >= 2 else b"") + struct.pack(">ih", 1, len(topic)) + topic.encode()
+    body += struct.pack(">ii", 1, 0) + (struct.pack(">i", -1) if version >= 4 else b"") + struct.pack(">q", time)
+    with socket.create_connection(parse(place), timeout=10) as connection:
+        answer = request(connection, 2, version, body)
+    at = 4 + (4 if version >= 2 else 0) + 4 + 2 + len(topic) + 4 + 4
+    error, _, offset = struct.unpack_from(">hqq", answer, at)
+    return error, offset
+
+
+@pytest.mark.parametrize("version", [1, 4, 5])
+def test_negative_times_that_mean_nothing_are_refused(admin, place, version):
+    topic = create(admin, f"no-times-{version}")
+    KafkaPython().produce(place, topic, [Message(b"1"), Message(b"2")])
+    assert list_offset(place, topic, -1, version) == (0, 2) and list_offset(place, topic, -2, version) == (0, 0)
+    assert list_offset(place, topic, 0, version) == (0, 0)
+    # What later versions gave a meaning is unknown to this one, as in Kafka: UNSUPPORTED_VERSION.
+    for time in (-3, -4, -5, -6, -99, -(2**63)):
+        assert list_offset(place, topic, time, version) == (35, -1)
+
+
+def produce(place, topic, version, records):
+    """The error code of a produce of these bytes."""
+    body = struct.pack(">hhi", -1, -1, 10_000) + struct.pack(">ih", 1, len(topic)) + topic.encode()
+    body += struct.pack(">ii", 1, 0) + (struct.pack(">i", -1) if records is None else struct.pack(">i", len(records)) + records)
+    with socket.create_connection(parse(place), timeout=10) as connection:
+        answer = request(connection, 0, version, body)
+    return struct.unpack_from(">h", answer, 4 + 4 + 2 + len(topic) + 4 + 4)[0]
+
+
+def raw_batch(codec, count=1, payload=b"\x0c\0\0\0\x01\x00\0"):
+    """A record batch with a right checksum."""
+    covered = struct.pack(">hiqqqhii", codec, count - 1, 1, 1, -1, -1, -1, count) + payload
+    return struct.pack(">qiibI", 0, 9 + len(covered), 0, 2, crc32c(covered)) + covered
+
+
+def test_what_no_version_of_produce_takes_is_refused_for_good(admin, place):
+    """With errors that clients report instead of sending the same again."""
+    topic = create(admin, "refused-batches")
+    for version in (3, 7, 8):
+        assert produce(place, topic, version, b"") == 87 and produce(place, topic, version, None) == 87
+        assert produce(place, topic, version, raw_batch(0, 0, b"")) == 87
+        assert produce(place, topic, version, raw_batch(0)) == 0
+    zstd = raw_batch(4, payload=b"\x28\xb5\x2f\xfd\x20\x07\x39\0\0\x0c\0\0\0\x01\0\0")
+    for version in (3, 4, 5, 6):
+        assert produce(place, topic, version, zstd) == 76
+    assert produce(place, topic, 7, zstd) == 0
+    assert admin.list_offsets({confluent_kafka.TopicPartition(topic, 0): OffsetSpec.latest()})
 
 
 # What the engine itself reads of what clients compressed
@@ -328,7 +410,7 @@ def produce_raw(place, topic, records):
     with socket.create_connection(parse(place), timeout=30) as connection:
         body = struct.pack(">hhii", -1, -1, 10_000, 1) + struct.pack(">h", len(topic)) + topic.encode()
         body += struct.pack(">iii", 1, 0, len(records)) + records
-        answer = request(connection, 0, 3, body)
+        answer = request(connection, 0, 7, body)
     at = 4 + 4 + 2 + len(topic) + 4 + 4
     error, offset = struct.unpack_from(">hq", answer, at)
     assert error == 0, error

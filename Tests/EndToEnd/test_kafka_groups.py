@@ -4,8 +4,6 @@
 """Consumer groups of the Kafka door with real clients."""
 
 import asyncio
-import random
-import threading
 import time
 from collections import Counter
 
@@ -275,78 +273,6 @@ def test_members_and_offsets_survive_a_killed_engine(make_engine):
     after = {one.partition: one.offset for one in consumer.committed(consumer.assignment())}
     assert after == {0: 50, 1: 50} and all(after[one] >= committed[one] for one in committed)
     consumer.close()
-
-
-def test_a_storm_of_members_loses_nothing(admin, place):
-    """Members come and go for a while; every record is processed, and none is skipped by a commit."""
-    seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
-    partitions, seconds, most = 8, 20, 20
-    topic = filled(admin, place, "storm", partitions, 1)
-    seen = Counter()
-    lock = threading.Lock()
-    end = time.monotonic() + seconds
-    failures = []
-    sent = {f"{partition}-0" for partition in range(partitions)}
-
-    def publish():
-        producer = confluent_kafka.Producer({"bootstrap.servers": place, "linger.ms": 5})
-        number = 0
-        while time.monotonic() < end:
-            for _ in range(5):
-                value = f"s-{number}"
-                producer.produce(topic, value.encode(), partition=number % partitions)
-                sent.add(value)
-                number += 1
-            producer.poll(0)
-            time.sleep(0.05)
-        if producer.flush(30):
-            failures.append("not everything was delivered")
-
-    def consume(lifetime):
-        try:
-            consumer = confluent_kafka.Consumer(
-                {"bootstrap.servers": place, "group.id": "storm-group", "auto.offset.reset": "earliest",
-                 "enable.auto.commit": False, "session.timeout.ms": 6000, "heartbeat.interval.ms": 300,
-                 "partition.assignment.strategy": "cooperative-sticky"}
-            )  # fmt: skip
-            consumer.subscribe([topic])
-            stop = time.monotonic() + lifetime
-            while time.monotonic() < stop:
-                record = consumer.poll(0.2)
-                if record is None or record.error():
-                    continue
-                with lock:
-                    seen[record.value().decode()] += 1
-                try:
-                    consumer.commit(record, asynchronous=False)
-                except confluent_kafka.KafkaException:
-                    pass  # A rebalance: whoever has the partition now reads the record again.
-            consumer.close()
-        except Exception as error:
-            failures.append(repr(error))
-
-    threads = [threading.Thread(target=publish)]
-    threads[0].start()
-    alive = []
-    while time.monotonic() < end:
-        alive = [one for one in alive if one.is_alive()]
-        if len(alive) < most:
-            member = threading.Thread(target=consume, args=(chance.uniform(0.5, 8),))
-            member.start()
-            alive.append(member)
-            threads.append(member)
-        time.sleep(chance.uniform(0.05, 0.5))
-    for one in threads:
-        one.join(60)
-    assert not failures, failures
-    # What is left is read by one last member, from where the others committed.
-    last = threading.Thread(target=consume, args=(60,), daemon=True)
-    last.start()
-    until(lambda: sent <= set(seen), "every record was processed", 60)
-    assert not failures, failures
-    print(f"{len(sent)} records, {sum(seen.values())} read, {len(threads) - 1} members")
 
 
 def test_the_leader_epoch_of_a_commit_is_given_back(place, admin):

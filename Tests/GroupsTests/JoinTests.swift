@@ -52,12 +52,27 @@ struct JoinTests {
         let caller = harness.join(GroupHarness.request(ids[0], session: .seconds(30)))
         #expect(harness.joins[caller] == nil)
         harness.pass(.seconds(6))
-        #expect(harness.joins[caller]?.error == nil)
+        #expect(harness.joins[caller]?.generation == 2)
+    }
+
+    @Test func idsThatNobodyUsesHoldUpOthersForAMomentOnly() {
+        var harness = GroupHarness()
+        let one = harness.stabilize([GroupHarness.request(rebalance: .seconds(300))])[0]
+        let second = harness.join(GroupHarness.request(rebalance: .seconds(300)))
+        _ = harness.join(GroupHarness.request(requiresKnownMember: true))
+        let caller = harness.join(GroupHarness.request(one, rebalance: .seconds(300)))
+        for _ in 0..<4 where harness.joins[caller] == nil {
+            harness.pass(.milliseconds(300))
+            _ = harness.join(GroupHarness.request(requiresKnownMember: true))
+        }
+        #expect(harness.joins[caller]?.members.count == 2)
+        #expect(harness.joins[second]?.generation == 2)
     }
 
     @Test func waitsForFurtherFirstMembers() {
         var settings = GroupHarness.settings
         settings.initialRebalanceDelay = .seconds(3)
+        settings.initialRebalanceWaitMax = .seconds(60)
         var harness = GroupHarness(settings: settings)
         let first = harness.join(GroupHarness.request())
         harness.pass(.seconds(2))
@@ -74,6 +89,7 @@ struct JoinTests {
     @Test func theWaitForFirstMembersEndsWithTheRebalanceTimeout() {
         var settings = GroupHarness.settings
         settings.initialRebalanceDelay = .seconds(3)
+        settings.initialRebalanceWaitMax = .seconds(60)
         var harness = GroupHarness(settings: settings)
         let first = harness.join(GroupHarness.request(rebalance: .seconds(8)))
         for _ in 0..<7 {
@@ -83,6 +99,19 @@ struct JoinTests {
         #expect(harness.joins[first] == nil)
         harness.pass(.seconds(1))
         #expect(harness.joins[first]?.members.count == 8)
+    }
+
+    @Test func theWaitForFirstMembersEndsHoweverManyCome() {
+        var settings = GroupHarness.settings
+        settings.initialRebalanceDelay = .milliseconds(100)
+        settings.initialRebalanceWaitMax = .seconds(3)
+        var harness = GroupHarness(settings: settings)
+        let first = harness.join(GroupHarness.request(rebalance: .seconds(300)))
+        for _ in 0..<50 where harness.joins[first] == nil {
+            harness.pass(.milliseconds(80))
+            _ = harness.join(GroupHarness.request(rebalance: .seconds(300)))
+        }
+        #expect(harness.joins[first]?.generation == 1)
     }
 
     @Test func aSecondMemberMakesTheFirstComeAgain() throws {
@@ -234,19 +263,6 @@ struct JoinTests {
         #expect(harness.group.memberCount == 1)
         let again = harness.join(GroupHarness.request(id))
         #expect(harness.joins[again]?.members.count == 1)
-    }
-
-    @Test func aClientThatVanishedWithAnIDHasItsSessionTimeout() {
-        var harness = GroupHarness()
-        let ids = harness.stabilize([GroupHarness.request(), GroupHarness.request()])
-        let vanished = harness.join(GroupHarness.request(ids[1], topics: ["u"]))
-        harness.abandon(vanished)
-        _ = harness.join(GroupHarness.request(ids[0]))
-        #expect(harness.group.state == .preparingRebalance)
-        harness.pass(.seconds(10))
-        #expect(harness.group.state == .completingRebalance)
-        #expect(harness.group.memberCount == 1)
-        #expect(harness.joins[vanished] == nil)
     }
 
     @Test func newMembersThatNobodyAnswersAreDroppedInTheEnd() {

@@ -36,7 +36,7 @@ struct DoorStand {
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: directory) }
         let log = try await LocalLog.open(directory: directory.path, settings: settings, logger: quietLogger)
-        var configuration = KafkaConfiguration()
+        var configuration = KafkaConfiguration(clusterID: "test")
         configuration.port = 0
         change(&configuration)
         let transactions = TransactionCoordinator(log: log, logger: quietLogger)

@@ -256,6 +256,8 @@ struct MessageTests {
     @Test func idsAreWrittenAsPeopleWriteThem() {
         let id = KafkaUUID(high: 0x0123_4567_89AB_CDEF, low: 0x0011_2233_4455_6677)
         #expect(id.description == "01234567-89ab-cdef-0011-223344556677")
+        #expect(id.base64 == "ASNFZ4mrze8AESIzRFVmdw")
+        #expect(KafkaUUID(high: .max, low: .max).base64 == "_____________________w")
         let random = KafkaUUID.random()
         #expect(random != .zero && random != KafkaUUID.random())
         #expect(random.description.dropFirst(14).first == "4")

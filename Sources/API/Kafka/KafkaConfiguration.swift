@@ -47,8 +47,8 @@ package struct KafkaConfiguration: Sendable {
     package var partitionsDefault: Int32 = 1
     /// Whether topics are made when a client names one that does not exist.
     package var createsTopics = true
-    /// Name of the cluster, the same after every start.
-    package var clusterID = "martlet"
+    /// The id of the cluster, the same after every start of an installation and another one in each.
+    package var clusterID: String
 
-    package init() {}
+    package init(clusterID: String) { self.clusterID = clusterID }
 }

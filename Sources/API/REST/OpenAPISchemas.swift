@@ -142,7 +142,8 @@ enum OpenAPISchemas {
             properties: #"""
                 "partitions":{"type":"integer","minimum":1},"retention_milliseconds":{"type":"integer"},"retention_bytes":{"type":"integer"},
                 "is_default":{"type":"boolean"},"is_dead_letter":{"type":"boolean"},"is_internal":{"type":"boolean"},
-                "configs":{"type":"object","additionalProperties":{"type":"string"},"description":"Settings that are set, by Kafka's names."}
+                "configs":{"type":"object","additionalProperties":{"type":"string"},"description":"Settings that are set, by Kafka's names."},
+                "kafka_topic_id":{"type":"string","description":"The id that Kafka's clients know the topic by."}
                 """#
         )
         + resource("Secret", required: #""keys""#, properties: #""keys":{"type":"array","items":{"type":"string"}}"#)

@@ -204,7 +204,7 @@ enum TopicNoun: ResourceNoun {
                 let set = item["configs"]?.objectValue?.members ?? []
                 return set.isEmpty ? nil : set.map { "\($0.key)=\($0.value.stringValue ?? "")" }.joined(separator: ", ")
             },
-            .init("Use", value: use),
+            .init("Use", value: use), .key("Kafka Topic ID", "kafka_topic_id"),
         ]
     )
 

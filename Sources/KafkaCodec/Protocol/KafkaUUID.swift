@@ -26,6 +26,22 @@ package struct KafkaUUID: Hashable, Sendable, CustomStringConvertible {
         return KafkaUUID(high: high, low: low)
     }
 
+    /// 22 characters, as Kafka's tools write ids: Base64 for addresses, without padding.
+    package var base64: String {
+        let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+        var text = ""
+        // 128 bits are 21 groups of six, and two bits with four zeros behind them.
+        for place in 0..<22 {
+            var group = 0
+            for bit in place * 6..<place * 6 + 6 {
+                let half = bit < 64 ? high : low
+                group = group << 1 | (bit < 128 ? Int(half >> UInt64(63 - bit % 64) & 1) : 0)
+            }
+            text.append(alphabet[group])
+        }
+        return text
+    }
+
     /// 32 hexadecimal digits in groups of 8-4-4-4-12.
     package var description: String {
         func hex(_ value: UInt64, _ digits: Int) -> String {

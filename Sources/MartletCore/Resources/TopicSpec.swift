@@ -18,6 +18,8 @@ package struct TopicSpec: ResourceSpec, Equatable {
     package var isInternal: Bool
     /// Further settings by Kafka's names for them; only those that have been set.
     package var configs: [String: String]?
+    /// The id Kafka's clients know the topic by, as their tools write it; filled in for who asks, and not stored.
+    package var kafkaTopicId: String?
 
     package init(
         partitions: Int32,

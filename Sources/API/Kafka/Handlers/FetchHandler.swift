@@ -152,10 +152,13 @@ struct FetchPlan {
         }
     }
 
+    /// Where the records of a partition begin and end.
+    private typealias Bounds = (start: Int64, end: Int64, stable: Int64)
+
     private enum Found {
         case range(RecordRange)
         case bounds(start: Int64, end: Int64, stable: Int64)
-        case failed(EventLogError)
+        case failed(EventLogError, Bounds?)
     }
 
     private func read(_ part: Part, _ bytesMax: Int?, memoryBytesMax: Int, _ log: LocalLog) async -> Found {
@@ -174,9 +177,10 @@ struct FetchPlan {
                 )
             )
         } catch let error as EventLogError {
-            return .failed(error)
+            // Clients take from an error, too, where the partition begins and ends: their lag, and where to go on.
+            return .failed(error, (try? log.bounds(part.id)).map { ($0.start, $0.end, $0.stable) })
         } catch {
-            return .failed(EventLogError(.closed, "\(error)"))
+            return .failed(EventLogError(.closed, "\(error)"), nil)
         }
     }
 
@@ -210,8 +214,11 @@ struct FetchPlan {
             data.lastStableOffset = stable
             data.logStartOffset = start
             hasMore = hasMore || part.offset < (isolation == .committed ? stable : end)
-        case .failed(let error):
+        case .failed(let error, let bounds):
             data.errorCode = error.kafkaCode
+            data.highWatermark = bounds?.end ?? -1
+            data.lastStableOffset = bounds?.stable ?? -1
+            data.logStartOffset = bounds?.start ?? -1
             hasError = true
         }
         response.responses[part.topic].partitions[part.place] = data

@@ -13,6 +13,17 @@ extension KafkaDoor {
         static let maximum: Int64 = -3
         static let earliestLocal: Int64 = -4
         static let latestTiered: Int64 = -5
+
+        /// The first version of a request that knows it; nil for what no version knows.
+        static func versionMin(_ time: Int64) -> Int16? {
+            switch time {
+            case latest, earliest: 1
+            case maximum: 7
+            case earliestLocal: 8
+            case latestTiered: 9
+            default: nil
+            }
+        }
     }
 
     func listOffsets(_ request: ListOffsetsRequest, _ call: Call) async -> ListOffsetsResponse {
@@ -29,6 +40,9 @@ extension KafkaDoor {
                     partition.errorCode = .topicAuthorizationFailed
                 } else if let code = Self.epochError(asked.currentLeaderEpoch) {
                     partition.errorCode = code
+                } else if asked.timestamp < 0, call.version < SpecialTime.versionMin(asked.timestamp) ?? .max {
+                    // As Kafka: what means something else in a later version is not to be taken for a time.
+                    partition.errorCode = .unsupportedVersion
                 } else {
                     do {
                         if let found = try await offset(id, asked.timestamp, isCommitted: request.isolationLevel == 1) {
@@ -58,7 +72,7 @@ extension KafkaDoor {
         case SpecialTime.earliest, SpecialTime.earliestLocal: return (bounds.start, -1)
         case SpecialTime.maximum: return try await log.latestRecord(id)
         case SpecialTime.latestTiered: return nil
-        default: return try await log.offset(id, atOrAfter: max(0, time))
+        default: return try await log.offset(id, atOrAfter: time)
         }
     }
 

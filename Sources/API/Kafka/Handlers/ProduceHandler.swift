@@ -12,6 +12,8 @@ import Transactions
 extension KafkaDoor {
     /// The first version whose batches add their partitions to the transaction by themselves (KIP-890).
     private static let joinsTransactionsFrom: Int16 = 12
+    /// The first version that may carry zstd (KIP-110).
+    private static let takesZstdFrom: Int16 = 7
 
     /// Puts the batches of a produce request into the log's queues, in their order, and answers when all are done.
     ///
@@ -56,7 +58,8 @@ extension KafkaDoor {
                     continue
                 }
                 guard let records = partition.records, records.byteCount > 0 else {
-                    round.refuse(topic, place, .corruptMessage, "there are no records")
+                    // Not CORRUPT_MESSAGE, upon which clients would send the same again.
+                    round.refuse(topic, place, .invalidRecord, "there are no records")
                     continue
                 }
                 guard !id.topic.hasPrefix("__") else {
@@ -71,7 +74,7 @@ extension KafkaDoor {
                     bytes: bytes,
                     header: try? RecordBatchHeader(parsing: bytes)
                 )
-                if let refusal = refusal(of: batch, in: request) {
+                if let refusal = refusal(of: batch, in: request, version: head.version) {
                     round.refuse(topic, place, refusal.code, refusal.message)
                 } else {
                     batches.append(batch)
@@ -107,12 +110,20 @@ extension KafkaDoor {
         return .transactionalIdAuthorizationFailed
     }
 
-    /// Why a batch is none for the request's transactional id: who may write the topic may not write into a transaction of somebody else.
+    /// Why a batch is none for its request.
+    ///
+    /// Who may write the topic may not write into a transaction of somebody else.
     private func refusal(
         of batch: ProduceRound.Batch,
-        in request: ProduceRequest
+        in request: ProduceRequest,
+        version: Int16
     ) -> (code: KafkaErrorCode, message: String)? {
-        guard let header = batch.header, header.isTransactional else { return nil }
+        // What is no batch is refused by the log.
+        guard let header = batch.header else { return nil }
+        guard header.codec != .zstd || version >= Self.takesZstdFrom else {
+            return (.unsupportedCompressionType, "zstd came with Produce before version \(Self.takesZstdFrom)")
+        }
+        guard header.isTransactional else { return nil }
         guard let id = request.transactionalID else {
             return (.transactionalIdAuthorizationFailed, "a batch of a transaction came without a transactional id")
         }
