@@ -1,6 +1,7 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
+import DequeModule
 import HeapModule
 
 extension SubscriptionState {
@@ -8,7 +9,12 @@ extension SubscriptionState {
     package mutating func markSent(_ subscriber: Int, through id: UInt64) {
         guard subscribers[subscriber] != nil else { return }
         subscribers[subscriber]?.sentThrough = id
-        guard subscribers[subscriber]?.isStalled == true else { return }
+        let wasFull = subscribers[subscriber].map { $0.unsentBytes >= Subscriber.unsentBytesMax } ?? false
+        while let first = subscribers[subscriber]?.unsent.first, first.id <= id {
+            subscribers[subscriber]?.unsent.removeFirst()
+            subscribers[subscriber]?.unsentBytes -= first.bytes
+        }
+        guard wasFull || subscribers[subscriber]?.isStalled == true else { return }
         subscribers[subscriber]?.isStalled = false
         wake()
     }
@@ -80,27 +86,11 @@ extension SubscriptionState {
                 retry(delivery, attempts: delivery.attempt - 1, due: now)
             }
             subscribers[number]?.isStalled = true
+            subscribers[number]?.unsent = []
+            subscribers[number]?.unsentBytes = 0
             effects.discarded.insert(number)
         }
         wake()
-    }
-
-    /// Returns records that are due to be delivered again, by partition and offset; none where nobody has room.
-    package mutating func takeRetries(now: ContinuousClock.Instant, max: Int) -> [Retry] {
-        guard subscribers.values.contains(where: { $0.hasRoom(for: 1) }) else { return [] }
-        var taken: [Retry] = []
-        while taken.count < max, let first = retries.min, first.retry.due <= now {
-            retries.removeMin()
-            if partitions[first.retry.partition].open[first.retry.offset] != nil { taken.append(first.retry) }
-        }
-        return taken.sorted { ($0.partition, $0.offset) < ($1.partition, $1.offset) }
-    }
-
-    /// Puts back what could not be looked up now.
-    package mutating func putBack(_ retry: Retry, due: ContinuousClock.Instant) {
-        var retry = retry
-        retry.due = due
-        retries.insert(DueRetry(retry: retry))
     }
 
     // MARK: Committing
@@ -147,6 +137,7 @@ extension SubscriptionState {
     mutating func release(_ id: UInt64) -> Delivery? {
         guard let delivery = deliveries.removeValue(forKey: id) else { return nil }
         subscribers[delivery.subscriber]?.ids.remove(id)
+        subscribers[delivery.subscriber]?.isFull = false
         subscribers[delivery.subscriber]?.bytes -= delivery.bytes
         if let lane = delivery.lane, let held = partitions[delivery.partition].lanes[lane] {
             partitions[delivery.partition].lanes[lane] =
@@ -155,15 +146,11 @@ extension SubscriptionState {
         return delivery
     }
 
-    mutating func retry(_ delivery: Delivery, attempts: UInt32, due: ContinuousClock.Instant) {
-        let retry = Retry(partition: delivery.partition, offset: delivery.offset, attempts: attempts, due: due)
-        retries.insert(DueRetry(retry: retry))
-        effects.hasRetries = true
-    }
-
-    private mutating func wake() {
+    /// Has everything tried again that waits for room.
+    mutating func wake() {
         effects.woken.formUnion(blocked)
         blocked = []
-        if !retries.isEmpty { effects.hasRetries = true }
+        if !retries.isEmpty || !due.isEmpty { effects.hasRetries = true }
+        admit()
     }
 }
