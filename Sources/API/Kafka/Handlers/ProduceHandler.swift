@@ -59,7 +59,7 @@ extension KafkaDoor {
                     round.refuse(topic, place, .corruptMessage, "there are no records")
                     continue
                 }
-                guard !id.topic.hasPrefix("__") else {
+                guard !EngineTopic.isOne(id.topic) else {
                     round.refuse(topic, place, .topicAuthorizationFailed, "topics of that form are the engine's own")
                     continue
                 }
