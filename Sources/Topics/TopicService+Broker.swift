@@ -85,7 +85,7 @@ extension TopicService {
     /// - Throws: `ServiceError` `.notFound`.
     package func overrides(_ name: String) async throws -> [String: String] {
         if let topic = try await catalog.topics.find(name) { return Self.overrides(of: topic.spec) }
-        guard let topic = log.topic(name) else { throw ServiceError.notFound(.topics, name) }
+        guard let topic = try await log.topic(name) else { throw ServiceError.notFound(.topics, name) }
         // One of the engine's own, which the catalog does not list.
         return Self.overrides(
             of: TopicSpec(

@@ -13,12 +13,15 @@ package struct TopicService: TopicServices {
     private static let dayMilliseconds: Int64 = 86_400_000
 
     let catalog: Catalog
-    let log: LocalLog
+    let log: any EventLog
+    /// The same, for what only a log on this machine has.
+    private let local: LocalLog
     private let producer: RecordProducer
 
     package init(catalog: Catalog, log: LocalLog, producer: RecordProducer) {
         self.catalog = catalog
         self.log = log
+        local = log
         self.producer = producer
     }
 
@@ -35,7 +38,7 @@ package struct TopicService: TopicServices {
                 )
             }
         }
-        for topic in try await catalog.topics.all() where log.topic(topic.name) == nil {
+        for topic in try await catalog.topics.all() where try await log.topic(topic.name) == nil {
             try await log.createTopic(
                 topic.name,
                 partitions: topic.spec.partitions,
@@ -87,7 +90,7 @@ package struct TopicService: TopicServices {
     /// Makes the topic's partitions; where that fails, the catalog forgets it again.
     func make(_ topic: Resource<TopicSpec>) async throws {
         do {
-            if log.topic(topic.name) == nil {
+            if try await log.topic(topic.name) == nil {
                 try await log.createTopic(
                     topic.name,
                     partitions: topic.spec.partitions,
@@ -168,7 +171,7 @@ package struct TopicService: TopicServices {
             throw ServiceError(.inUse, "topic '\(topic.name)' is the engine's own", fix: "it cannot be deleted")
         }
         try await catalog.topics.delete(topic.guid)
-        if log.topic(topic.name) != nil { try await log.deleteTopic(topic.name) }
+        if try await log.topic(topic.name) != nil { try await log.deleteTopic(topic.name) }
     }
 
     package func settings(_ id: String) async throws -> [TopicSetting] {
@@ -187,12 +190,12 @@ package struct TopicService: TopicServices {
     package func deleteRecords(_ id: String, partition: Int32, before offset: Int64) async throws -> Int64 {
         let topic = try await get(id)
         try EngineTopic.refuseRecords(topic.name)
-        return try await log.deleteRecords(TopicPartition(topic: topic.name, partition: partition), before: offset)
+        return try await local.deleteRecords(TopicPartition(topic: topic.name, partition: partition), before: offset)
     }
 
     package func partitions(_ id: String) async throws -> [PartitionStatus] {
         let topic = try await get(id)
-        let sizes = log.sizes()
+        let sizes = local.sizes()
         var all = [PartitionStatus]()
         for number in 0..<topic.spec.partitions {
             let partition = TopicPartition(topic: topic.name, partition: number)
