@@ -132,15 +132,7 @@ package final class BatchPublisher: Sendable {
         guard !name.isEmpty else {
             return .failure(.invalid(field: "topic", "is missing", fix: "name a topic in the request, or in the event"))
         }
-        guard !name.hasPrefix("__") else {
-            return .failure(
-                ServiceError(
-                    .forbidden,
-                    "topic '\(name.prefix(260))' is the engine's own",
-                    fix: "publish to a topic whose name does not begin with '__'"
-                )
-            )
-        }
+        do throws(ServiceError) { try EngineTopic.refuseRecords(name) } catch { return .failure(error) }
         guard let topic = log.topic(name) else {
             return .failure(
                 ServiceError(

@@ -6,6 +6,7 @@ import Catalog
 import Identity
 import KafkaAPI
 import KafkaCodec
+import Logging
 import MartletCore
 
 extension Engine {
@@ -64,6 +65,15 @@ extension Engine {
     private func checkStrangers(_ host: String) throws {
         let settings = configuration.kafkaSecurity
         let knowsClients = settings.form.hasLogin || (settings.form == .tls && settings.requiresClientCertificate)
+        if configuration.token != nil, !knowsClients {
+            logger.warning(
+                """
+                the token does not cover the Kafka door, which lets everybody in who reaches it; set kafka.security: \
+                sasl-plaintext (or sasl-tls), or kafka.enabled: false
+                """,
+                metadata: ["kafka.host": "\(host)"]
+            )
+        }
         guard APIConfiguration.isLoopback(host) || knowsClients || configuration.kafkaAllowsAnonymous else {
             throw ServiceError(
                 .failedPrecondition,

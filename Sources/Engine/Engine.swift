@@ -122,7 +122,7 @@ package struct Engine: Sendable {
             BackgroundService("tables", logger) { try await parts.stores.lake.run() },
             BackgroundService("table sinks", logger) { await parts.tables.run() },
             BackgroundService("consumer groups", logger) { await parts.groups.run() },
-            BackgroundService("subscriptions", logger) { await parts.subscriptions.run() },
+            BackgroundService("subscriptions", logger) { await parts.readForGroups() },
             BackgroundService("transactions", logger) { await parts.transactions.run() },
             BackgroundService("statements", logger) { await parts.statements.run() },
             BackgroundService("telemetry", logger) { await parts.stores.telemetry.run() },

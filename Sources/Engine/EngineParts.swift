@@ -38,6 +38,8 @@ struct EngineParts: Sendable {
     let transactions: TransactionCoordinator
     /// Groups that are read for by subscribers over gRPC.
     let subscriptions: SubscriptionHub
+    /// Groups that are read for over HTTP.
+    let groupReaders: GroupReaders
     let tables: TableRuntime
     let secrets: SecretService
     let triggers: TriggerRuntime
@@ -83,6 +85,7 @@ struct EngineParts: Sendable {
         records = RecordService(topics: topics, log: stores.log, producer: producer)
         (groups, transactions) = Self.coordinators(stores.log, configuration, logger)
         subscriptions = Self.subscriptions(stores.log, groups, logger)
+        groupReaders = GroupReaders(hub: subscriptions, log: stores.log) { [topics] in try await topics.get($0).name }
         tables = Self.tables(stores, sink, configuration, logger)
         let declared = PipelineTables(tables: TableService(runtime: tables, temporaryDirectory: layout.temporary))
         pipelineService = PipelineService(catalog: catalog, runtime: pipelines, tables: declared)
@@ -230,6 +233,13 @@ struct EngineParts: Sendable {
         )
     }
 
+    /// Reads for groups, over gRPC and over HTTP, until cancelled.
+    func readForGroups() async {
+        async let readers: Void = groupReaders.run()
+        await subscriptions.run()
+        await readers
+    }
+
     /// What the API serves.
     func services(engine: any EngineServices) -> Services {
         Services(
@@ -251,6 +261,7 @@ struct EngineParts: Sendable {
             engine: engine,
             otlp: otlp,
             groups: GroupService(coordinator: groups, log: stores.log),
+            groupReaders: groupReaders,
             records: records,
             kafkaAccess: stores.access.service
         )

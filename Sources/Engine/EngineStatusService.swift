@@ -23,7 +23,10 @@ struct EngineStatusService: EngineServices {
             dataDirectory: parts.layout.root,
             damage: found.map { EngineStatus.Damage(what: $0.place, path: $0.file, message: $0.reason) },
             grpcAddress: addresses.now.grpc,
-            kafkaAddress: addresses.now.kafka
+            kafkaAddress: addresses.now.kafka,
+            functionsObstacle: parts.stores.functionsObstacle.map { obstacle in
+                [obstacle.message, obstacle.fix].compactMap(\.self).joined(separator: "; ")
+            }
         )
     }
 

@@ -20,12 +20,18 @@ struct EngineStores: Sendable {
     let telemetry: TelemetryStore
     let lake: Lake
     let functions: FunctionService
+    /// Why functions can neither be built nor run; nil where they can.
+    let functionsObstacle: ServiceError?
     let access: KafkaAccess
     let metrics = MetricRegistry()
 
     /// Opens them; the process ends where one cannot be opened, which closes the others.
     init(_ configuration: EngineConfiguration, _ layout: DataLayout, _ logger: Logger) async throws {
-        let python = try PythonRuntime(environment: configuration.pythonEnvironment, sdk: configuration.pythonSDK)
+        let python = PythonRuntime(environment: configuration.pythonEnvironment, sdk: configuration.pythonSDK)
+        if let obstacle = python.obstacle {
+            logger.warning("\(obstacle.message)", metadata: ["fix": "\(obstacle.fix ?? "")"])
+        }
+        functionsObstacle = python.obstacle
         async let opening = DatabaseThread(name: "duckdb-load").run {
             try DuckDBLibrary.load(explicit: configuration.duckDBLibrary, candidates: python.libraryCandidates)
         }
@@ -54,15 +60,14 @@ struct EngineStores: Sendable {
         settings.spillBytesMax = configuration.tableSpillBytes
         settings.queryTimeout = .seconds(configuration.sqlTimeoutSeconds)
         lake = Lake(configuration: settings, logger: logger)
-        functions = FunctionService(
-            catalog: catalog,
-            settings: FunctionSettings(
-                root: layout.functions,
-                python: python.python,
-                runtimePaths: python.paths,
-                installsSystemPackages: configuration.installsSystemPackages
-            )
+        var building = FunctionSettings(
+            root: layout.functions,
+            python: python.python,
+            runtimePaths: python.paths,
+            installsSystemPackages: configuration.installsSystemPackages
         )
+        building.obstacle = python.obstacle
+        functions = FunctionService(catalog: catalog, settings: building)
         try await functions.start()
         access = try await KafkaAccess(catalog, secrets, metrics, configuration)
     }

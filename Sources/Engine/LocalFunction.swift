@@ -21,7 +21,8 @@ package struct LocalFunction: Sendable {
     /// - Throws: `ServiceError` where it cannot be built or its configuration cannot be read.
     package func serve() async throws -> Int32 {
         let settings = try await EngineConfiguration.load(file: nil, flags: [:])
-        let python = try PythonRuntime(environment: settings.pythonEnvironment, sdk: settings.pythonSDK)
+        let python = PythonRuntime(environment: settings.pythonEnvironment, sdk: settings.pythonSDK)
+        if let obstacle = python.obstacle { throw obstacle }
         let cache =
             ProcessInfo.processInfo.environment["XDG_CACHE_HOME"]
             ?? (ProcessInfo.processInfo.environment["HOME"] ?? NSHomeDirectory()) + "/.cache"

@@ -14,7 +14,7 @@ package struct TopicDescription: Hashable, Sendable {
     /// How the topic keeps its records.
     package let settings: TopicSettings
     /// Whether the engine made the topic for itself: its name begins with two underscores.
-    package var isInternal: Bool { name.hasPrefix("__") }
+    package var isInternal: Bool { EngineTopic.isOne(name) }
 
     /// Describes a topic.
     package init(name: String, id: UUID, partitions: Int32, settings: TopicSettings) {

@@ -44,7 +44,7 @@ package final class BundleBuilder: Sendable {
 
     /// Where the bundles are.
     package let store: BundleStore
-    private let settings: FunctionSettings
+    let settings: FunctionSettings
     private let environments: EnvironmentStore
     private let interpreters: PythonInterpreters
 
@@ -63,6 +63,7 @@ package final class BundleBuilder: Sendable {
         _ request: Request,
         line: @escaping @Sendable (String) -> Void
     ) async throws -> BundleDescription {
+        if let obstacle = settings.obstacle { throw obstacle }
         let handler = request.handler.isEmpty ? "main.py" : request.handler
         try Self.checkName(request.name, request.tag)
         let archive = request.archive

@@ -31,7 +31,10 @@ package final class FunctionService: FunctionServices {
     }
 
     /// How to start a worker of a bundle.
+    ///
+    /// - Throws: `ServiceError` why no function can run here, or what is wrong with the bundle.
     package func launch(_ digest: String) async throws -> WorkerLaunch {
+        if let obstacle = builder.settings.obstacle { throw obstacle }
         let store = builder.store
         return try await BlockingWork.run { try store.launch(digest) }
     }

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Foundation
+package import MartletCore
 
 /// Where functions are kept and what they are built with.
 package struct FunctionSettings: Sendable {
@@ -19,6 +20,8 @@ package struct FunctionSettings: Sendable {
     package var installsSystemPackages: Bool
     /// Longest time one pip run may take.
     package var installTimeout: Duration
+    /// Why no function can be built or run here; nil where they can.
+    package var obstacle: ServiceError?
 
     /// Makes settings; relative paths are made absolute, because builds run in other directories.
     package init(

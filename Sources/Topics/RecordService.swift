@@ -22,13 +22,7 @@ package struct RecordService: RecordServices {
 
     package func append(_ id: String, _ records: [NewRecord]) async throws -> [RecordPlace] {
         let topic = try await topic(id)
-        guard !topic.isInternal else {
-            throw ServiceError(
-                .forbidden,
-                "topic '\(topic.name)' is the engine's own",
-                fix: "write to a topic of yours; this one can be read"
-            )
-        }
+        try EngineTopic.refuseRecords(topic.name)
         let now = Timestamp.nowMicroseconds() / 1000
         for (index, record) in records.enumerated() {
             if let partition = record.partition { try Self.check(partition, of: topic, record: index) }
@@ -54,7 +48,9 @@ package struct RecordService: RecordServices {
             case .earliest: offsets[number] = bounds.start
             case .latest: offsets[number] = bounds.stable
             case .last(let count): offsets[number] = max(bounds.start, bounds.stable - min(count, bounds.stable))
-            case .offset(let offset): offsets[number] = offset
+            case .offset(let offset):
+                try Self.check(offset, in: partition, bounds.end)
+                offsets[number] = offset
             case .timestamp(let time):
                 offsets[number] = try await log.offset(partition, atOrAfter: time)?.offset ?? bounds.stable
             }
@@ -64,6 +60,11 @@ package struct RecordService: RecordServices {
 
     package func completed(_ cursor: TopicPosition, _ id: String) async throws -> TopicPosition {
         let topic = try await topic(id)
+        for (number, offset) in cursor.offsets {
+            try Self.check(number, of: topic, record: nil)
+            let partition = TopicPartition(topic: topic.name, partition: number)
+            try Self.check(offset, in: partition, log.bounds(partition).end)
+        }
         var all = cursor
         for number in 0..<topic.partitions where all.offsets[number] == nil { all.offsets[number] = 0 }
         return all
@@ -83,13 +84,7 @@ package struct RecordService: RecordServices {
         for (number, offset) in cursor.offsets {
             try Self.check(number, of: topic, record: nil)
             let bounds = try log.bounds(TopicPartition(topic: topic.name, partition: number))
-            guard offset <= bounds.end else {
-                throw ServiceError.invalid(
-                    field: "offset",
-                    "\(offset) is beyond the end of partition \(number) of topic '\(topic.name)', which is \(bounds.end)",
-                    fix: "use an offset up to \(bounds.end), earliest or latest"
-                )
-            }
+            try Self.check(offset, in: TopicPartition(topic: topic.name, partition: number), bounds.end)
             let from = max(offset, bounds.start)
             page.next.offsets[number] = from
             page.ends[number] = bounds.stable
@@ -131,6 +126,15 @@ package struct RecordService: RecordServices {
             field: record.map { "records[\($0)].partition" } ?? "partition",
             "\(partition) is no partition of topic '\(topic.name)'",
             fix: topic.partitions == 1 ? "it has one, 0" : "it has 0 to \(topic.partitions - 1)"
+        )
+    }
+
+    private static func check(_ offset: Int64, in partition: TopicPartition, _ end: Int64) throws(ServiceError) {
+        guard offset > end else { return }
+        throw .invalid(
+            field: "offset",
+            "\(offset) is beyond the end of partition \(partition.partition) of topic '\(partition.topic)', which is \(end)",
+            fix: "use an offset up to \(end), earliest or latest"
         )
     }
 

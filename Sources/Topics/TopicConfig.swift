@@ -52,6 +52,8 @@ package struct TopicConfig: Sendable {
 
     private static let positive: ClosedRange<Int64> = 0...Int64.max
     private static let orNone: ClosedRange<Int64> = -1...Int64.max
+    /// What Kafka's own defaults say where nothing is asked for.
+    private static let unlimited = "\(Int64.max)"
 
     /// Every setting of a topic, by name.
     package static let all: [TopicConfig] = [
@@ -76,22 +78,28 @@ package struct TopicConfig: Sendable {
             .honoured,
             "How long a compacted topic keeps tombstones."
         ),
-        TopicConfig("file.delete.delay.ms", .integer(positive), "60000", .kept, "Files are deleted at once."),
+        TopicConfig("file.delete.delay.ms", .integer(positive), "0", .only(["0"]), "Files are deleted at once."),
         TopicConfig(
             "flush.messages",
             .integer(1...Int64.max),
             "1",
-            .kept,
+            .only(["1", unlimited]),
             "Every append is on disk before it is acknowledged; see martlet.durability."
         ),
-        TopicConfig("flush.ms", .integer(positive), "0", .kept, "As flush.messages."),
+        TopicConfig(
+            "flush.ms",
+            .integer(positive),
+            "0",
+            .only(["0", unlimited]),
+            "Every append is on disk before it is acknowledged; see martlet.durability."
+        ),
         TopicConfig("follower.replication.throttled.replicas", .text, "", .kept, "There is one replica."),
         TopicConfig(
             "index.interval.bytes",
             .integer(0...Int64(Int32.max)),
             "4096",
-            .kept,
-            "Bytes between index entries."
+            .only(["4096"]),
+            "Bytes between index entries, which are the same for every topic."
         ),
         TopicConfig("leader.replication.throttled.replicas", .text, "", .kept, "There is one replica."),
         TopicConfig("local.retention.bytes", .integer(-2...Int64.max), "-2", .kept, "There is no remote tier."),
@@ -160,8 +168,20 @@ package struct TopicConfig: Sendable {
             .honoured,
             "The shortest a record stays uncompacted."
         ),
-        TopicConfig("min.insync.replicas", .integer(1...Int64(Int32.max)), "1", .kept, "There is one replica."),
-        TopicConfig("preallocate", .boolean, "true", .kept, "Room is always reserved ahead, as much as is useful."),
+        TopicConfig(
+            "min.insync.replicas",
+            .integer(1...Int64(Int32.max)),
+            "1",
+            .only(["1"]),
+            "There is one replica."
+        ),
+        TopicConfig(
+            "preallocate",
+            .boolean,
+            "true",
+            .only(["true"]),
+            "Room is always reserved ahead, as much as is useful."
+        ),
         TopicConfig("remote.storage.enable", .boolean, "false", .only(["false"]), "There is no remote tier."),
         TopicConfig(
             "retention.bytes",
@@ -191,7 +211,7 @@ package struct TopicConfig: Sendable {
             .kept,
             "Indexes grow as needed."
         ),
-        TopicConfig("segment.jitter.ms", .integer(positive), "0", .kept, "Segments are closed on time."),
+        TopicConfig("segment.jitter.ms", .integer(positive), "0", .only(["0"]), "Segments are closed on time."),
         TopicConfig(
             "segment.ms",
             .integer(1...Int64.max),
@@ -199,7 +219,13 @@ package struct TopicConfig: Sendable {
             .honoured,
             "A segment is closed when it has been open for this long."
         ),
-        TopicConfig("unclean.leader.election.enable", .boolean, "false", .kept, "There is one replica."),
+        TopicConfig(
+            "unclean.leader.election.enable",
+            .boolean,
+            "false",
+            .only(["false"]),
+            "There is one replica, so no election."
+        ),
     ]
 
     private static let byName = Dictionary(uniqueKeysWithValues: all.map { ($0.name, $0) })
@@ -216,7 +242,7 @@ package struct TopicConfig: Sendable {
             throw .invalid(
                 field: name,
                 "is not a setting of a topic",
-                fix: near.map { "did you mean \($0)?" } ?? "list them with: martlet topics get NAME"
+                fix: near.map { "did you mean \($0)?" } ?? "list them with: martlet topics configs NAME"
             )
         }
         guard config.accepts(value) else {

@@ -20,7 +20,7 @@ extension TopicService {
         validateOnly: Bool
     ) async throws -> Resource<TopicSpec> {
         try TopicName.validate(name)
-        try Self.refuseEngineNames(name)
+        try EngineTopic.refuseChanges(name)
         guard (1...Int32(Self.partitionsMax)).contains(partitions) else {
             throw ServiceError.invalid(
                 field: "partitions",
@@ -44,7 +44,7 @@ extension TopicService {
 
     /// Deletes a topic; see ``delete(_:by:)``.
     package func delete(_ name: String) async throws {
-        try Self.refuseEngineNames(name)
+        try EngineTopic.refuseChanges(name)
         try await delete(name, by: Caller(name: Self.owner.name))
     }
 
@@ -52,7 +52,7 @@ extension TopicService {
     ///
     /// - Throws: `ServiceError` `.notFound`; `.invalid` where there are as many already.
     package func addPartitions(_ name: String, total: Int32, validateOnly: Bool) async throws {
-        try Self.refuseEngineNames(name)
+        try EngineTopic.refuseChanges(name)
         try await change(name, dryRun: validateOnly) { spec in
             guard total > spec.partitions, total <= Int32(Self.partitionsMax) else {
                 throw ServiceError.invalid(
@@ -72,7 +72,7 @@ extension TopicService {
         validateOnly: Bool,
         _ alter: @escaping @Sendable (inout [String: String]) throws -> Void
     ) async throws {
-        try Self.refuseEngineNames(name)
+        try EngineTopic.refuseChanges(name)
         try await change(name, dryRun: validateOnly) { spec in
             var set = Self.overrides(of: spec)
             try alter(&set)
@@ -112,16 +112,6 @@ extension TopicService {
         )
     }
 
-    private static func refuseEngineNames(_ name: String) throws(ServiceError) {
-        guard !name.hasPrefix("__") else {
-            throw ServiceError(
-                .failedPrecondition,
-                "topic '\(name)' would be, or is, the engine's own",
-                fix: "choose a name that does not begin with '__'"
-            )
-        }
-    }
-
     private static func checkName(_ config: String) throws(ServiceError) {
         guard let known = TopicConfig.named(config) else { return try TopicConfig.check(config, "") }
         try TopicConfig.check(config, known.value)
@@ -145,7 +135,10 @@ extension TopicService {
 
     /// Makes `set` the topic's settings; what it leaves out gets its default.
     private static func apply(_ set: [String: String], to spec: inout TopicSpec) throws(ServiceError) {
-        for name in set.keys.sorted() { try TopicConfig.check(name, set[name] ?? "") }
+        // What an older engine took stays, until it is set again.
+        let before = overrides(of: spec)
+        for name in set.keys.sorted() where before[name] != set[name] { try TopicConfig.check(name, set[name] ?? "") }
+        try refuseFlushes(set, before)
         guard !(spec.isDefault || spec.isDeadLetter) || compaction(set) == nil else {
             throw .invalid(
                 field: "cleanup.policy",
@@ -162,6 +155,19 @@ extension TopicService {
         spec.retentionBytes = limit(retentionSize, defaults.retentionBytes)
         let others = set.filter { $0.key != retentionTime && $0.key != retentionSize }
         spec.configs = others.isEmpty ? nil : others
+    }
+
+    /// Flushing each record, and not waiting for the disk, exclude each other.
+    private static func refuseFlushes(_ set: [String: String], _ before: [String: String]) throws(ServiceError) {
+        let flushes = ["flush.messages": "1", "flush.ms": "0"]
+        guard set["martlet.durability"] == TopicSettings.Durability.powerFailureLosesLastSecond.rawValue, set != before,
+            let name = flushes.keys.sorted().first(where: { set[$0] == flushes[$0] })
+        else { return }
+        throw .invalid(
+            field: name,
+            "'\(flushes[name] ?? "")' asks for every record to be on disk, and martlet.durability for the opposite",
+            fix: "leave one of them out"
+        )
     }
 
     /// Sets settings by Kafka's names; an empty text gives one its default again.

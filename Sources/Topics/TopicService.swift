@@ -14,11 +14,14 @@ package struct TopicService: TopicServices {
 
     let catalog: Catalog
     let log: any EventLog
+    /// The same, for what only a log on this machine has.
+    private let local: LocalLog
     private let producer: RecordProducer
 
-    package init(catalog: Catalog, log: any EventLog, producer: RecordProducer) {
+    package init(catalog: Catalog, log: LocalLog, producer: RecordProducer) {
         self.catalog = catalog
         self.log = log
+        local = log
         self.producer = producer
     }
 
@@ -52,14 +55,15 @@ package struct TopicService: TopicServices {
         let partitions = reader.int("partitions", in: 1...Self.partitionsMax)
         let retention = Self.retention(reader)
         let configs = reader.map("configs")
+        Self.refuseTwice(reader, configs)
         Self.ignoreReadOnly(reader)
         try reader.finish()
         guard let name else { throw ServiceError.invalid(field: "name", "is missing") }
-        try ResourceName.check(name)
-        guard !name.hasPrefix("__") else {
+        try Self.checkTopicName(name)
+        guard !EngineTopic.isOne(name) else {
             throw ServiceError.invalid(
                 field: "name",
-                "'\(name)' starts with '__'",
+                "'\(name)' starts with '\(EngineTopic.prefix)'",
                 fix: "names of that form are the engine's own"
             )
         }
@@ -119,10 +123,12 @@ package struct TopicService: TopicServices {
         let partitions = reader.int("partitions", in: 1...Self.partitionsMax)
         let retention = Self.retention(reader)
         let configs = reader.map("configs")
+        Self.refuseTwice(reader, configs)
         Self.ignoreReadOnly(reader)
         try reader.finish()
         let topic = try await catalog.transaction(dryRun: dryRun) { tx in
             try tx.update(TopicSpec.self, id) { topic in
+                try EngineTopic.refuseChanges(topic.name)
                 if let name, name != topic.name {
                     throw ServiceError.invalid(
                         field: "name",
@@ -169,6 +175,7 @@ package struct TopicService: TopicServices {
 
     package func delete(_ id: String, by caller: Caller) async throws {
         let topic = try await get(id)
+        try EngineTopic.refuseChanges(topic.name)
         guard !topic.spec.isDefault, !topic.spec.isDeadLetter else {
             throw ServiceError(.inUse, "topic '\(topic.name)' is the engine's own", fix: "it cannot be deleted")
         }
@@ -176,23 +183,65 @@ package struct TopicService: TopicServices {
         if try await log.topic(topic.name) != nil { try await log.deleteTopic(topic.name) }
     }
 
+    package func settings(_ id: String) async throws -> [TopicSetting] {
+        let set = try await overrides(get(id).name)
+        return TopicConfig.all.map { config in
+            TopicSetting(
+                name: config.name,
+                value: set[config.name] ?? config.value,
+                defaultValue: config.value,
+                isSet: set[config.name] != nil,
+                description: config.text
+            )
+        }
+    }
+
+    package func deleteRecords(_ id: String, partition: Int32, before offset: Int64) async throws -> Int64 {
+        let topic = try await get(id)
+        try EngineTopic.refuseRecords(topic.name)
+        return try await local.deleteRecords(TopicPartition(topic: topic.name, partition: partition), before: offset)
+    }
+
     package func partitions(_ id: String) async throws -> [PartitionStatus] {
         let topic = try await get(id)
+        let sizes = local.sizes()
         var all = [PartitionStatus]()
         for number in 0..<topic.spec.partitions {
-            let bounds = try log.bounds(TopicPartition(topic: topic.name, partition: number))
-            all.append(PartitionStatus(partition: number, startOffset: bounds.start, endOffset: bounds.end))
+            let partition = TopicPartition(topic: topic.name, partition: number)
+            let bounds = try log.bounds(partition)
+            all.append(
+                PartitionStatus(
+                    partition: number,
+                    startOffset: bounds.start,
+                    endOffset: bounds.end,
+                    sizeBytes: sizes[partition]
+                )
+            )
         }
         return all
     }
 
     package func publish(_ id: String, events: [CloudEvent]) async throws -> Int {
         let topic = try await get(id)
+        try EngineTopic.refuseRecords(topic.name)
         let now = Timestamp.nowMicroseconds() / 1000
         let records = events.map { event in
             Record(event: event, key: event[extension: "partitionkey"].map { Array($0.utf8) }, timestamp: now)
         }
         return try await producer.send(records, topic: topic.name).count
+    }
+
+    /// Refuses names that Kafka's clients could not use either.
+    private static func checkTopicName(_ name: String) throws(ServiceError) {
+        do throws(EventLogError) {
+            try TopicName.validate(name)
+        } catch {
+            throw .invalid(
+                field: "name",
+                "'\(name.prefix(260))' cannot be the name of a topic",
+                fix: "use 1 to 249 letters, digits, '.', '_' or '-', and neither '.' nor '..'"
+            )
+        }
     }
 
     /// Fields other systems name, and those `topics get` shows and nobody sets.
@@ -208,6 +257,14 @@ package struct TopicService: TopicServices {
         )
         reader.ignore("id", "guid", "owner", "vrn", "created_at", "updated_at", "is_default", "is_dead_letter")
         reader.ignore("is_internal", "partition_offsets", "kafka_topic_id")
+    }
+
+    /// Refuses a setting that has a field of its own and is given there too.
+    private static func refuseTwice(_ reader: DocumentReader, _ configs: [(name: String, value: String)]?) {
+        for (field, config) in [("retention_milliseconds", "retention.ms"), ("retention_bytes", "retention.bytes")] {
+            guard reader.has(field), configs?.contains(where: { $0.name == config }) == true else { continue }
+            reader.fail(field, "is given as \(config) in configs too", fix: "leave one of them out")
+        }
     }
 
     /// What the document says of retention; -1 is for ever, as Kafka writes it.

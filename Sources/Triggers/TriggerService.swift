@@ -3,6 +3,7 @@
 
 package import Catalog
 import Documents
+import EventLog
 package import Foundation
 package import MartletCore
 
@@ -246,6 +247,7 @@ package struct TriggerService: TriggerServices {
         _ transaction: CatalogTransaction
     ) throws {
         var faults: [ServiceError.FieldError] = []
+        try EngineTopic.refuseRecords(spec.topicName)
         let topic = try transaction.find(TopicSpec.self, spec.topicName)
         if topic == nil {
             let near = NearestName.of(spec.topicName, among: try transaction.all(TopicSpec.self).map(\.name))

@@ -191,6 +191,18 @@ struct TestTopics: CatalogBacked, TopicServices {
         }
     }
 
+    func settings(_ topic: String) async throws -> [TopicSetting] {
+        _ = try await get(topic)
+        return [
+            TopicSetting(name: "retention.ms", value: "5000", defaultValue: "1", isSet: true, description: "How long.")
+        ]
+    }
+
+    func deleteRecords(_ topic: String, partition: Int32, before offset: Int64) async throws -> Int64 {
+        _ = try await get(topic)
+        return min(offset, 7)
+    }
+
     func publish(_ topic: String, events: [CloudEvent]) async throws -> Int {
         _ = try await get(topic)
         published.add(events)

@@ -38,7 +38,9 @@ struct CloudEventJSONTests {
         for data in [#"{ "b":1.50, "a" : 1e5 }"#, "12345678901234567890", #""text \u0041""#, "false", "[]"] {
             let event = try Self.decode("\(Self.start),\"data\": \(data) }")
             #expect(event.data == Array(data.utf8))
-            #expect(Self.encode(event) == "\(Self.start),\"data\":\(data)}")
+            #expect(event.dataContentType == "application/json")
+            let type = #""datacontenttype":"application/json""#
+            #expect(Self.encode(event) == "\(Self.start),\(type),\"data\":\(data)}")
         }
     }
 

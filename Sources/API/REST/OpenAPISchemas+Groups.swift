@@ -43,6 +43,35 @@ extension OpenAPISchemas {
             """#
         ),
         groupList("GroupResetList", of: "GroupResetOutcome"),
+        (
+            "NewGroupReader",
+            #"""
+            {"type":"object","additionalProperties":false,"required":["topic"],"properties":{"topic":{"type":"string"},
+            "from":{"type":"string","description":"Where to begin in partitions the group has no offset in: earliest, latest, RFC 3339 or a time ago such as 2h.","default":"earliest"}},
+            "examples":[{"topic":"frames"},{"topic":"frames","from":"latest"}]}
+            """#
+        ),
+        ("GroupReader", #"{"type":"object","required":["id"],"properties":{"id":{"type":"string"}}}"#),
+        (
+            "GroupReadRequest",
+            #"""
+            {"type":"object","additionalProperties":false,"properties":{
+            "acknowledge":{"type":"integer","minimum":0,"description":"The member acknowledge of an answer: its records, and all given before, are done with."},
+            "limit":{"type":"integer","minimum":1,"maximum":5000,"default":100},
+            "wait":{"type":"integer","minimum":0,"maximum":30000,"default":0,"description":"Milliseconds to wait for a record."},
+            "stop_at_end":{"type":"boolean","default":false,"description":"Answer at once where the group has acknowledged all there is."}},
+            "examples":[{"acknowledge":17,"wait":1000}]}
+            """#
+        ),
+        (
+            "GroupRecords",
+            #"""
+            {"type":"object","required":["data","acknowledge","at_end"],"properties":{
+            "data":{"type":"array","items":{"$ref":"#/components/schemas/Record"}},
+            "acknowledge":{"type":"integer","description":"Sent with the next request when these records are done with."},
+            "at_end":{"type":"boolean","description":"Whether the group has acknowledged all there is."}}}
+            """#
+        ),
     ]
 
     private static let groupRequired =

@@ -357,10 +357,23 @@ enum OpenAPISchemas {
             "Partition",
             #"""
             {"type":"object","required":["partition","start_offset","end_offset"],
-            "properties":{"partition":{"type":"integer"},"start_offset":{"type":"integer"},"end_offset":{"type":"integer"}}}
+            "properties":{"partition":{"type":"integer"},"start_offset":{"type":"integer"},"end_offset":{"type":"integer"},
+            "size_bytes":{"type":"integer"}}}
             """#
         ),
         page("PartitionList", of: "Partition"),
+        (
+            "TopicSetting",
+            #"""
+            {"type":"object","required":["name","value","default_value","is_set","description"],"properties":{"name":{"type":"string"},
+            "value":{"type":"string"},"default_value":{"type":"string"},"is_set":{"type":"boolean"},"description":{"type":"string"}}}
+            """#
+        ),
+        page("TopicSettingList", of: "TopicSetting"),
+        (
+            "DeletedRecords",
+            #"{"type":"object","required":["start_offset"],"properties":{"start_offset":{"type":"integer","description":"The first offset left."}}}"#
+        ),
         ("Published", #"{"type":"object","required":["count"],"properties":{"count":{"type":"integer","minimum":0}}}"#),
         (
             "Replayed",
@@ -418,7 +431,7 @@ enum OpenAPISchemas {
             "Engine",
             #"""
             {"type":"object","required":["version","started_at","data_directory","damage"],"properties":{"version":{"type":"string"},"duckdb_version":{"type":"string"},
-            "started_at":{"type":"string","format":"date-time"},"data_directory":{"type":"string"},"grpc_address":{"type":"string"},"kafka_address":{"type":"string"},
+            "started_at":{"type":"string","format":"date-time"},"data_directory":{"type":"string"},"grpc_address":{"type":"string"},"kafka_address":{"type":"string"},"functions_obstacle":{"type":"string","description":"Why functions can neither be built nor run; absent where they can."},
             "damage":{"type":"array","items":{"type":"object","required":["what","path","message"],
             "properties":{"what":{"type":"string"},"path":{"type":"string"},"message":{"type":"string"}}}}}}
             """#

@@ -69,6 +69,17 @@ enum RecordJSON {
         return bytes
     }
 
+    /// The members of an answer to a reader of a group.
+    static func records(_ found: GroupRecords) -> [UInt8] {
+        var bytes = Array(#"{"data":["#.utf8)
+        for (index, record) in found.records.enumerated() {
+            if index > 0 { bytes.append(0x2C) }
+            append(record, to: &bytes)
+        }
+        bytes += Array(#"],"acknowledge":\#(found.mark),"at_end":\#(found.isAtEnd)}"#.utf8)
+        return bytes
+    }
+
     // MARK: Reading
 
     /// The records of a request.

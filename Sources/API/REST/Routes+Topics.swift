@@ -21,6 +21,44 @@ extension Route {
                 try .page(try await service.partitions(call.id))
             },
             Route(
+                method: .get,
+                path: "\(prefix)/topics/{id}/settings",
+                id: "list_topic_settings",
+                tag: "topics",
+                summary: "Every setting of a topic under Kafka's name, and whether the topic sets it.",
+                parameters: [id],
+                contents: json("TopicSettingList"),
+                refusals: [404]
+            ) { call in
+                try .page(try await service.settings(call.id))
+            },
+            Route(
+                method: .delete,
+                path: "\(prefix)/topics/{id}/records",
+                id: "delete_records",
+                tag: "topics",
+                summary: "Delete the records of a partition in front of an offset; on disk when answered.",
+                parameters: [
+                    id,
+                    .query("partition", .integer(0...9999, default: nil), "The partition.", isRequired: true),
+                    .query(
+                        "before",
+                        .integer(0...Int.max, default: nil),
+                        "The first offset to keep.",
+                        isRequired: true
+                    ),
+                ],
+                contents: json("DeletedRecords"),
+                refusals: [403, 404, 422, 507]
+            ) { call in
+                let start = try await service.deleteRecords(
+                    call.id,
+                    partition: Int32(call.query.integer("partition") ?? 0),
+                    before: Int64(call.query.integer("before") ?? 0)
+                )
+                return .value(["start_offset": .int(start)])
+            },
+            Route(
                 method: .post,
                 path: "\(prefix)/topics/{id}/events",
                 id: "publish_events",

@@ -13,7 +13,8 @@ extension Route {
             + secrets(services.secrets) + tables(services.tables) + tableOperations(services.tables)
             + statements(services.statements) + telemetry(services.telemetry) + metrics(services.telemetry)
             + engine(services.engine) + (services.otlp.map(otlp) ?? [])
-            + (services.groups.map(groups) ?? []) + (services.records.map(records) ?? [])
+            + (services.groups.map(groups) ?? []) + (services.groupReaders.map(groupReaders) ?? [])
+            + (services.records.map(records) ?? [])
             + (services.kafkaAccess.map(kafkaAccess) ?? [])
     }
 

@@ -32,6 +32,8 @@ package struct Services: Sendable {
     package var otlp: (any OTLPServices)?
     /// Consumer groups; nil leaves their paths out.
     package var groups: (any GroupServices)?
+    /// Readers of consumer groups; nil leaves their paths out.
+    package var groupReaders: (any GroupReaderServices)?
     /// Records of topics; nil leaves their paths out.
     package var records: (any RecordServices)?
     /// Users and access rules of the Kafka door; nil leaves their paths out.
@@ -52,6 +54,7 @@ package struct Services: Sendable {
         engine: any EngineServices,
         otlp: (any OTLPServices)? = nil,
         groups: (any GroupServices)? = nil,
+        groupReaders: (any GroupReaderServices)? = nil,
         records: (any RecordServices)? = nil,
         kafkaAccess: (any KafkaAccessServices)? = nil
     ) {
@@ -68,6 +71,7 @@ package struct Services: Sendable {
         self.engine = engine
         self.otlp = otlp
         self.groups = groups
+        self.groupReaders = groupReaders
         self.records = records
         self.kafkaAccess = kafkaAccess
     }
@@ -114,6 +118,8 @@ package struct EngineStatus: Codable, Sendable, Equatable {
     package var grpcAddress: String?
     /// Host and port for Kafka's clients; nil where there is no door for them.
     package var kafkaAddress: String?
+    /// Why functions can neither be built nor run, and what to do; nil where they can.
+    package var functionsObstacle: String?
 
     /// Makes a status.
     package init(
@@ -123,7 +129,8 @@ package struct EngineStatus: Codable, Sendable, Equatable {
         dataDirectory: String,
         damage: [Damage] = [],
         grpcAddress: String? = nil,
-        kafkaAddress: String? = nil
+        kafkaAddress: String? = nil,
+        functionsObstacle: String? = nil
     ) {
         self.version = version
         self.duckdbVersion = duckdbVersion
@@ -132,5 +139,6 @@ package struct EngineStatus: Codable, Sendable, Equatable {
         self.damage = damage
         self.grpcAddress = grpcAddress
         self.kafkaAddress = kafkaAddress
+        self.functionsObstacle = functionsObstacle
     }
 }

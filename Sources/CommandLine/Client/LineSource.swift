@@ -49,7 +49,7 @@ final class LineSource {
         if ownsDescriptor, descriptor >= 0 { close(descriptor) }
     }
 
-    /// The next line without its end, or nil behind the last one.
+    /// The next line without its line feed, or nil behind the last one.
     func next() throws -> Step? {
         while true {
             if let end = buffer[position...].firstIndex(of: 0x0A) { return line(endingAt: end, skipping: 1) }
@@ -73,8 +73,7 @@ final class LineSource {
     }
 
     private func line(endingAt end: Int, skipping count: Int) -> Step {
-        var line = Array(buffer[position..<end])
-        if line.last == 0x0D { line.removeLast() }
+        let line = Array(buffer[position..<end])
         position = end + count
         number += 1
         return .line(line, number: number)

@@ -149,7 +149,8 @@ struct Transport: Sendable {
         case let error as NIOConnectionError:
             error.connectionErrors.first.map { reason($0.error) }
                 ?? error.dnsAError.map { _ in "the host '\(error.host)' has no address" } ?? "no connection"
-        default: "\(error)"
+        // Libraries name the file of their own source in which they gave up, which says nothing to anybody here.
+        default: "\(error)".replacing(/\ at \/[^ ,)\]]+:[0-9]+/, with: "")
         }
     }
 

@@ -34,7 +34,9 @@ struct ConsumeTopic: ClientCommand {
         "Read records of a topic, from the beginning or any place on.",
         discussion: RecordDisplayOptions.discussion + """
              Goes on with new records unless -e is given. With --group reading begins where the group is, and its offsets follow what was \
-            printed; the group must have no other members.
+            printed: commands and subscribers over gRPC that read for one group at once share the records, each is given to one of them. \
+            There --from (earliest or latest) and --time say where to begin in partitions the group has no offset in, and -e ends when all \
+            of them have read everything. Consumers over Kafka cannot be in the group at the same time.
             """,
         examples: [
             "martlet topics consume frames -e",
@@ -57,7 +59,7 @@ struct ConsumeTopic: ClientCommand {
     var time: String?
     @Option(
         name: [.short, .long],
-        help: "Consumer group to begin from and to move.",
+        help: "Consumer group to read for.",
         completion: .custom(ResourceNames.complete("groups"))
     )
     var group: String?
@@ -69,13 +71,23 @@ struct ConsumeTopic: ClientCommand {
     func validate() throws {
         guard from == nil || time == nil else { throw ValidationError("--from and --time exclude each other.") }
         guard max ?? 1 >= 1 else { throw ValidationError("--max must be at least 1.") }
+        guard let group else { return }
+        guard !group.isEmpty else { throw ValidationError("--group is empty; name a consumer group.") }
+        guard display.partition.isEmpty else {
+            throw ValidationError("--group and --partition exclude each other: a group reads all partitions.")
+        }
+        guard ["earliest", "latest"].contains(from ?? "earliest") else {
+            throw ValidationError(
+                "With --group, --from is earliest or latest; move a group with: martlet groups reset \(group) --offset N"
+            )
+        }
     }
 
     func execute(_ client: EngineClient) async throws {
+        if let group { return try await consume(for: group, client) }
         let printer = try display.printer(client, topic: id)
         let reader = RecordReader(client, topic: id, partitions: display.partition)
-        let offsets = try await group.asyncMap { try await GroupOffsets($0, client, topic: id) }
-        var place = place(offsets)
+        var place = place
         var left = max ?? Int.max
         var isInterrupted = false
         try await InterruptFlag.with {
@@ -84,7 +96,6 @@ struct ConsumeTopic: ClientCommand {
                 try printer.print(page.records)
                 left -= page.records.count
                 place = [("cursor", page.next)]
-                try await offsets?.commit(page.positions)
                 if exit, page.isAtEnd { break }
             }
             isInterrupted = InterruptFlag.isRaised
@@ -92,10 +103,31 @@ struct ConsumeTopic: ClientCommand {
         if isInterrupted { throw CancellationError() }
     }
 
-    private func place(_ offsets: GroupOffsets?) -> [(String, String?)] {
+    private func consume(for group: String, _ client: EngineClient) async throws {
+        let printer = try display.printer(client, topic: id)
+        let reader = GroupReader(group, client, topic: id, from: from ?? time)
+        var isInterrupted = false
+        try await InterruptFlag.with {
+            try await reader.begin()
+            try await reader.reading {
+                var connection = Reconnection(client)
+                var left = max ?? Int.max
+                while left > 0, !InterruptFlag.isRaised {
+                    let page = try await reader.page(limit: min(left, 5000), stopsAtEnd: exit, &connection)
+                    try printer.print(page.records)
+                    reader.done(page)
+                    left -= page.records.count
+                    if exit, page.isAtEnd { break }
+                }
+            }
+            isInterrupted = InterruptFlag.isRaised
+        }
+        if isInterrupted { throw CancellationError() }
+    }
+
+    private var place: [(String, String?)] {
         if let from { return [("offset", from)] }
         if let time { return [("timestamp", time)] }
-        if let cursor = offsets?.cursor(display.partition) { return [("cursor", cursor)] }
         return [("offset", "earliest")]
     }
 }
@@ -150,12 +182,5 @@ struct TailTopic: ClientCommand {
             (record["timestamp"]?.intValue ?? 0, record["partition"]?.intValue ?? 0, record["offset"]?.intValue ?? 0)
         }
         return Array(records.map { (rank($0), $0) }.sorted { $0.0 < $1.0 }.map(\.1).suffix(count))
-    }
-}
-
-extension Optional {
-    fileprivate func asyncMap<R>(_ transform: (Wrapped) async throws -> R) async rethrows -> R? {
-        guard let self else { return nil }
-        return try await transform(self)
     }
 }

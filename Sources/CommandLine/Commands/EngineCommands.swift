@@ -37,6 +37,7 @@ struct EngineStatus: ClientCommand {
                 list.add("Up", Quantity.duration(microseconds: max(0, Timestamp.nowMicroseconds() - start)))
             }
             list.add("Data Directory", answer["data_directory"]?.stringValue)
+            list.add("Functions", answer["functions_obstacle"]?.stringValue)
             list.add(
                 "Damage",
                 damage.isEmpty ? "none" : damage.compactMap { ResourceDisplay.text($0) }.joined(separator: "\n")

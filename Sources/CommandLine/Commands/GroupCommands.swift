@@ -168,6 +168,7 @@ struct ResetGroup: ClientCommand {
         )
         guard let answer = try await client.send(request) else { return }
         let outcomes = EngineClient.items(answer)
+        for outcome in outcomes { try noteLimit(outcome, client) }
         try client.confirm(answer) {
             let table = TextTable(
                 columns: [
@@ -183,6 +184,27 @@ struct ResetGroup: ClientCommand {
             return "\(verb) \(count) of \(Sanitizer.clean(name))\n"
                 + (outcomes.isEmpty ? "" : table.text(width: client.width, style: client.style))
         }
+    }
+}
+
+extension ResetGroup {
+    /// Says where a place that was asked for does not exist.
+    private func noteLimit(_ outcome: JSONValue, _ client: EngineClient) throws {
+        guard let new = outcome["new_offset"]?.intValue else { return }
+        let wanted: Int64
+        if let offset {
+            wanted = Int64(offset)
+        } else if let by, let old = outcome["old_offset"]?.intValue {
+            let (sum, isTooLarge) = old.addingReportingOverflow(Int64(by))
+            wanted = isTooLarge ? (by < 0 ? .min : .max) : sum
+        } else {
+            return
+        }
+        guard wanted != new else { return }
+        let place = "partition \(outcome["partition"]?.intValue ?? 0) of \(outcome["topic"]?.stringValue ?? "")"
+        try client.note(
+            "\(wanted) lies \(wanted < new ? "before the first" : "behind the last") offset of \(place), which is \(new)"
+        )
     }
 }
 

@@ -11,7 +11,8 @@ struct ProduceToTopic: ClientCommand {
         "Write records to a topic: lines, files, JSON or CloudEvents.",
         discussion: """
             Each line of standard input, or of the files named, is one record's value. Records are sent in batches and are on disk when the \
-            command ends; a line is sent at once where no more is waiting. Ctrl-C ends after the batch that is on its way, and what was \
+            command ends; a line is sent at once where no more is waiting. A line is taken as it is, without its line feed. Where the engine \
+            goes away meanwhile it is asked again for a minute: the batch that was on its way may then be there twice, which is said. Ctrl-C ends after the batch that is on its way, and what was \
             written is counted. To send one CloudEvent from options, use: martlet topics publish
             """,
         examples: [
@@ -85,16 +86,16 @@ struct ProduceToTopic: ClientCommand {
 
     private func send(_ file: String, _ client: EngineClient, _ sender: RecordSender) async throws {
         if whole {
-            return try await sender.add(
-                record(value: try InputFile(file, session: client.session).bytes, key: keyBytes)
-            )
+            let input = try InputFile(file, session: client.session)
+            return try await sender.add(record(value: input.bytes, key: keyBytes), from: input.name)
         }
         let source = try LineSource(file, session: client.session)
         while let line = try source.next() {
             switch line {
             case .nothingYet: try await sender.flush()
             case .line(let bytes, let number):
-                try await sender.add(try record(line: bytes, "\(source.name), line \(number)"))
+                let place = "\(source.name), line \(number)"
+                try await sender.add(try record(line: bytes, place), from: place)
             }
             if InterruptFlag.isRaised { return }
         }

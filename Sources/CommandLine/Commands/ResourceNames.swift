@@ -24,7 +24,8 @@ enum ResourceNames {
             let request = APIRequest(
                 "GET",
                 kind.split(separator: "/").map(String.init),
-                query: kind.contains("/") ? [] : [("limit", "500")]
+                // Some lists are always whole, and take no limit.
+                query: kind.contains("/") || kind == "groups" ? [] : [("limit", "500")]
             )
             let bytes = try await Transport.with(server: settings.server, token: settings.token, seconds: 1) {
                 try await $0.collect(try await $0.send(request), of: request, limit: 4 << 20)

@@ -11,7 +11,7 @@ struct TopicsCommand: AsyncParsableCommand {
         [
             ListTopics.self, GetTopic.self, CreateTopic.self, UpdateTopic.self, DeleteCommand<TopicNoun>.self,
             PublishToTopic.self,
-            ProduceToTopic.self, ConsumeTopic.self, TailTopic.self,
+            ProduceToTopic.self, ConsumeTopic.self, TailTopic.self, ListTopicSettings.self, DeleteTopicRecords.self,
         ],
         aliases: ["topic"]
     )
@@ -22,16 +22,31 @@ struct ListTopics: ClientCommand {
     static let configuration = CommandConfiguration.client(
         "list",
         "List topics.",
-        examples: ["martlet topics list", "martlet topics list --name frames -o json"],
+        discussion: "Topics whose names begin with two underscores are the engine's own, and are listed with --all.",
+        examples: ["martlet topics list", "martlet topics list --all", "martlet topics list --name frames -o json"],
         aliases: ["ls"]
     )
     @Option(name: [.customShort("d"), .long], help: "Accepted, without effect.") var databaseName: String?
+    @Flag(name: [.short, .long], help: "The engine's own topics too.") var all = false
     @OptionGroup(title: "List Options") var list: ListOptions
     @OptionGroup(title: "Global Options") var global: GlobalOptions
 
     func execute(_ client: EngineClient) async throws {
         try client.noteUnused([("--database-name", databaseName != nil, "an engine has one set of topics")])
-        try await client.list(TopicNoun.display, list)
+        if all { return try await client.list(TopicNoun.display, list) }
+        var shown: [JSONValue] = []
+        var cursor = list.cursor
+        repeat {
+            let (items, next) = try await client.pages(
+                ["topics"],
+                query: [("name", list.name)],
+                limit: list.limit.map { $0 - shown.count },
+                cursor: cursor
+            )
+            shown += items.filter { $0["name"]?.stringValue?.hasPrefix("__") != true }
+            cursor = next
+        } while cursor != nil && list.limit.map { shown.count < $0 } ?? false
+        try client.printList(shown, next: cursor, noun: "topic") { TopicNoun.display.table(shown) }
     }
 }
 
@@ -55,12 +70,15 @@ struct GetTopic: ClientCommand {
         object["partition_offsets"] = .array(partitions)
         try client.print(.object(object)) {
             let table = TextTable(
-                columns: ["Partition", "Start offset", "End offset", "Records"].map { .init($0, isRight: true) },
+                columns: ["Partition", "Start offset", "End offset", "Records", "Size"].map {
+                    .init($0, isRight: true)
+                },
                 rows: partitions.map { partition in
                     let start = partition["start_offset"]?.intValue ?? 0
                     let end = partition["end_offset"]?.intValue ?? 0
                     return [
                         ResourceDisplay.text(partition["partition"]) ?? "-", "\(start)", "\(end)", "\(end &- start)",
+                        (partition["size_bytes"]?.intValue).map { Quantity.size(bytes: $0) } ?? "-",
                     ]
                 }
             )
@@ -72,12 +90,22 @@ struct GetTopic: ClientCommand {
 
 /// Options that fill in a topic.
 struct TopicFields: ParsableArguments {
-    @Option(name: [.short, .long], help: "How many partitions; more can be added later, none removed.") var partitions:
-        Int?
+    @Option(
+        name: [.short, .long],
+        parsing: .unconditional,
+        help: "How many partitions; more can be added later, none removed."
+    )
+    var partitions: Int?
     @Option(name: [.customLong("retention")], help: "How long records stay, such as 12h or 7d; 'forever' keeps them.")
     var retention: String?
-    @Option(name: .long, help: "Most bytes a partition keeps.") var retentionBytes: Int?
-    @Option(name: .long, help: "Setting by Kafka's name as name=value; repeatable, an empty value is the default.")
+    @Option(name: .long, parsing: .unconditional, help: "Most bytes a partition keeps; -1 is no limit.")
+    var retentionBytes: Int?
+    @Option(
+        name: .long,
+        help:
+            "Setting by Kafka's name as name=value; repeatable, an empty value is the default. List them with: martlet topics configs NAME",
+        completion: .list(TopicFields.settings.map { $0 + "=" })
+    )
     var config: [String] = []
     @Option(name: .long, help: "What it is for.") var description: String?
     @Option(name: .long, help: "Tags, separated by commas; repeatable.") var tags: [String] = []
@@ -87,6 +115,23 @@ struct TopicFields: ParsableArguments {
         completion: .file()
     )
     var fromFile: String?
+
+    /// Settings that do something, for completion.
+    private static let settings = [
+        "cleanup.policy", "delete.retention.ms", "martlet.durability", "max.compaction.lag.ms", "max.message.bytes",
+        "message.timestamp.type", "min.cleanable.dirty.ratio", "min.compaction.lag.ms", "retention.bytes",
+        "retention.ms", "segment.bytes", "segment.ms",
+    ]
+
+    /// Refuses a setting that is given by an option of its own and by its name.
+    func validate() throws {
+        for (name, option, isGiven) in [
+            ("retention.ms", "--retention", retention != nil),
+            ("retention.bytes", "--retention-bytes", retentionBytes != nil),
+        ] where isGiven && config.contains(where: { $0.hasPrefix(name + "=") }) {
+            throw ValidationError("\(option) and --config \(name) are the same setting; give one of them.")
+        }
+    }
 
     func object(name: String?) throws -> JSONObject {
         var fields = FieldBuilder()
@@ -101,10 +146,10 @@ struct TopicFields: ParsableArguments {
             if ["forever", "none", "unlimited"].contains(retention.lowercased()) {
                 object["retention_milliseconds"] = .int(-1)
             } else {
-                guard let micros = TimeSpan.microseconds(retention), micros >= 1000 else {
+                guard let micros = TimeSpan.microseconds(retention), micros >= 1_000_000 else {
                     throw CommandFailure.usage(
                         "--retention '\(retention)' is no span of time",
-                        fix: "write it like 12h or 7d"
+                        fix: "write it like 12h or 7d, at least a second; 'forever' keeps records for ever"
                     )
                 }
                 object["retention_milliseconds"] = .int(micros / 1000)
@@ -127,6 +172,12 @@ struct CreateTopic: ClientCommand {
     @Option(name: [.short, .long], help: "Name of the topic.") var name: String?
     @OptionGroup var fields: TopicFields
     @OptionGroup(title: "Global Options") var global: GlobalOptions
+
+    func validate() throws {
+        guard name == nil || positionalName == nil else {
+            throw ValidationError("The name is given twice: \(positionalName ?? "") and --name \(name ?? "").")
+        }
+    }
 
     func execute(_ client: EngineClient) async throws {
         let object = try fields.object(name: name ?? positionalName)

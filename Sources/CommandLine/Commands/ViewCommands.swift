@@ -105,7 +105,7 @@ extension EngineClient {
         if let file { return try InputFile(file, session: session).body(overlaid: fields) }
         for key in required where fields[key] == nil {
             throw CommandFailure.usage(
-                "--\(key.replacing("_", with: "-")) is missing",
+                key == "name" ? "the name is missing" : "--\(key.replacing("_", with: "-")) is missing",
                 fix: "see the examples in --help"
             )
         }

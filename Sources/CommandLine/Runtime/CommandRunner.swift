@@ -18,6 +18,11 @@ package enum CommandRunner {
                 }
                 return .success
             } catch {
+                if session.root.exitCode(for: error) == .validationFailure,
+                    let unknown = UnknownCommand.failure(rewrite(arguments), root: session.root)
+                {
+                    return report(unknown, session: session)
+                }
                 return report(error, session: session)
             }
         }

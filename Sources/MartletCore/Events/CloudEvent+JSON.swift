@@ -133,6 +133,8 @@ extension CloudEvent {
                 throw parts.fault("data_base64", "is given beside data", fix: "leave one of them out")
             }
             data = Self.isJSON(parts.dataContentType) ? Array(text) : try plain(text)
+            // What JSON format means where it names no type; in other forms it would not be known any more.
+            if parts.dataContentType == nil { try parts.set("datacontenttype", "application/json") }
         } else if let base64 {
             guard let decoded = Data(base64Encoded: base64) else { throw parts.fault("data_base64", "is not base64") }
             data = Array(decoded)

@@ -12,6 +12,11 @@ extension KafkaDoor {
         guard security.access.isEnabled else {
             return TopicRefusal(.securityDisabled, "access rules are switched off; set kafka.acls.enabled: true")
         }
+        if operation == .alter,
+            let stranger = refusalOfStrangers(call, toManage: "access rules", with: "martlet kafka acls create")
+        {
+            return stranger
+        }
         guard mayOnCluster(call.session, operation) else {
             return TopicRefusal(.clusterAuthorizationFailed, "access rules are managed by who may alter the cluster")
         }

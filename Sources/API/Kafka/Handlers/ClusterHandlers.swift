@@ -116,7 +116,7 @@ extension KafkaDoor {
             return refused(.invalidTopicException)
         }
         // Said to be unknown, a producer would wait for it to be made until its records are overdue.
-        guard !name.hasPrefix("__") else { return refused(.topicAuthorizationFailed) }
+        guard !EngineTopic.isOne(name) else { return refused(.topicAuthorizationFailed) }
         guard mayCreate else { return refused(.unknownTopicOrPartition) }
         guard sees(call.session, .cluster, KafkaACL.clusterName, .create) || may(call.session, .create, topic: name)
         else {

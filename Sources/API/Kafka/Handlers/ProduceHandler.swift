@@ -62,7 +62,7 @@ extension KafkaDoor {
                     round.refuse(topic, place, .invalidRecord, "there are no records")
                     continue
                 }
-                guard !id.topic.hasPrefix("__") else {
+                guard !EngineTopic.isOne(id.topic) else {
                     round.refuse(topic, place, .topicAuthorizationFailed, "topics of that form are the engine's own")
                     continue
                 }

@@ -9,7 +9,8 @@ import MartletCore
 extension KafkaDoor {
     func deleteRecords(_ request: DeleteRecordsRequest, _ call: Call) async -> DeleteRecordsResponse {
         var offsets: [TopicPartition: Int64] = [:]
-        for topic in request.topics where !topic.name.hasPrefix("__") && may(call.session, .delete, topic: topic.name) {
+        for topic in request.topics
+        where !EngineTopic.isOne(topic.name) && may(call.session, .delete, topic: topic.name) {
             for partition in topic.partitions {
                 offsets[TopicPartition(topic: topic.name, partition: partition.partitionIndex)] = partition.offset
             }

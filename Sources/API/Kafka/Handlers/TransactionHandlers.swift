@@ -84,7 +84,7 @@ extension KafkaDoor {
         let denied = Set(topics.map(\.name).filter { !may(call.session, .write, topic: $0) })
         let unknown = Set(
             wanted.filter { id in
-                !denied.contains(id.topic) && (id.topic.hasPrefix("__") || (try? log.bounds(id)) == nil)
+                !denied.contains(id.topic) && (EngineTopic.isOne(id.topic) || (try? log.bounds(id)) == nil)
             }
         )
         var whole = KafkaErrorCode.noError

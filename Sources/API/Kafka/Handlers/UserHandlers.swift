@@ -66,7 +66,8 @@ extension KafkaDoor {
     ) async -> AlterUserScramCredentialsResponse {
         typealias Result = AlterUserScramCredentialsResponse.AlterUserScramCredentialsResult
         let names = request.deletions.map(\.name) + request.upsertions.map(\.name)
-        let isAllowed = mayManageAccess(call.session, .alter)
+        let stranger = refusalOfStrangers(call, toManage: "users", with: "martlet kafka users create NAME")
+        let isAllowed = stranger == nil && mayManageAccess(call.session, .alter)
         let pairs =
             request.deletions.map { "\($0.mechanism) \($0.name)" }
             + request.upsertions.map { "\($0.mechanism) \($0.name)" }
@@ -76,6 +77,7 @@ extension KafkaDoor {
         for name in Set(names).sorted() {
             var result = Result(user: name)
             do {
+                if let stranger { throw stranger }
                 guard isAllowed else { throw TopicRefusal(.clusterAuthorizationFailed, Self.notAllowed) }
                 guard !twice.contains(name) else {
                     throw TopicRefusal(.duplicateResource, "a mechanism of the user is changed twice")

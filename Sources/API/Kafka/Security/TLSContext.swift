@@ -82,7 +82,7 @@ final class TLSContext: Sendable {
             } catch {
                 throw ServiceError(
                     .failedPrecondition,
-                    "\(key): \(path) cannot be used: \(error)",
+                    "\(key): \(path) cannot be used: \(tlsText(of: error))",
                     fix: "name a readable PEM file"
                 )
             }
@@ -105,7 +105,7 @@ final class TLSContext: Sendable {
         } catch {
             throw ServiceError(
                 .failedPrecondition,
-                "kafka.tls.certificate and kafka.tls.key cannot be used together: \(error)",
+                "kafka.tls.certificate and kafka.tls.key cannot be used together: \(tlsText(of: error))",
                 fix: "name a certificate and the key that belongs to it"
             )
         }
@@ -161,9 +161,14 @@ final class TLSGreeting: ChannelInboundHandler {
         if error is NIOSSLError || error is BoringSSLError {
             logger.info(
                 "a Kafka connection was closed: it could not be encrypted",
-                metadata: ["peer": "\(context.channel.peer)", "error": "\(error)"]
+                metadata: ["peer": "\(context.channel.peer)", "error": "\(tlsText(of: error))"]
             )
         }
         context.fireErrorCaught(error)
     }
+}
+
+/// What the library for TLS says, without the places in its own source at which it gave up.
+private func tlsText(of error: any Error) -> String {
+    "\(error)".replacing(/\ at \/[^ ,)\]]+:[0-9]+/, with: "")
 }
