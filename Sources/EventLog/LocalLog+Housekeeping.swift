@@ -69,11 +69,14 @@ extension LocalLog {
         do {
             try await administrate { [self] () throws(EventLogError) in
                 let now = environment.settings.now()
+                var expired: [(PartitionLog, [Int64])] = []
                 for (_, partition) in allPartitions() {
                     partition.expireProducers(at: now)
-                    try partition.applyRetention(at: now)
+                    let bases = try partition.expireSegments(at: now)
+                    if !bases.isEmpty { expired.append((partition, bases)) }
                     partition.releaseSealedFiles()
                 }
+                try removeExpired(expired)
             }
             await flushRelaxed()
             try await administrate { [self] () throws(EventLogError) in try writeCheckpoint(allPartitions()) }
@@ -82,6 +85,18 @@ extension LocalLog {
         } catch {
             environment.logger.error("keeping the event log in order failed", metadata: ["error": "\(error)"])
         }
+    }
+
+    /// Deletes files once the checkpoint says that they may be missing: others that are missing are damage.
+    private func removeExpired(_ expired: [(PartitionLog, [Int64])]) throws(EventLogError) {
+        if expired.isEmpty { return }
+        do throws(EventLogError) {
+            try writeCheckpoint(allPartitions())
+        } catch {
+            // What is to be deleted may be what the disk is full of.
+            guard error.code == .diskFull else { throw error }
+        }
+        for (partition, bases) in expired { try partition.removeSegments(bases) }
     }
 
     /// Reads every segment in full and returns all damage known then.
@@ -140,7 +155,8 @@ extension LocalLog {
                 offsets: 0..<0,
                 file: checkpointPath,
                 bytes: 0..<0,
-                reason: "\(error.message); every segment was read to replace it"
+                reason: "\(error.message); every segment was read to replace it, no records are concerned",
+                subject: "the log's checkpoint"
             )
             environment.logger.warning("the checkpoint is damaged", metadata: ["damage": "\(report)"])
             registry.withLock { $0.damage.append(report) }
