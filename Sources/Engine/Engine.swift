@@ -62,6 +62,7 @@ package struct Engine: Sendable {
         let stores = try await EngineStores(configuration, layout, logger)
         do {
             let parts = try EngineParts(stores, configuration, layout, logger)
+            try await LostData.report(parts)
             try await parts.transactions.recover()
             try await parts.topics.prepare(
                 defaultTopic: configuration.defaultTopic,
@@ -129,6 +130,7 @@ package struct Engine: Sendable {
             BackgroundService("metrics", logger) { await parts.telemetry.collector.run() },
             BackgroundService("processor meter", logger) { await parts.meter.run() },
             BackgroundService("memory", logger) { await AllocatorSettings.trimRegularly() },
+            BackgroundService("disk", logger) { await FreeSpace.watch(parts.layout, logger) },
             parts.gateway,
             DrainingService(
                 "pipelines",
