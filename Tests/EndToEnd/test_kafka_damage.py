@@ -255,7 +255,7 @@ def test_a_damaged_file_harms_nothing_else_and_gives_out_nothing_wrong(make_engi
     engine = make_engine(data=data)
     if kind in REFUSED:
         said = refusal(engine)
-        assert str(path) in said and "backup" in said, said
+        assert str(path) in said and "restore" in said, said
         return
     engine.start()
     check_the_rest(engine, kind, records_may_go=path.suffix == ".log" and path.parent.name == "0")
