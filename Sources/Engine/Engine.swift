@@ -141,9 +141,6 @@ package struct Engine: Sendable {
             ResumingService(parts.pipelineService, progress, logger),
             server,
         ]
-        // Told to say much, the group writes down its services with all they hold, tokens among it.
-        var quiet = logger
-        quiet.logLevel = max(.info, logger.logLevel)
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
                 services: (before + services + after).map {
@@ -154,10 +151,17 @@ package struct Engine: Sendable {
                     )
                 },
                 gracefulShutdownSignals: [.sigterm, .sigint],
-                logger: quiet
+                logger: quiet()
             ).limited()
         )
         try await group.run()
+    }
+
+    /// Told to say much, the group of services writes them down with all they hold, tokens among it.
+    private func quiet() -> Logger {
+        var quiet = logger
+        quiet.logLevel = max(.info, logger.logLevel)
+        return quiet
     }
 
     private static func event(_ action: String, _ message: String) -> EngineEvent {
