@@ -47,14 +47,14 @@ test-sdk: setup  ## Run the tests of the Python SDK
 
 test-examples: build  ## Run the tests of the examples
 	cd examples/exr-inspector && ../../$(PYTEST)
-	$(SWIFT) build $(SWIFT_FLAGS) --product grpc-example
-	$(PYTEST) Tests/EndToEnd -k test_grpc_examples
 
 test-tools: setup  ## Run the tests of Tools/check
 	$(PYTEST) Tools/tests
 
 test-end-to-end: build  ## Run the tests that drive the real program
-	$(PYTEST) Tests/EndToEnd
+	$(SWIFT) build $(SWIFT_FLAGS) --product grpc-example
+# A file's tests share engines; two files at a time, because most of a test is waiting.
+	$(PYTEST) Tests/EndToEnd -n 2 --dist loadfile
 
 bench: build  ## Measure, and print ratios where there is a peer
 	$(SWIFT) build $(SWIFT_FLAGS) --product eventlog-benchmark

@@ -85,7 +85,7 @@ let package = Package(
             name: "Identity",
             dependencies: [
                 "Catalog", "MartletCore", crypto, cryptoExtras, httpClient, jwt, logging, nioCore, nioHTTP1,
-                nioPosix, asn1, x509,
+                nioPosix, nioSSL, asn1, x509,
             ]
         ),
         .target(name: "ArrowIPC"),
@@ -224,7 +224,7 @@ let package = Package(
             dependencies: [
                 "Catalog", "EventLog", "Groups", "Identity", "KafkaAPI", "KafkaCodec", "MartletCore", "Topics",
                 "Transactions",
-                logging, nioCore, nioPosix, lifecycle,
+                asn1, crypto, logging, nioCore, nioPosix, nioSSL, lifecycle, x509,
             ]
         ),
         .testTarget(
@@ -234,7 +234,7 @@ let package = Package(
         .testTarget(name: "CatalogTests", dependencies: ["Catalog", "MartletCore"]),
         .testTarget(
             name: "IdentityTests",
-            dependencies: ["Catalog", "Identity", "MartletCore", crypto, jwt, logging]
+            dependencies: ["Catalog", "Identity", "MartletCore", crypto, jwt, logging, nioCore, nioPosix]
         ),
         .testTarget(name: "ArrowIPCTests", dependencies: ["ArrowIPC"]),
         .testTarget(name: "DuckDBTests", dependencies: ["DuckDB", "MartletCore"]),

@@ -88,6 +88,7 @@ package final class BatchPublisher: Sendable {
     package func publish(_ records: EncodedRecords, completion: @escaping @Sendable ([PublishOutcome]) -> Void) {
         let receipt = PublishReceipt(records.items.count, completion)
         let topics = records.topics.map { name in topic(name) }
+        let places = Self.places(of: records.topics)
         // Records without a key go to one partition, to another one with the next request.
         let turn = Int32(bitPattern: turns.wrappingAdd(1, ordering: .relaxed).oldValue & 0x7FFF_FFFF)
         var members: [Target: [Int]] = [:]
@@ -100,7 +101,7 @@ package final class BatchPublisher: Sendable {
             switch place(item, topics[item.topic], turn) {
             case .failure(let error): receipt.refuse(index, error)
             case .success(let partition):
-                let target = Target(topic: item.topic, partition: partition)
+                let target = Target(topic: places[item.topic], partition: partition)
                 if single == nil { single = (target, []) }
                 if single?.0 == target { single?.1.append(index) } else { members[target, default: []].append(index) }
             }
@@ -115,6 +116,17 @@ package final class BatchPublisher: Sendable {
     }
 
     // MARK: Places
+
+    /// The first place of each name: one that stands there twice is one topic, whose records keep their order.
+    private static func places(of names: [String]) -> [Int] {
+        if names.count == 1 { return [0] }
+        var first: [String: Int] = [:]
+        return names.indices.map { place in
+            if let known = first[names[place]] { return known }
+            first[names[place]] = place
+            return place
+        }
+    }
 
     private func topic(_ name: String) -> Result<TopicDescription, ServiceError> {
         guard !name.isEmpty else {

@@ -36,7 +36,7 @@ package struct EncodedRecords: Sendable {
 
     /// What a ``RecordBodyWriter`` has written.
     package var bodies: [UInt8]
-    /// The names of the topics, each once.
+    /// The names of the topics; one may stand there twice.
     package var topics: [String]
     /// The records, in their order.
     package var items: [Item]

@@ -11,14 +11,20 @@ import Synchronization
 extension GroupSubscription {
     private static let readWait = Duration.seconds(30)
     private static let retryPause = Duration.seconds(1)
+    /// Time until a record is looked up again that the log should have and has not.
+    private static let missingPause = Duration.seconds(30)
+    /// Bytes read at once; a larger batch comes whole.
+    private static let readBytes = 1 << 20
+    /// What a read is thought to take with the batch that is decoded, until that is known.
+    private static let readClaim = 2 << 20
+    /// The same where all that is wanted is decoded at once.
+    private static let redeliveryClaim = readBytes + decompressedBytesMax
     private static let decompressedBytesMax = 4 << 20
     private static let retriesAtOnce = 256
-    /// Records offered under one lock.
-    private static let offersAtOnce = 64
 
     // MARK: New records
 
-    /// Reads a partition and offers its records, one read ahead of what the subscribers can take.
+    /// Reads a partition and offers its records, when there are some, somebody has room, and it is the partition's turn.
     func read(_ place: Int) async {
         let (partition, bell, start) = contents.withLock { contents in
             (contents.partitions[place], contents.bells[place], contents.machine.position(of: place))
@@ -26,11 +32,23 @@ extension GroupSubscription {
         var position = start
         while !Task.isCancelled {
             do {
-                let found = try await log.read(partition, from: position, bytesMax: readBytes, wait: Self.readWait)
-                let (records, next) = decode(found, from: position, of: partition)
-                guard await offer(records, of: place, partition, bell) else { return }
-                position = max(position, next)
-                let reached = position
+                let hasRecords = try await log.waitForRecords(
+                    behind: [(partition, position)],
+                    atMost: Self.readWait,
+                    isolation: .committed
+                )
+                guard hasRecords else {
+                    position = min(position, try log.bounds(partition).end)
+                    continue
+                }
+                guard await waitForTurn(of: place, bell) else { return }
+                defer { change { $0.machine.endTurn(place) } }
+                guard let claim = await memory.claim(Self.readClaim, for: reader) else { return }
+                // The room may have been taken meanwhile by what others had read before.
+                guard change({ $0.machine.ask(place) }) else { continue }
+                let found = try await backlog(of: partition, from: position)
+                guard let reached = await offer(consume found, claim, of: place, partition, bell) else { return }
+                position = reached
                 change { $0.machine.advance(place, to: reached) }
             } catch is CancellationError {
                 return
@@ -44,73 +62,99 @@ extension GroupSubscription {
         }
     }
 
-    /// The records from an offset on, and where to read next.
-    private func decode(_ found: ReadResult, from position: Int64, of partition: TopicPartition) -> (
-        [RecordView], Int64
-    ) {
-        var walk = RecordBatches(
-            found.bytes,
-            verifiesChecksums: false,
-            decompressedBytesMax: Self.decompressedBytesMax
-        )
-        var records: [RecordView] = []
-        while true {
-            do throws(RecordBatchError) {
-                guard let record = try walk.nextRecord() else { break }
-                if record.offset >= position { records.append(record) }
-            } catch {
-                logger.error(
-                    "subscribers were not given a batch that cannot be read",
-                    metadata: ["partition": "\(partition)", "group": "\(group)", "error": "\(error)"]
-                )
-            }
+    private func waitForTurn(of place: Int, _ bell: Bell) async -> Bool {
+        while !Task.isCancelled {
+            if change({ $0.machine.ask(place) }) { return true }
+            await bell.sleep(until: nil)
         }
-        return (records, walk.pausedAt ?? found.nextOffset)
+        return false
     }
 
-    /// Whether all records were offered; not where reading was cancelled.
-    private func offer(_ records: [RecordView], of place: Int, _ partition: TopicPartition, _ bell: Bell) async -> Bool
-    {
-        var index = 0
-        while index < records.count {
-            let (reached, rung) = change { contents -> (Int, [any DeliverySink]) in
-                let now = ContinuousClock.now
-                var rung: Set<Int> = []
-                var next = index
-                while next < records.count, next - index < Self.offersAtOnce {
-                    let record = records[next]
-                    if let filter, !filter.lets(record.key) {
-                        contents.machine.advance(place, to: record.offset + 1)
-                        next += 1
-                        continue
-                    }
-                    let bytes = Self.size(of: record)
-                    let hash = record.key.map(Self.hash)
-                    switch contents.machine.offer(place, offset: record.offset, bytes: bytes, keyHash: hash, now: now) {
-                    case .wait: return (next, rung.compactMap { contents.subscribers[$0]?.sink })
-                    case .deliver(let subscriber, let id, let attempt):
-                        contents.subscribers[subscriber]?.sink.add(record, of: partition, id: id, attempt: attempt)
-                        rung.insert(subscriber)
-                        next += 1
-                    }
-                }
-                return (next, rung.compactMap { contents.subscribers[$0]?.sink })
+    private func backlog(of partition: TopicPartition, from position: Int64) async throws -> RecordBacklog {
+        RecordBacklog(
+            try await log.read(partition, from: position, bytesMax: Self.readBytes, wait: .zero),
+            from: position
+        )
+    }
+
+    /// Offers what was read; what nobody has room for is kept until somebody has, unless the memory is wanted elsewhere.
+    ///
+    /// - Returns: Where to read on; nil where reading was cancelled.
+    private func offer(
+        _ found: consuming RecordBacklog,
+        _ claim: ReadMemory<RecordBacklog>.Claim,
+        of place: Int,
+        _ partition: TopicPartition,
+        _ bell: Bell
+    ) async -> Int64? {
+        var backlog = found
+        while true {
+            do throws(RecordBatchError) {
+                let count = try backlog.next().count
+                claim.resize(to: backlog.byteCount)
+                if count == 0 { return backlog.nextOffset }
+                let taken = offer(try backlog.next(), of: place, partition)
+                backlog.drop(taken)
+                if taken == count { continue }
+            } catch {
+                noteUnreadable(error, partition)
+                continue
             }
-            for sink in rung { sink.ring() }
-            if reached == records.count { return true }
-            if reached - index < Self.offersAtOnce { await bell.sleep(until: nil) }
-            index = reached
-            if Task.isCancelled { return false }
+            let next = backlog.nextOffset
+            claim.rest(with: backlog)
+            // What rests must be the only copy, so that taking it away frees it.
+            backlog = RecordBacklog(nothingFrom: next)
+            await bell.sleep(until: nil)
+            if Task.isCancelled { return nil }
+            guard let kept = claim.resume() else { return next }
+            backlog = kept
         }
-        return true
+    }
+
+    /// How many of the records were taken, or are of no interest.
+    private func offer(_ records: ArraySlice<RecordView>, of place: Int, _ partition: TopicPartition) -> Int {
+        let (taken, rung) = change { contents -> (Int, [any DeliverySink]) in
+            let now = ContinuousClock.now
+            var rung: Set<Int> = []
+            var taken = 0
+            for record in records {
+                if let filter, !filter.lets(record.key) {
+                    contents.machine.advance(place, to: record.offset + 1)
+                    taken += 1
+                    continue
+                }
+                let bytes = Self.size(of: record)
+                let hash = record.key.map(Self.hash)
+                let offer = contents.machine.offer(place, offset: record.offset, bytes: bytes, keyHash: hash, now: now)
+                guard case .deliver(let subscriber, let id, let attempt) = offer else { break }
+                contents.subscribers[subscriber]?.sink.add(record, of: partition, id: id, attempt: attempt)
+                rung.insert(subscriber)
+                taken += 1
+            }
+            return (taken, rung.compactMap { contents.subscribers[$0]?.sink })
+        }
+        for sink in rung { sink.ring() }
+        return taken
+    }
+
+    private func noteUnreadable(_ error: RecordBatchError, _ partition: TopicPartition) {
+        logger.error(
+            "subscribers were not given a batch that cannot be read",
+            metadata: ["partition": "\(partition)", "group": "\(group)", "error": "\(error)"]
+        )
     }
 
     /// Where to read on after an error; nil where the subscription ends.
     private func recover(from error: EventLogError, at position: Int64, of partition: TopicPartition) async -> Int64? {
         switch error.code {
         case .offsetOutOfRange:
-            guard let bounds = try? log.bounds(partition) else { return nil }
-            return min(max(position, bounds.start), bounds.end)
+            do {
+                let bounds = try log.bounds(partition)
+                return min(max(position, bounds.start), bounds.end)
+            } catch {
+                fail(explain(error))
+                return nil
+            }
         case .damaged:
             guard let next = error.nextReadableOffset, next > position else { break }
             logger.error(
@@ -148,80 +192,116 @@ extension GroupSubscription {
     /// Lets deadlines pass and delivers again what is due.
     func keepTime() async {
         while !Task.isCancelled {
-            let retries = change { contents in
+            let (retries, deadline) = change { contents in
                 let now = ContinuousClock.now
                 contents.machine.expire(now: now)
-                return contents.machine.takeRetries(now: now, max: Self.retriesAtOnce)
+                let retries = contents.machine.takeRetries(now: now, max: Self.retriesAtOnce)
+                return (retries, contents.machine.nextDeadline)
             }
-            if !retries.isEmpty, await redeliver(retries) { continue }
-            let now = ContinuousClock.now
-            let deadline = contents.withLock { $0.machine.nextDeadline(now: now) }
-            // What is due but has no subscriber with room is tried again when somebody acknowledges, and now and then.
-            let latest = retries.isEmpty ? deadline : min(deadline ?? now + Self.retryPause, now + Self.retryPause)
-            await keeperBell.sleep(until: latest)
+            if retries.isEmpty {
+                await keeperBell.sleep(until: deadline)
+            } else {
+                await redeliver(retries)
+            }
         }
     }
 
-    /// Whether at least one could be delivered or is done with.
-    private func redeliver(_ retries: [SubscriptionState.Retry]) async -> Bool {
+    private func redeliver(_ retries: [SubscriptionState.Retry]) async {
         var rest = retries[...]
-        var hasMoved = false
         while let first = rest.first {
             let partition = contents.withLock { $0.partitions[first.partition] }
+            guard let claim = await memory.claim(Self.redeliveryClaim, for: reader) else { return }
+            defer { claim.end() }
             do {
-                let found = try await log.read(partition, from: first.offset, bytesMax: 1 << 20, wait: .zero)
+                let found = try await log.read(
+                    partition,
+                    from: first.offset,
+                    bytesMax: Self.readBytes,
+                    wait: .zero
+                )
+                guard found.nextOffset > first.offset else {
+                    missing(first, of: partition)
+                    rest = rest.dropFirst()
+                    continue
+                }
                 let (records, next) = decode(found, from: first.offset, of: partition)
                 let end = max(next, first.offset + 1)
                 let part = rest.prefix { $0.partition == first.partition && $0.offset < end }
                 rest = rest.dropFirst(part.count)
-                if redeliver(part, among: records, of: partition) { hasMoved = true }
+                redeliver(part, among: records, of: partition)
             } catch let error as EventLogError where [.offsetOutOfRange, .damaged].contains(error.code) {
-                // Deleted meanwhile, or damaged, which reading has reported.
                 rest = rest.dropFirst()
-                change { $0.machine.forget(first) }
-                hasMoved = true
+                let start = try? log.bounds(partition).start
+                if error.isGone(first.offset, start: start) {
+                    change { $0.machine.forget(first) }
+                } else {
+                    missing(first, of: partition)
+                }
             } catch {
+                // Passes by itself, or reading finds it too and ends the subscription.
                 let left = Array(rest)
-                change { contents in
+                return change { contents in
                     for retry in left { contents.machine.putBack(retry, due: .now + Self.retryPause) }
                 }
-                return hasMoved
             }
         }
-        return hasMoved
+    }
+
+    /// Looks a record up later that the log should have: what is not acknowledged is not given up.
+    private func missing(_ retry: SubscriptionState.Retry, of partition: TopicPartition) {
+        logger.error(
+            "a record that is to be delivered again is not in the log",
+            metadata: ["partition": "\(partition)", "group": "\(group)", "offset": "\(retry.offset)"]
+        )
+        change { $0.machine.putBack(retry, due: .now + Self.missingPause) }
+    }
+
+    /// The records from an offset on, and where to read next.
+    private func decode(_ found: ReadResult, from position: Int64, of partition: TopicPartition) -> (
+        [RecordView], Int64
+    ) {
+        var walk = RecordBatches(
+            found.bytes,
+            verifiesChecksums: false,
+            decompressedBytesMax: Self.decompressedBytesMax
+        )
+        var records: [RecordView] = []
+        while true {
+            do throws(RecordBatchError) {
+                guard let record = try walk.nextRecord() else { break }
+                if record.offset >= position { records.append(record) }
+            } catch {
+                noteUnreadable(error, partition)
+            }
+        }
+        return (records, walk.pausedAt ?? found.nextOffset)
     }
 
     private func redeliver(
         _ retries: ArraySlice<SubscriptionState.Retry>,
         among records: [RecordView],
         of partition: TopicPartition
-    ) -> Bool {
+    ) {
         var byOffset: [Int64: RecordView] = [:]
         let wanted = Set(retries.map(\.offset))
         for record in records where wanted.contains(record.offset) { byOffset[record.offset] = record }
-        let (hasMoved, rung) = change { contents -> (Bool, [any DeliverySink]) in
+        let rung = change { contents -> [any DeliverySink] in
             let now = ContinuousClock.now
             var rung: Set<Int> = []
-            var hasMoved = false
             for retry in retries {
                 guard let record = byOffset[retry.offset] else {
+                    // Compaction has removed it, or it cannot be read.
                     contents.machine.forget(retry)
-                    hasMoved = true
                     continue
                 }
-                let hash = record.key.map(Self.hash)
-                switch contents.machine.offer(retry, bytes: Self.size(of: record), keyHash: hash, now: now) {
-                case .wait: continue
-                case .deliver(let subscriber, let id, let attempt):
-                    contents.subscribers[subscriber]?.sink.add(record, of: partition, id: id, attempt: attempt)
-                    rung.insert(subscriber)
-                    hasMoved = true
-                }
+                let offer = contents.machine.offer(retry, now: now)
+                guard case .deliver(let subscriber, let id, let attempt) = offer else { continue }
+                contents.subscribers[subscriber]?.sink.add(record, of: partition, id: id, attempt: attempt)
+                rung.insert(subscriber)
             }
-            return (hasMoved, rung.compactMap { contents.subscribers[$0]?.sink })
+            return rung.compactMap { contents.subscribers[$0]?.sink }
         }
         for sink in rung { sink.ring() }
-        return hasMoved
     }
 
     // MARK: Commits

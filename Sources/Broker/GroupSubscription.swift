@@ -35,8 +35,6 @@ final class GroupSubscription: Sendable {
     private static let linger = Duration.seconds(5)
     /// Least time between two commits.
     static let commitInterval = Duration.milliseconds(20)
-    /// Bytes read ahead for all partitions together, but for the least of each.
-    private static let readBytesMax = 64 << 20
     static let partitionsMax = 10_000
     static let subscribersMax = 1000
 
@@ -47,6 +45,10 @@ final class GroupSubscription: Sendable {
     let logger: Logger
     let explain: @Sendable (any Error) -> ServiceError
     let membership: GroupMembership
+    /// Where what is read ahead is kept.
+    let memory: ReadMemory<RecordBacklog>
+    /// In whose name it is kept.
+    let reader: ReadMemory<RecordBacklog>.Reader
     private let start: StartPosition
     private let coordinator: GroupCoordinator
     let contents = Mutex(Contents())
@@ -62,6 +64,7 @@ final class GroupSubscription: Sendable {
         _ request: SubscriptionRequest,
         log: LocalLog,
         coordinator: GroupCoordinator,
+        memory: ReadMemory<RecordBacklog>,
         explain: @escaping @Sendable (any Error) -> ServiceError,
         logger: Logger
     ) {
@@ -71,6 +74,8 @@ final class GroupSubscription: Sendable {
         start = request.start
         self.log = log
         self.coordinator = coordinator
+        self.memory = memory
+        reader = memory.reader()
         self.explain = explain
         self.logger = logger
         membership = GroupMembership(request.group, topics: request.topics, peer: request.peer, coordinator)
@@ -83,14 +88,8 @@ final class GroupSubscription: Sendable {
         do {
             try await begin()
         } catch {
-            let explained = explain(error)
-            contents.withLock { contents in
-                contents.isClosing = true
-                contents.failure = explained
-            }
-            began.open(.failure(explained))
             membership.leave()
-            ended.open(())
+            abandon(explain(error))
             return
         }
         began.open(.success(()))
@@ -109,6 +108,16 @@ final class GroupSubscription: Sendable {
             group.cancelAll()
         }
         await end()
+    }
+
+    /// Tells those who wait for its begin, and for its end, that it does not happen.
+    func abandon(_ reason: ServiceError) {
+        contents.withLock { contents in
+            contents.isClosing = true
+            if contents.failure == nil { contents.failure = reason }
+        }
+        began.open(.failure(reason))
+        ended.open(())
     }
 
     private func begin() async throws {
@@ -182,8 +191,7 @@ final class GroupSubscription: Sendable {
         let (sinks, failure) = contents.withLock { contents in
             (contents.subscribers.values.map(\.sink), contents.failure)
         }
-        let reason =
-            failure ?? ServiceError(.unavailable, "the engine is stopping", fix: "subscribe again in a moment")
+        let reason = failure ?? SubscriptionHub.stopping
         for sink in sinks {
             sink.fail(reason)
             sink.ring()
@@ -280,11 +288,5 @@ final class GroupSubscription: Sendable {
             if contents.subscribers.isEmpty { contents.emptySince = .now }
         }
         changeBell.ring()
-    }
-
-    /// Bytes to read at once from a partition.
-    var readBytes: Int {
-        let count = contents.withLock { $0.partitions.count }
-        return min(1 << 20, max(64 << 10, Self.readBytesMax / max(1, count)))
     }
 }

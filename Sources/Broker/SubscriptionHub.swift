@@ -16,22 +16,37 @@ package final class SubscriptionHub: Sendable {
     private let coordinator: GroupCoordinator
     private let explain: @Sendable (any Error) -> ServiceError
     private let logger: Logger
-    private let active = Mutex([String: GroupSubscription]())
+    private struct State {
+        var active: [String: GroupSubscription] = [:]
+        /// Nobody runs subscriptions any more.
+        var isOver = false
+    }
+
+    /// Where what is read ahead is kept, for groups and for readers without one.
+    package let memory: ReadMemory<RecordBacklog>
+    private let state = Mutex(State())
     /// Bounded by the number of groups: each is in it once.
     private let begun = AsyncStream.makeStream(of: GroupSubscription.self)
+
+    static let stopping = ServiceError(.unavailable, "the engine is stopping", fix: "subscribe again in a moment")
 
     /// Reads `log` for the groups of `coordinator`; `explain` turns errors into what callers are told.
     package init(
         log: LocalLog,
         coordinator: GroupCoordinator,
+        memory: ReadMemory<RecordBacklog> = ReadMemory(bytesMax: 64 << 20),
         explain: @escaping @Sendable (any Error) -> ServiceError,
         logger: Logger
     ) {
         self.log = log
         self.coordinator = coordinator
+        self.memory = memory
         self.explain = explain
         self.logger = logger
     }
+
+    /// The number of groups that are read for, or about to be.
+    package var groupCount: Int { state.withLock { $0.active.count } }
 
     /// Reads for the groups until cancelled; what is acknowledged by then is committed.
     package func run() async {
@@ -39,11 +54,21 @@ package final class SubscriptionHub: Sendable {
             for await subscription in begun.stream {
                 group.addTask {
                     await subscription.run()
-                    self.active.withLock { active in
-                        if active[subscription.group] === subscription { active[subscription.group] = nil }
-                    }
+                    self.forget(subscription)
                 }
             }
+        }
+        let left = state.withLock { state in
+            state.isOver = true
+            return Array(state.active.values)
+        }
+        // Nobody would begin them any more, and whoever asked for them waits for that.
+        for subscription in left { subscription.abandon(Self.stopping) }
+    }
+
+    private func forget(_ subscription: GroupSubscription) {
+        state.withLock { state in
+            if state.active[subscription.group] === subscription { state.active[subscription.group] = nil }
         }
     }
 
@@ -56,25 +81,27 @@ package final class SubscriptionHub: Sendable {
         _ sink: any DeliverySink
     ) async throws(ServiceError) -> SubscriberHandle {
         while true {
-            if Task.isCancelled { throw ServiceError(.unavailable, "the call was cancelled") }
             let subscription = try subscription(for: request)
-            try await subscription.began.value().get()
+            try await Self.awaited(subscription.began).get()
             if let number = try subscription.add(request, sink) {
                 return SubscriberHandle(subscription: subscription, number: number, sink: sink)
             }
-            await subscription.ended.value()
-            active.withLock { active in
-                if active[request.group] === subscription { active[request.group] = nil }
-            }
+            try await Self.awaited(subscription.ended)
+            forget(subscription)
         }
     }
 
+    private static func awaited<Value: Sendable>(_ gate: Gate<Value>) async throws(ServiceError) -> Value {
+        do { return try await gate.value() } catch { throw ServiceError(.unavailable, "the call was cancelled") }
+    }
+
     private func subscription(for request: SubscriptionRequest) throws(ServiceError) -> GroupSubscription {
-        let found = active.withLock { active -> Result<(GroupSubscription, Bool), ServiceError> in
-            if let known = active[request.group] {
+        let found = state.withLock { state -> Result<(GroupSubscription, Bool), ServiceError> in
+            if state.isOver { return .failure(Self.stopping) }
+            if let known = state.active[request.group] {
                 return .success((known, false))
             }
-            guard active.count < Self.groupsMax else {
+            guard state.active.count < Self.groupsMax else {
                 return .failure(
                     ServiceError(
                         .unavailable,
@@ -87,10 +114,11 @@ package final class SubscriptionHub: Sendable {
                 request,
                 log: log,
                 coordinator: coordinator,
+                memory: memory,
                 explain: explain,
                 logger: logger
             )
-            active[request.group] = new
+            state.active[request.group] = new
             return .success((new, true))
         }
         let (subscription, isNew) = try found.get()

@@ -1,16 +1,13 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
+import DequeModule
 import HeapModule
 
 extension SubscriptionState {
     /// Notes that the network has taken a subscriber's deliveries up to this id.
     package mutating func markSent(_ subscriber: Int, through id: UInt64) {
-        guard subscribers[subscriber] != nil else { return }
-        subscribers[subscriber]?.sentThrough = id
-        guard subscribers[subscriber]?.isStalled == true else { return }
-        subscribers[subscriber]?.isStalled = false
-        wake()
+        if subscribers[subscriber]?.noteSent(id) == true { wake() }
     }
 
     /// Notes that a subscriber takes deliveries again.
@@ -80,27 +77,11 @@ extension SubscriptionState {
                 retry(delivery, attempts: delivery.attempt - 1, due: now)
             }
             subscribers[number]?.isStalled = true
+            subscribers[number]?.unsent = []
+            subscribers[number]?.unsentBytes = 0
             effects.discarded.insert(number)
         }
         wake()
-    }
-
-    /// Returns records that are due to be delivered again, by partition and offset; none where nobody has room.
-    package mutating func takeRetries(now: ContinuousClock.Instant, max: Int) -> [Retry] {
-        guard subscribers.values.contains(where: { $0.hasRoom(for: 1) }) else { return [] }
-        var taken: [Retry] = []
-        while taken.count < max, let first = retries.min, first.retry.due <= now {
-            retries.removeMin()
-            if partitions[first.retry.partition].open[first.retry.offset] != nil { taken.append(first.retry) }
-        }
-        return taken.sorted { ($0.partition, $0.offset) < ($1.partition, $1.offset) }
-    }
-
-    /// Puts back what could not be looked up now.
-    package mutating func putBack(_ retry: Retry, due: ContinuousClock.Instant) {
-        var retry = retry
-        retry.due = due
-        retries.insert(DueRetry(retry: retry))
     }
 
     // MARK: Committing
@@ -146,8 +127,7 @@ extension SubscriptionState {
     /// Takes a delivery from its subscriber.
     mutating func release(_ id: UInt64) -> Delivery? {
         guard let delivery = deliveries.removeValue(forKey: id) else { return nil }
-        subscribers[delivery.subscriber]?.ids.remove(id)
-        subscribers[delivery.subscriber]?.bytes -= delivery.bytes
+        subscribers[delivery.subscriber]?.release(id, delivery.bytes)
         if let lane = delivery.lane, let held = partitions[delivery.partition].lanes[lane] {
             partitions[delivery.partition].lanes[lane] =
                 held.count > 1 ? Lane(subscriber: held.subscriber, count: held.count - 1) : nil
@@ -155,15 +135,11 @@ extension SubscriptionState {
         return delivery
     }
 
-    mutating func retry(_ delivery: Delivery, attempts: UInt32, due: ContinuousClock.Instant) {
-        let retry = Retry(partition: delivery.partition, offset: delivery.offset, attempts: attempts, due: due)
-        retries.insert(DueRetry(retry: retry))
-        effects.hasRetries = true
-    }
-
-    private mutating func wake() {
+    /// Has everything tried again that waits for room.
+    mutating func wake() {
         effects.woken.formUnion(blocked)
         blocked = []
-        if !retries.isEmpty { effects.hasRetries = true }
+        if !retries.isEmpty || !due.isEmpty { effects.hasRetries = true }
+        admit()
     }
 }

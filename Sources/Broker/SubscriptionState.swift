@@ -45,6 +45,10 @@ package struct SubscriptionState: Sendable {
         package var attempts: UInt32
         /// When it may be delivered again.
         package var due: ContinuousClock.Instant
+        /// What it counts for among the bytes in flight.
+        package var bytes: Int
+        /// Tells records of its key from others; nil without a key.
+        package var keyHash: UInt64?
     }
 
     /// What is to be done after a call.
@@ -61,6 +65,7 @@ package struct SubscriptionState: Sendable {
         let partition: Int
         let offset: Int64
         let bytes: Int
+        let keyHash: UInt64?
         let lane: UInt64?
         let subscriber: Int
         let attempt: UInt32
@@ -68,6 +73,9 @@ package struct SubscriptionState: Sendable {
     }
 
     struct Subscriber: Sendable {
+        /// Bytes that were not handed to the network, above which it gets nothing more: they are in the engine's memory.
+        static let unsentBytesMax = 1 << 20
+
         let limits: Limits
         var ids: Set<UInt64> = []
         var bytes = 0
@@ -77,9 +85,48 @@ package struct SubscriptionState: Sendable {
         var lowestID: UInt64 = 0
         /// Whether it let a delivery expire before taking it; it gets nothing until it takes something.
         var isStalled = false
+        /// What was not handed to the network, in its order.
+        var unsent: Deque<(id: UInt64, bytes: Int)> = []
+        var unsentBytes = 0
+        /// Whether a record was too large, though a smaller one might fit, and nothing was acknowledged since.
+        var isFull = false
+
+        /// For about how many more records there is room, going by those it has.
+        var slots: Int {
+            guard hasRoom(for: 1), !isFull else { return 0 }
+            let size = max(1, bytes / max(1, ids.count))
+            let inFlight = max(1, (limits.bytesMax - bytes) / size)
+            return min(limits.countMax - ids.count, inFlight, max(1, (Self.unsentBytesMax - unsentBytes) / size))
+        }
+
+        mutating func give(_ id: UInt64, _ bytes: Int) {
+            ids.insert(id)
+            self.bytes += bytes
+            unsent.append((id, bytes))
+            unsentBytes += bytes
+        }
+
+        mutating func release(_ id: UInt64, _ bytes: Int) {
+            ids.remove(id)
+            self.bytes -= bytes
+            isFull = false
+        }
+
+        /// Notes what the network has taken; whether something may be given again that could not be because of it.
+        mutating func noteSent(_ id: UInt64) -> Bool {
+            sentThrough = id
+            let hadNoRoom = isStalled || unsentBytes >= Self.unsentBytesMax
+            while let first = unsent.first, first.id <= id {
+                unsent.removeFirst()
+                unsentBytes -= first.bytes
+            }
+            isStalled = false
+            return hadNoRoom
+        }
 
         func hasRoom(for bytes: Int) -> Bool {
             !isStalled && ids.count < limits.countMax && (ids.isEmpty || self.bytes + bytes <= limits.bytesMax)
+                && unsentBytes < Self.unsentBytesMax
         }
     }
 
@@ -133,8 +180,19 @@ package struct SubscriptionState: Sendable {
     var subscribers: [Int: Subscriber] = [:]
     var deliveries: [UInt64: Delivery] = [:]
     var deadlines = Heap<Due>()
+    /// Records to deliver again when their time has come.
     var retries = Heap<DueRetry>()
+    /// Records whose time has come, by partition; the first to be tried first.
+    var due: [Int: Deque<Retry>] = [:]
+    /// Subscribers that get no new record before they have had those of ``due`` that are for them.
+    var owed: Set<Int> = []
+    /// Partitions with a record in hand that nobody could take.
     var blocked: Set<Int> = []
+    /// Partitions with records to be read, the first to ask in front; see ``ask(_:)``.
+    var line: Deque<Int> = []
+    var isInLine: Set<Int> = []
+    /// Partitions that are being read.
+    var turns: Set<Int> = []
     var dirty: Set<Int> = []
     var effects = Effects()
     private var nextID: UInt64 = 1
@@ -177,11 +235,10 @@ package struct SubscriptionState: Sendable {
     /// The lowest offset that is not acknowledged; the next to offer where all are.
     package func lowest(of partition: Int) -> Int64 { partitions[partition].lowest }
 
-    /// When ``expire(now:)`` or ``takeRetries(now:max:)`` has something to do; nil where only acknowledgements can change that.
-    package func nextDeadline(now: ContinuousClock.Instant) -> ContinuousClock.Instant? {
+    /// When ``expire(now:)`` or ``takeRetries(now:max:)`` will have something to do; nil where only acknowledgements can change that.
+    package var nextDeadline: ContinuousClock.Instant? {
         // What is due already waits for room, which rings in another way.
-        let retry = retries.min.map { $0.retry.due > now ? $0.retry.due : nil } ?? nil
-        return [deadlines.min?.instant, retry].compactMap { $0 }.min()
+        [deadlines.min?.instant, retries.min?.retry.due].compactMap { $0 }.min()
     }
 
     // MARK: Subscribers and partitions
@@ -214,9 +271,12 @@ package struct SubscriptionState: Sendable {
 
     /// Shares the partitions out evenly; whoever has one keeps it where that is even.
     private mutating func assign() {
-        effects.woken.formUnion(blocked)
-        blocked = []
-        effects.hasRetries = effects.hasRetries || !retries.isEmpty
+        shareOut()
+        owed = []
+        wake()
+    }
+
+    private mutating func shareOut() {
         let all = subscribers.keys.sorted()
         guard !all.isEmpty else {
             for place in partitions.indices { partitions[place].assigned = [] }
@@ -275,27 +335,16 @@ package struct SubscriptionState: Sendable {
             let subscriber = choose(partition, bytes, lane, isRetry: false)
         else {
             blocked.insert(partition)
+            for number in partitions[partition].assigned {
+                guard let subscriber = subscribers[number], subscriber.hasRoom(for: 1) else { continue }
+                if !subscriber.hasRoom(for: bytes) { subscribers[number]?.isFull = true }
+            }
+            endTurn(partition)
             return .wait
         }
         partitions[partition].order.append(offset)
         partitions[partition].position = offset + 1
-        return deliver(partition, offset, bytes, lane, attempt: 1, to: subscriber, now)
-    }
-
-    /// Offers a record again; where nobody can take it, it stays due.
-    package mutating func offer(
-        _ retry: Retry,
-        bytes: Int,
-        keyHash: UInt64?,
-        now: ContinuousClock.Instant
-    ) -> Offer {
-        guard partitions[retry.partition].open[retry.offset] != nil else { return .wait }
-        let lane = lane(retry.partition, keyHash)
-        guard let subscriber = choose(retry.partition, bytes, lane, isRetry: true) else {
-            retries.insert(DueRetry(retry: retry))
-            return .wait
-        }
-        return deliver(retry.partition, retry.offset, bytes, lane, attempt: retry.attempts + 1, to: subscriber, now)
+        return deliver(partition, offset, bytes, keyHash, attempt: 1, to: subscriber, now)
     }
 
     /// Passes records over that are not to be delivered: everything before `offset` has been offered or is of no interest.
@@ -305,59 +354,60 @@ package struct SubscriptionState: Sendable {
         if partitions[partition].order.isEmpty { dirty.insert(partition) }
     }
 
-    /// Notes that a record which was to be delivered again is gone from the log.
-    package mutating func forget(_ retry: Retry) { finish(retry.partition, retry.offset) }
-
-    private mutating func deliver(
+    mutating func deliver(
         _ partition: Int,
         _ offset: Int64,
         _ bytes: Int,
-        _ lane: UInt64?,
+        _ keyHash: UInt64?,
         attempt: UInt32,
         to subscriber: Int,
         _ now: ContinuousClock.Instant
     ) -> Offer {
         let id = nextID
         nextID += 1
+        let lane = lane(partition, keyHash)
         let deadline = now + (subscribers[subscriber]?.limits.deadline ?? .zero)
         deliveries[id] = Delivery(
             partition: partition,
             offset: offset,
             bytes: bytes,
+            keyHash: keyHash,
             lane: lane,
             subscriber: subscriber,
             attempt: attempt,
             deadline: deadline
         )
         keepDeadline(deadline, id)
-        subscribers[subscriber]?.ids.insert(id)
-        subscribers[subscriber]?.bytes += bytes
+        subscribers[subscriber]?.give(id, bytes)
         partitions[partition].open[offset] = attempt
         if let lane { partitions[partition].lanes[lane, default: Lane(subscriber: subscriber, count: 0)].count += 1 }
         return .deliver(subscriber: subscriber, id: id, attempt: attempt)
     }
 
-    private func lane(_ partition: Int, _ keyHash: UInt64?) -> UInt64? {
+    func lane(_ partition: Int, _ keyHash: UInt64?) -> UInt64? {
         keyHash ?? (partitions[partition].assigned.count > 1 ? nil : Self.keylessLane)
     }
 
-    private func choose(_ partition: Int, _ bytes: Int, _ lane: UInt64?, isRetry: Bool) -> Int? {
+    func choose(_ partition: Int, _ bytes: Int, _ lane: UInt64?, isRetry: Bool) -> Int? {
         let assigned = partitions[partition].assigned
         if let lane, let holder = partitions[partition].lanes[lane]?.subscriber {
-            if assigned.contains(holder) {
-                return subscribers[holder].map { $0.hasRoom(for: bytes) } == true ? holder : nil
-            }
+            if assigned.contains(holder) { return canTake(holder, bytes, isRetry) ? holder : nil }
             // The records before this one are still with somebody who has given the partition away.
             if !isRetry { return nil }
         }
         var best: Int?
         var least = Int.max
         for subscriber in assigned {
-            guard let one = subscribers[subscriber], one.hasRoom(for: bytes), one.ids.count < least else { continue }
+            let count = inFlight(of: subscriber)
+            guard count < least, canTake(subscriber, bytes, isRetry) else { continue }
             best = subscriber
-            least = one.ids.count
+            least = count
         }
         return best
+    }
+
+    func canTake(_ subscriber: Int, _ bytes: Int, _ isRetry: Bool) -> Bool {
+        subscribers[subscriber]?.hasRoom(for: bytes) == true && (isRetry || !owed.contains(subscriber))
     }
 
     mutating func keepDeadline(_ instant: ContinuousClock.Instant, _ id: UInt64) {

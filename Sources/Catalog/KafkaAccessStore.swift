@@ -30,6 +30,9 @@ package struct KafkaAccessStore: Sendable {
         self.secrets = secrets
     }
 
+    /// A key for one purpose, 32 bytes, made of the key that seals users and the same after each start.
+    package func derivedKey(_ purpose: String) -> [UInt8] { secrets.derivedKey(purpose) }
+
     /// Every user, by name.
     ///
     /// - Throws: `ServiceError.internal` where one was changed outside of Martlet.

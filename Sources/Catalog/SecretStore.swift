@@ -83,6 +83,12 @@ package struct SecretStore: Sendable {
         }
     }
 
+    /// A key for one purpose, the same for as long as the key file is: 32 bytes that tell nothing of it.
+    func derivedKey(_ purpose: String) -> [UInt8] {
+        let derived = HKDF<SHA256>.deriveKey(inputKeyMaterial: key.key, info: Array(purpose.utf8), outputByteCount: 32)
+        return derived.withUnsafeBytes { Array($0) }
+    }
+
     /// Seals bytes; they can be opened with the same `binding` only.
     func seal(_ bytes: [UInt8], binding: String) throws -> [UInt8] {
         let box = try AES.GCM.seal(bytes, using: key.key, authenticating: Array(binding.utf8))

@@ -86,7 +86,12 @@ extension Engine {
             rules.scope = settings.scope
             rules.principalClaim = settings.principalClaim
             rules.skew = Double(settings.clockSkewSeconds)
-            let verifier = try TokenVerifier(rules: rules, keys: jwks, logger: logger)
+            let verifier = try TokenVerifier(
+                rules: rules,
+                keys: jwks,
+                authorities: settings.jwksAuthorities,
+                logger: logger
+            )
             try await verifier.prepare()
             tokens = verifier
         }

@@ -27,7 +27,7 @@ package struct KafkaSecuritySettings: Sendable {
     static let keys = [
         "kafka.security", "kafka.tls.certificate", "kafka.tls.key", "kafka.tls.client-ca",
         "kafka.tls.require-client-certificate", "kafka.tls.principal", "kafka.sasl.mechanisms",
-        "kafka.session-seconds", "kafka.oauth.jwks", "kafka.oauth.issuer", "kafka.oauth.audience",
+        "kafka.session-seconds", "kafka.oauth.jwks", "kafka.oauth.ca", "kafka.oauth.issuer", "kafka.oauth.audience",
         "kafka.oauth.scope", "kafka.oauth.principal-claim", "kafka.oauth.clock-skew-seconds",
         "kafka.acls.enabled", "kafka.acls.super-users",
     ]
@@ -43,6 +43,8 @@ package struct KafkaSecuritySettings: Sendable {
     /// 0 for sessions that do not end.
     package var sessionSeconds = 0
     package var jwks: String?
+    /// File of the authorities that vouch for the address of the keys; nil for those the system trusts.
+    package var jwksAuthorities: String?
     package var issuer: String?
     package var audience: String?
     package var scope: String?
@@ -70,6 +72,7 @@ package struct KafkaSecuritySettings: Sendable {
         }
         sessionSeconds = try Self.number(reader, "kafka.session-seconds", sessionSeconds, 0...31_536_000)
         jwks = Self.text(reader, "kafka.oauth.jwks")
+        jwksAuthorities = Self.text(reader, "kafka.oauth.ca")
         issuer = Self.text(reader, "kafka.oauth.issuer")
         audience = Self.text(reader, "kafka.oauth.audience")
         scope = Self.text(reader, "kafka.oauth.scope")

@@ -70,7 +70,8 @@ extension EventLogError {
         switch code {
         case .unknownTopic, .unknownPartition: .notFound
         case .topicExists: .alreadyExists
-        case .invalidTopicName, .invalidSettings, .corruptBatch, .offsetOutOfRange, .invalidRecord: .invalid
+        case .invalidTopicName, .invalidSettings, .corruptBatch, .offsetOutOfRange, .invalidRecord, .invalidTimestamp:
+            .invalid
         case .messageTooLarge: .tooLarge
         case .diskFull: .storageFull
         case .overloaded, .partitionStopped, .closed: .unavailable

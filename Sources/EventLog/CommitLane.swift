@@ -103,15 +103,21 @@ final class CommitLane: Sendable {
         var count = 0
         func flushGroups() {
             var runs: [(PartitionLog, WrittenRun)] = []
+            func finishRuns() {
+                // Files that are flushed one after the other would have their disk wait for each: so all begin at once.
+                if runs.count > 1 {
+                    for (_, run) in runs { run.file.startWriteBack(at: run.position, count: Int64(run.bytes.count)) }
+                }
+                for (partition, run) in runs { partition.finish(run) }
+                runs.removeAll()
+            }
             for partition in order {
                 guard let appends = groups[ObjectIdentifier(partition)] else { continue }
                 if let run = partition.write(appends) { runs.append((partition, run)) }
+                // Each of them has a file open.
+                if runs.count >= partition.environment.openFiles.perCycle { finishRuns() }
             }
-            // Files that are flushed one after the other would have their disk wait for each: so all begin at once.
-            if runs.count > 1 {
-                for (_, run) in runs { run.file.startWriteBack(at: run.position, count: Int64(run.bytes.count)) }
-            }
-            for (partition, run) in runs { partition.finish(run) }
+            finishRuns()
             order.removeAll()
             groups.removeAll()
         }

@@ -248,8 +248,7 @@ final class CoordinatorStore: Sendable {
                 let aside = "\(path).damaged-\(settings.now())"
                 if link(path, aside) != 0, errno != EEXIST { throw Disk.error(errno, "cannot keep aside", path) }
             }
-            try Disk.replace(path, with: bytes)
-            let file = try DiskFile(path: path, flags: O_RDWR)
+            let file = try Disk.replace(path, with: bytes)
             state.withLock { state in
                 state.file = file
                 state.fileBytes = Int64(bytes.count)
@@ -261,16 +260,15 @@ final class CoordinatorStore: Sendable {
         }
     }
 
-    /// Makes sure that the open file is still the one under the name, and does not try again at once.
+    /// Goes on with the file there was, where it is still the one under the name, and does not try again at once.
     private func afterFailedRewrite(_ path: String) {
-        do {
-            let file = try DiskFile(path: path, flags: O_RDWR)
-            let size = try file.size()
-            state.withLock { state in
-                state.file = file
-                state.fileBytes = size
-                state.rewriteAtBytes = 2 * max(size, Self.rewriteBytesMin)
+        let open = state.withLock { $0.file }
+        do throws(EventLogError) {
+            guard try DiskFile(path: path, flags: O_RDONLY).isSame(as: open) else {
+                // A power failure may bring back either of them, so neither can be written on.
+                throw EventLogError(.inputOutput, "the new file's name cannot be flushed", path: path)
             }
+            state.withLock { $0.rewriteAtBytes = 2 * max($0.fileBytes, Self.rewriteBytesMin) }
         } catch {
             _ = stop(error)
         }

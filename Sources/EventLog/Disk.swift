@@ -15,6 +15,21 @@ enum Disk {
                 path: path,
                 systemError: number
             )
+        case EMFILE:
+            return EventLogError(
+                .inputOutput,
+                "\(action) \(path): \(reason); this process may have \(OpenFileLimit.current) open: raise its hard limit "
+                    + "(ulimit -Hn, or LimitNOFILE= of a systemd unit) and start it again",
+                path: path,
+                systemError: number
+            )
+        case ENFILE:
+            return EventLogError(
+                .inputOutput,
+                "\(action) \(path): \(reason); the machine has as many open as it may: raise fs.file-max",
+                path: path,
+                systemError: number
+            )
         default:
             return EventLogError(.inputOutput, "\(action) \(path): \(reason)", path: path, systemError: number)
         }
@@ -91,19 +106,23 @@ enum Disk {
     }
 
     /// Replaces a file: temporary file, flush, rename, flush of the directory.
-    static func replace(_ path: String, with bytes: [UInt8]) throws(EventLogError) {
-        try writeNew(path, bytes, flushes: true)
+    ///
+    /// Returns the new file, open for reading and writing. After an error the new one may be there, and not last.
+    @discardableResult
+    static func replace(_ path: String, with bytes: [UInt8]) throws(EventLogError) -> DiskFile {
+        let file = try writeNew(path, bytes, flushes: true)
         try synchronizeDirectory(parent(of: path))
+        return file
     }
 
     /// Replaces a file that can be rebuilt: atomic for readers, not flushed.
     static func replaceUnflushed(_ path: String, with bytes: [UInt8]) throws(EventLogError) {
-        try writeNew(path, bytes, flushes: false)
+        _ = try writeNew(path, bytes, flushes: false)
     }
 
     /// Replaces a file by one whose content is flushed; after a power failure the earlier one may be back.
     static func replaceUnlisted(_ path: String, with bytes: [UInt8]) throws(EventLogError) {
-        try writeNew(path, bytes, flushes: true)
+        _ = try writeNew(path, bytes, flushes: true)
     }
 
     static func readWhole(_ path: String) throws(EventLogError) -> [UInt8] {
@@ -111,13 +130,14 @@ enum Disk {
         return try file.read(at: 0, count: Int(try file.size()))
     }
 
-    private static func writeNew(_ path: String, _ bytes: [UInt8], flushes: Bool) throws(EventLogError) {
+    private static func writeNew(_ path: String, _ bytes: [UInt8], flushes: Bool) throws(EventLogError) -> DiskFile {
         let temporary = path + ".tmp"
         do {
-            let file = try DiskFile(path: temporary, flags: O_WRONLY | O_CREAT | O_TRUNC)
+            let file = try DiskFile(path: temporary, flags: O_RDWR | O_CREAT | O_TRUNC, name: path)
             try file.write(bytes, at: 0)
             if flushes { try file.synchronize() }
             try rename(temporary, to: path)
+            return file
         } catch {
             unlink(temporary)
             throw error

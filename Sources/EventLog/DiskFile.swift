@@ -9,9 +9,9 @@ final class DiskFile: Sendable {
     let path: String
     let descriptor: Int32
 
-    /// Opens or creates a file.
-    init(path: String, flags: Int32, mode: mode_t = 0o640) throws(EventLogError) {
-        self.path = path
+    /// Opens or creates a file; `path` is `name` from then on, where it is about to be renamed.
+    init(path: String, flags: Int32, mode: mode_t = 0o640, name: String? = nil) throws(EventLogError) {
+        self.path = name ?? path
         let opened = retryingOnInterrupt { Glibc.open(path, flags | O_CLOEXEC, mode) }
         guard opened >= 0 else { throw Disk.error(errno, "cannot open", path) }
         descriptor = Int32(opened)
@@ -25,6 +25,15 @@ final class DiskFile: Sendable {
         var info = stat()
         guard fstat(descriptor, &info) == 0 else { throw Disk.error(errno, "cannot examine", path) }
         return Int64(info.st_size)
+    }
+
+    /// Whether both are the same file, whatever its name is by now.
+    func isSame(as other: DiskFile) throws(EventLogError) -> Bool {
+        var (own, others) = (stat(), stat())
+        guard fstat(descriptor, &own) == 0, fstat(other.descriptor, &others) == 0 else {
+            throw Disk.error(errno, "cannot examine", path)
+        }
+        return own.st_dev == others.st_dev && own.st_ino == others.st_ino
     }
 
     func modifiedMilliseconds() throws(EventLogError) -> Int64 {

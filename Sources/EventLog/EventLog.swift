@@ -30,9 +30,11 @@ package protocol EventLog: Sendable {
     /// Appends one batch and returns the offsets assigned to it.
     ///
     /// Durable on return as the topic's settings say. Not cancellable once begun: the outcome is always known.
-    /// - Throws: `.corruptBatch`, `.messageTooLarge`, `.unknownTopic`, `.unknownPartition`, `.diskFull`,
-    ///   `.partitionStopped`, `.overloaded`; the batch is then not in the log, except that after `.partitionStopped` it may
-    ///   turn up when the engine is started again.
+    /// - Throws: `.corruptBatch`, `.invalidRecord` and `.invalidTimestamp` (see ``EventLogError/records``), `.messageTooLarge`,
+    ///   `.unknownTopic`, `.unknownPartition`, `.diskFull`, `.inputOutput`, `.partitionStopped`, `.overloaded`, `.closed`, and for
+    ///   batches of idempotent producers `.outOfOrderSequence`, `.unknownProducer`, `.invalidProducerEpoch` and
+    ///   `.invalidTransactionState`; the batch is then not in the log, except that after `.partitionStopped` it may turn up when
+    ///   the engine is started again.
     func append(_ batch: [UInt8], to partition: TopicPartition) async throws -> AppendResult
 
     /// Returns whole batches from the one that holds `offset` on, waiting up to `wait` for one to be appended.

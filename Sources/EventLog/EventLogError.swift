@@ -1,6 +1,8 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
+import Glibc
+
 /// Why the event log refused or failed.
 package struct EventLogError: Error, Sendable, CustomStringConvertible {
     /// The kinds of failure.
@@ -31,6 +33,8 @@ package struct EventLogError: Error, Sendable, CustomStringConvertible {
         case overloaded
         /// The batch breaks a rule for what producers may send; nothing was written.
         case invalidRecord
+        /// A record's timestamp is further from now than the topic takes; nothing was written.
+        case invalidTimestamp
         /// A batch of an idempotent producer is missing in front of this one; nothing was written.
         case outOfOrderSequence
         /// The partition does not know the producer, so a batch cannot follow an earlier one; nothing was written.
@@ -67,6 +71,8 @@ package struct EventLogError: Error, Sendable, CustomStringConvertible {
     package var path: String?
     /// The system's error number, where there was one.
     package var systemError: Int32?
+    /// The records for which a batch was refused, the first hundred of them; empty where it was not for single ones.
+    package var records: [RecordRefusal]
 
     /// Creates an error.
     package init(
@@ -77,7 +83,8 @@ package struct EventLogError: Error, Sendable, CustomStringConvertible {
         offset: Int64? = nil,
         nextReadableOffset: Int64? = nil,
         path: String? = nil,
-        systemError: Int32? = nil
+        systemError: Int32? = nil,
+        records: [RecordRefusal] = []
     ) {
         self.code = code
         self.message = message
@@ -87,6 +94,7 @@ package struct EventLogError: Error, Sendable, CustomStringConvertible {
         self.nextReadableOffset = nextReadableOffset
         self.path = path
         self.systemError = systemError
+        self.records = records
     }
 
     package var description: String {
@@ -94,6 +102,9 @@ package struct EventLogError: Error, Sendable, CustomStringConvertible {
         if let topic { text += partition.map { " (topic \(topic), partition \($0))" } ?? " (topic \(topic))" }
         return text
     }
+
+    /// Whether there may be no more open files.
+    var isOutOfFiles: Bool { systemError == EMFILE || systemError == ENFILE }
 
     func at(_ id: TopicPartition) -> EventLogError {
         var error = self

@@ -72,9 +72,18 @@ extension LocalLog {
                 var expired: [(PartitionLog, [Int64])] = []
                 for (_, partition) in allPartitions() {
                     partition.expireProducers(at: now)
-                    let bases = try partition.expireSegments(at: now)
-                    if !bases.isEmpty { expired.append((partition, bases)) }
+                    do throws(EventLogError) {
+                        let bases = try partition.expireSegments(at: now)
+                        if !bases.isEmpty { expired.append((partition, bases)) }
+                    } catch {
+                        // That of one is no reason to keep what others have to delete.
+                        environment.logger.error(
+                            "expired records were not deleted",
+                            metadata: ["partition": "\(partition.id)", "error": "\(error)"]
+                        )
+                    }
                     partition.releaseSealedFiles()
+                    partition.closeIdleFile()
                 }
                 try removeExpired(expired)
             }
@@ -96,13 +105,28 @@ extension LocalLog {
             // What is to be deleted may be what the disk is full of.
             guard error.code == .diskFull else { throw error }
         }
-        for (partition, bases) in expired { try partition.removeSegments(bases) }
+        for (partition, bases) in expired {
+            do throws(EventLogError) {
+                try partition.removeSegments(bases)
+            } catch {
+                environment.logger.error(
+                    "expired records were not deleted",
+                    metadata: ["partition": "\(partition.id)", "error": "\(error)"]
+                )
+            }
+        }
     }
 
     /// Reads every segment in full and returns all damage known then.
     package func verify() async throws -> [DamageReport] {
         for (_, partition) in allPartitions() {
-            try await partition.onReaderThread { () throws(EventLogError) in try partition.verify() }
+            do {
+                try await partition.onReaderThread { () throws(EventLogError) in try partition.verify() }
+            } catch {
+                // Deleted meanwhile.
+                guard (try? partition.bounds()) != nil else { continue }
+                throw error
+            }
         }
         return damage()
     }
@@ -131,7 +155,7 @@ extension LocalLog {
         var entries: [CheckpointEntry] = []
         var hasChanged = !Disk.exists(checkpointPath)
         for (topicID, partition) in partitions {
-            let (entry, changed) = try partition.checkpoint(topicID: topicID)
+            let (entry, changed) = partition.checkpoint(topicID: topicID)
             entries.append(entry)
             hasChanged = hasChanged || changed
         }

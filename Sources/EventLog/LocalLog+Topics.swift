@@ -26,6 +26,7 @@ extension LocalLog {
                 if Disk.exists(unfinished) { try Disk.removeTree(unfinished) }
                 try Disk.makeDirectory(unfinished)
                 for number in 0..<partitions { try createPartition(number, in: unfinished) }
+                // Which flushes the names of the partitions as well.
                 try file.store(in: unfinished)
                 try Disk.rename(unfinished, to: "\(directory)/topics/\(name)")
                 try Disk.synchronizeDirectory("\(directory)/topics")
@@ -34,8 +35,32 @@ extension LocalLog {
                 try? Disk.removeTree(unfinished)
                 throw error
             }
-            try load(file)
+            do throws(EventLogError) {
+                try load(file)
+            } catch {
+                // Half a topic would be in the way of another one of the name, and of the next start.
+                discard(name, file.id)
+                throw error
+            }
         }
+    }
+
+    /// Takes away the folder of a topic that nobody has seen, now or at the next start.
+    private func discard(_ name: String, _ id: UUID) {
+        let condemned = condemnedPath(id)
+        do throws(EventLogError) {
+            try Disk.rename("\(directory)/topics/\(name)", to: condemned)
+            try Disk.removeTree(condemned)
+        } catch {
+            environment.logger.warning(
+                "the files of a topic that was not made are still there",
+                metadata: ["topic": "\(name)", "error": "\(error)"]
+            )
+        }
+    }
+
+    private func condemnedPath(_ id: UUID) -> String {
+        "\(directory)/topics/\(Self.unfinishedMark)old\(Self.unfinishedMark)\(id.uuidString)"
     }
 
     package func updateTopic(_ name: String, settings: TopicSettings, partitions: Int32? = nil) async throws {
@@ -70,8 +95,7 @@ extension LocalLog {
     package func deleteTopic(_ name: String) async throws {
         let id = try await administrate { [self] () throws(EventLogError) in
             guard let topic = registry.withLock({ $0.topics[name] }) else { throw Self.unknownTopic(name) }
-            let condemned =
-                "\(directory)/topics/\(Self.unfinishedMark)old\(Self.unfinishedMark)\(topic.file.id.uuidString)"
+            let condemned = condemnedPath(topic.file.id)
             try Disk.rename("\(directory)/topics/\(name)", to: condemned)
             try Disk.synchronizeDirectory("\(directory)/topics")
             registry.withLock { registry in
@@ -260,7 +284,6 @@ extension LocalLog {
         let partition = "\(path)/\(number)"
         try Disk.makeDirectory(partition)
         _ = try PartitionLog.createSegment(directory: partition, baseOffset: 0, createdAt: 0)
-        try Disk.synchronizeDirectory(path)
     }
 
     private func divideMemory() {

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import FoundationEssentials
-import KafkaCodec
+package import KafkaCodec
 package import Logging
 import Synchronization
 
@@ -90,7 +90,11 @@ package final class LocalLog: EventLog {
                 _ in
                 for item in work { item() }
             },
-            recentBytes: RecentBytesBudget(total: settings.recentBytesMax)
+            recentBytes: RecentBytesBudget(total: settings.recentBytesMax),
+            openFiles: OpenFiles(
+                countMax: settings.openFilesMax ?? OpenFileLimit.forSegments,
+                writers: settings.writerThreads
+            )
         )
         environment.deadlines.start()
         lanes = (0..<max(1, settings.writerThreads)).map { number in
@@ -156,16 +160,18 @@ package final class LocalLog: EventLog {
     /// meanwhile: it must be short and must not block. A batch refused at once is answered before this returns.
     ///
     /// With `mayBlock` a batch that has been alone in its partition's writer for a while, on a disk whose flushes are as
-    /// fast as waking a thread, is written and flushed on the caller's thread, and answered before this returns.
+    /// fast as waking a thread, is written and flushed on the caller's thread, and answered before this returns. Who has
+    /// read the batch's header gives it as `header`, so that it is not read again.
     package func submit(
         _ batch: [UInt8],
+        header: RecordBatchHeader? = nil,
         to id: TopicPartition,
         mayBlock: Bool = false,
         completion: @escaping AppendCompletion
     ) {
         do throws(EventLogError) {
             let (partition, settings) = try partition(id)
-            let header = try Self.validated(batch, for: id, settings)
+            let header = try Self.validated(batch, header, for: id, settings, at: environment.settings.now)
             partition.lane.submit(batch, header, to: partition, mayBlock: mayBlock, completion: completion)
         } catch {
             completion(.failure(error))
@@ -194,61 +200,6 @@ package final class LocalLog: EventLog {
             }
         }
         return result.baseOffset < 0 ? nil : result
-    }
-
-    private static func validated(
-        _ batch: [UInt8],
-        for id: TopicPartition,
-        _ settings: TopicSettings
-    ) throws(EventLogError) -> RecordBatchHeader {
-        guard batch.count <= Int(settings.messageBytesMax) else {
-            throw EventLogError(
-                .messageTooLarge,
-                "a batch of \(batch.count) bytes is larger than the topic's limit of \(settings.messageBytesMax); "
-                    + "send less at once"
-            ).at(id)
-        }
-        let header: RecordBatchHeader
-        do {
-            header = try RecordBatchValidator.validate(batch)
-        } catch {
-            // Only what was damaged on its way can succeed when it is sent again.
-            let code: EventLogError.Code = error.code == .checksumMismatch ? .corruptBatch : .invalidRecord
-            throw EventLogError(code, error.description).at(id)
-        }
-        if settings.compaction != nil { try requireKeys(batch, id) }
-        if header.producerID < 0 && !header.isTransactional && !header.isControl { return header }
-        guard !header.isControl else {
-            throw EventLogError(.invalidRecord, "a producer sent a control batch, which only the log makes").at(id)
-        }
-        guard header.producerID >= 0, header.producerEpoch >= 0, header.baseSequence >= 0 else {
-            throw EventLogError(
-                .invalidRecord,
-                "producer id \(header.producerID), epoch \(header.producerEpoch) and sequence number "
-                    + "\(header.baseSequence) do not go together"
-            ).at(id)
-        }
-        return header
-    }
-
-    /// Refuses records without a key, of which nobody could say which one is the last.
-    private static func requireKeys(_ batch: [UInt8], _ id: TopicPartition) throws(EventLogError) {
-        var walk = RecordBatches(batch, verifiesChecksums: false)
-        do throws(RecordBatchError) {
-            var index = 0
-            while let record = try walk.nextRecord() {
-                guard record.key != nil else {
-                    throw RecordBatchError(.malformedRecord, "record \(index) has no key")
-                }
-                index += 1
-            }
-        } catch {
-            throw EventLogError(
-                .invalidRecord,
-                "\(error.message), and topic \(id.topic) is compacted: it keeps the last record of each key; "
-                    + "send every record with a key, or set cleanup.policy to delete"
-            ).at(id)
-        }
     }
 
     package func read(

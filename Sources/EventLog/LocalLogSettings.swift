@@ -26,6 +26,8 @@ package struct LocalLogSettings: Sendable {
     package var compactionBytesMax: Int
     /// How many bytes of segments compaction reads in a second at most.
     package var compactionBytesPerSecond: Int
+    /// The most segments kept open; `nil` for half of the files the process may have open.
+    package var openFilesMax: Int?
     /// The wall clock, in milliseconds since 1970.
     package var now: @Sendable () -> Int64
     /// Flushes a file's data; replaced in tests to see or fail flushes.
@@ -49,6 +51,7 @@ package struct LocalLogSettings: Sendable {
         producersPerPartitionMax: Int = 100_000,
         compactionBytesMax: Int = 64 << 20,
         compactionBytesPerSecond: Int = 64 << 20,
+        openFilesMax: Int? = nil,
         now: @escaping @Sendable () -> Int64 = { Int64(Date().timeIntervalSince1970 * 1000) },
         synchronize: @escaping @Sendable (Int32) -> Int32 = { fdatasync($0) == 0 ? 0 : errno },
         metrics: LogMetrics? = nil,
@@ -64,6 +67,7 @@ package struct LocalLogSettings: Sendable {
         self.producersPerPartitionMax = producersPerPartitionMax
         self.compactionBytesMax = compactionBytesMax
         self.compactionBytesPerSecond = compactionBytesPerSecond
+        self.openFilesMax = openFilesMax
         self.now = now
         self.synchronize = synchronize
         self.metrics = metrics

@@ -146,15 +146,14 @@ extension PartitionLog {
 
     /// Gives back the room that is reserved behind the last record.
     func giveBackReserved() {
-        let reserved = state.withLock { state -> (DiskFile, Int64)? in
-            guard case .running = state.status, let active = state.segments.last, let file = active.file,
-                state.reservedBytes > active.byteCount
+        let end = state.withLock { state -> Int64? in
+            guard case .running = state.status, let active = state.segments.last, state.reservedBytes > active.byteCount
             else { return nil }
             state.reservedBytes = 0
-            return (file, active.byteCount)
+            return active.byteCount
         }
         // Where that fails the next start does it.
-        if let (file, end) = reserved { try? file.truncate(to: end) }
+        if let end, let file = try? openLastFile() { try? file.truncate(to: end) }
     }
 
     /// Closes the last segment, if it holds anything, and begins the next.
@@ -165,17 +164,14 @@ extension PartitionLog {
             }
             return (active, state.syncedBytes < active.byteCount)
         }
-        guard let (active, needsFlush) = sealed, let file = active.file, let index = active.index else { return nil }
-        if needsFlush, let error = synchronize(file) { return error }
+        guard let (active, needsFlush) = sealed, let index = active.index else { return nil }
         do {
+            let file = try openLastFile()
+            if needsFlush, let error = synchronize(file) { return error }
             // Gives back what was reserved: a closed segment ends with its last record.
             try file.truncate(to: active.byteCount)
             state.withLock { $0.reservedBytes = 0 }
-            let next = try Self.createSegment(
-                directory: directory,
-                baseOffset: index.nextOffset,
-                createdAt: environment.settings.now()
-            )
+            let next = try createNextSegment(at: index.nextOffset)
             try? SegmentPaths(directory: directory, baseOffset: active.baseOffset).store(index)
             state.withLock { state in
                 state.segments.append(next)
@@ -184,9 +180,21 @@ extension PartitionLog {
                 state.reservedBytes = 0
                 state.changedSinceCheckpoint = true
             }
+            environment.openFiles.opened(self, segmentBase: next.baseOffset)
             return nil
         } catch {
             return error.at(id)
+        }
+    }
+
+    private func createNextSegment(at offset: Int64) throws(EventLogError) -> Segment {
+        let now = environment.settings.now()
+        do throws(EventLogError) {
+            return try Self.createSegment(directory: directory, baseOffset: offset, createdAt: now)
+        } catch {
+            guard error.isOutOfFiles else { throw error }
+            environment.openFiles.closeAll()
+            return try Self.createSegment(directory: directory, baseOffset: offset, createdAt: now)
         }
     }
 
@@ -216,15 +224,16 @@ extension PartitionLog {
         )
     }
 
-    private func writePoint() -> Result<WritePoint, EventLogError> {
-        state.withLock { state in
+    private func writePoint(_ opened: DiskFile? = nil) -> Result<WritePoint, EventLogError> {
+        let found = state.withLock { state -> Result<WritePoint?, EventLogError> in
             switch state.status {
             case .stopped(let error), .gone(let error): return .failure(error)
             case .running: break
             }
-            guard let active = state.segments.last, let file = active.file else {
-                return .failure(EventLogError(.closed, "the partition has no open segment").at(id))
-            }
+            let last = state.segments.count - 1
+            let active = state.segments[last]
+            guard let file = active.file ?? opened else { return .success(nil) }
+            state.segments[last].wasUsed = true
             return .success(
                 WritePoint(
                     file: file,
@@ -235,6 +244,16 @@ extension PartitionLog {
                     settings: state.settings
                 )
             )
+        }
+        switch found {
+        case .success(let point?): return .success(point)
+        case .failure(let error): return .failure(error)
+        case .success(nil):
+            do throws(EventLogError) {
+                return writePoint(try openLastFile())
+            } catch {
+                return .failure(error.at(id))
+            }
         }
     }
 
@@ -373,6 +392,8 @@ extension PartitionLog {
         state.appendedBytes += position - run.position
         environment.uncheckpointed.add(Int(position - run.position))
         state.segments[last].noteVerified(state.segments[last].byteCount..<position)
+        // Let go of meanwhile, it would be another descriptor that is to tell of what this one could not write.
+        state.segments[last].file = state.segments[last].file ?? run.file
         state.segments[last].byteCount = position
         state.segments[last].nextOffset = offset
         state.highWatermark = offset

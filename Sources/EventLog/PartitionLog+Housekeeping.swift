@@ -27,7 +27,8 @@ extension PartitionLog {
         }
     }
 
-    /// Takes sealed segments out of service, from the oldest on, while retention allows, and returns their base offsets; blocks.
+    /// Takes sealed segments out of service, from the oldest on, while retention allows, whatever became of their compaction, and
+    /// returns their base offsets; blocks.
     ///
     /// Their files are for ``removeSegments(_:)``, once the checkpoint has the new start. With `onlyDeleted` only those go that are in front
     /// of the start already. A segment expires with its newest record. Where that has no timestamp, or one in the future, the time the file
@@ -74,7 +75,8 @@ extension PartitionLog {
         var newest = first.maxTimestamp
         if newest > now || newest < 0 {
             let path = SegmentPaths(directory: directory, baseOffset: first.baseOffset).log
-            let modified = try DiskFile(path: path, flags: O_RDONLY).modifiedMilliseconds()
+            // Of a file that somebody has taken away, or that cannot be opened, the time it was begun is as much as is known.
+            let modified = (try? DiskFile(path: path, flags: O_RDONLY).modifiedMilliseconds()) ?? first.createdAt
             newest = newest < 0 ? modified : min(newest, modified)
         }
         // Subtracted in this order, the smallest timestamp cannot overflow.
@@ -89,12 +91,20 @@ extension PartitionLog {
     }
 
     /// Stores the last segment's index and what is known of producers, and returns the partition's line of the checkpoint; blocks.
-    func checkpoint(topicID: UUID) throws(EventLogError) -> (CheckpointEntry, hasChanged: Bool) {
+    func checkpoint(topicID: UUID) -> (CheckpointEntry, hasChanged: Bool) {
         // Without producers nothing in front of this offset will have to be read for them.
         let emptyBelow = state.withLock { state in
             state.producers.isEmpty && state.snapshots.isEmpty ? state.highWatermark : state.logStartOffset
         }
-        try storeProducers()
+        do throws(EventLogError) {
+            try storeProducers()
+        } catch {
+            // The entry says which snapshot there is; those of others are not to wait for this one's.
+            environment.logger.warning(
+                "what is known of producers was not stored; a start reads it from the records",
+                metadata: ["partition": "\(id)", "error": "\(error)"]
+            )
+        }
         let (entry, index, hasChanged) = state.withLock { state in
             let active = state.segments[state.segments.count - 1]
             let snapshot = state.snapshots.last
@@ -114,7 +124,8 @@ extension PartitionLog {
             return (entry, isFlushed ? active.index : nil, state.changedSinceCheckpoint)
         }
         if hasChanged, let index, index.coveredBytes > 0 {
-            try SegmentPaths(directory: directory, baseOffset: index.baseOffset).store(index)
+            // It can be rebuilt from the segment.
+            try? SegmentPaths(directory: directory, baseOffset: index.baseOffset).store(index)
         }
         return (entry, hasChanged)
     }

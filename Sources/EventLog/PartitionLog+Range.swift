@@ -68,7 +68,12 @@ extension PartitionLog {
         guard end.position > first else { return nil }
         if !isCached, !wasRead { try file.bringIntoCache(at: first, count: end.position - first) }
         return RecordRange(
-            FileRange(file: file, position: first, byteCount: Int(end.position - first)),
+            FileRange(
+                file: file,
+                position: first,
+                byteCount: Int(end.position - first),
+                loan: environment.openFiles.lend()
+            ),
             from: offset,
             next: end.offset,
             plan.bounds

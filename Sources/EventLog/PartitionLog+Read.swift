@@ -127,6 +127,7 @@ extension PartitionLog {
                 return .memory(Array(state.recent[from...]), bounds)
             }
             if let known = state.damage(at: offset) { return .failed(damagedError(known, offset, state)) }
+            state.segments[state.segmentIndex(of: offset)].wasUsed = true
             return .disk(diskPlan(forOffset: offset, bounds, in: state))
         }
     }
@@ -283,13 +284,19 @@ extension PartitionLog {
         return try next.get()
     }
 
-    /// Returns the segment's file and where to begin, opening and loading what a sealed segment has dropped; `nil` where compaction
+    /// Returns the segment's file and where to begin, opening and loading what was dropped; `nil` where compaction
     /// has replaced the segment since.
     func openForReading(
         _ plan: DiskPlan,
         _ offset: Int64
     ) throws(EventLogError) -> (DiskFile, (position: Int64, offset: Int64))? {
         if let file = plan.file, let start = plan.start { return (file, start) }
+        if let start = plan.start {
+            guard let file = try open(segmentAt: plan.segmentBase, generation: plan.generation, writable: true) else {
+                return nil
+            }
+            return (keep(file, plan.segmentBase), start)
+        }
         guard
             let (file, _) = try load(
                 segmentAt: plan.segmentBase,
@@ -304,7 +311,11 @@ extension PartitionLog {
     }
 
     /// Opens a segment's file; `nil` where another one has taken its place, or is about to.
-    func open(segmentAt base: Int64, generation: UInt64) throws(EventLogError) -> DiskFile? {
+    func open(
+        segmentAt base: Int64,
+        generation: UInt64,
+        writable: Bool = false
+    ) throws(EventLogError) -> DiskFile? {
         func swapsBehind() -> UInt64? {
             state.withLock { state in
                 let segment = state.segments[state.segmentIndex(of: base)]
@@ -314,7 +325,8 @@ extension PartitionLog {
         }
         if let before = swapsBehind() {
             do throws(EventLogError) {
-                let file = try DiskFile(path: SegmentPaths(directory: directory, baseOffset: base).log, flags: O_RDONLY)
+                let path = SegmentPaths(directory: directory, baseOffset: base).log
+                let file = try openOrMakeRoom(path, writable: writable)
                 if swapsBehind() == before { return file }
             } catch {
                 // Taken away between the look and the opening.
@@ -357,17 +369,20 @@ extension PartitionLog {
                 try? paths.store(loaded)
             }
         }
-        state.withLock { state in
+        let isKept = state.withLock { state in
             let place = state.segmentIndex(of: base)
             guard state.segments[place].baseOffset == base, place < state.segments.count - 1,
                 state.segments[place].generation == generation
-            else { return }
+            else { return false }
             if state.segments.count(where: { $0.file != nil }) > PartitionState.openSealedMax {
                 state.releaseSealedFiles()
             }
             state.segments[place].file = file
             state.segments[place].index = loaded
+            state.segments[place].wasUsed = true
+            return true
         }
+        if isKept { environment.openFiles.opened(self, segmentBase: base) }
         return (file, loaded)
     }
 

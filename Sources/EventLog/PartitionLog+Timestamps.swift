@@ -53,6 +53,10 @@ extension PartitionLog {
         let index: SegmentIndex
         if let openFile = segment.file, let openIndex = segment.index {
             (file, index) = (openFile, openIndex)
+        } else if let known = segment.index {
+            let opened = try open(segmentAt: segment.baseOffset, generation: segment.generation, writable: true)
+            guard let opened else { return .replaced }
+            (file, index) = (keep(opened, segment.baseOffset), known)
         } else {
             let loaded = try load(
                 segmentAt: segment.baseOffset,

@@ -12,6 +12,7 @@ struct LogEnvironment: Sendable {
     let deadlines: DeadlineThread
     let readers: WorkerThreads<@Sendable () -> Void>
     let recentBytes: RecentBytesBudget
+    let openFiles: OpenFiles
     let uncheckpointed = UncheckpointedBytes()
     let transactionGate = TransactionGate()
 }

@@ -49,7 +49,13 @@ extension PartitionRecovery {
                 found.damage.append(report(directory, "the snapshot of producers is missing"))
             }
         }
-        try replay(from: max(start, segments[0].baseOffset), to: end, into: &found)
+        let first = segments[0].baseOffset
+        // What ended among records that retention has deleted would stay open. Where it has not ended, its next record opens it again.
+        if start < first, found.table.endTransactions(below: first) { found.isNewer = true }
+        try replay(from: max(start, first), to: end, into: &found)
+        // Compaction goes no further than the first open transaction, so these have ended: an older snapshot may not know, and the
+        // marker behind it may be gone.
+        if found.table.endTransactions(below: compaction.end) { found.isNewer = true }
         found.table.trim(below: logStart)
         // Their records are gone, and so may be their markers.
         if found.table.forgetAborted(below: compaction.end) { found.isNewer = true }

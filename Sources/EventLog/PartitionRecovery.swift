@@ -88,9 +88,10 @@ struct PartitionRecovery {
                 "the segment files with the first records are missing"
             )
         }
+        let end = segments[segments.count - 1].nextOffset
+        if compaction.end > end { try forgetCompaction() }
         let firstOffset = segments[0].baseOffset
         var logStart = max(checkpoint?.logStartOffset ?? 0, firstOffset)
-        let end = segments[segments.count - 1].nextOffset
         logStart = min(logStart, end)
         var state = PartitionState(
             settings: settings,
@@ -106,8 +107,9 @@ struct PartitionRecovery {
         state.producersChanged = recovered.isNewer
         state.damage = damage + recovered.damage
         state.changedSinceCheckpoint = !isAsCheckpointed
-        // Keys of records that are there no more would say nothing.
-        if compaction.end <= end { state.compaction = compaction }
+        state.compaction = compaction
+        // Whoever writes or reads next opens it again: most partitions of many are idle.
+        state.segments[state.segments.count - 1].file = nil
         return state
     }
 
@@ -124,6 +126,18 @@ struct PartitionRecovery {
             end = max(end, summary.nextOffset)
         }
         return end
+    }
+
+    /// Forgets how far compaction has come: it tells of records that are not those that are there.
+    private mutating func forgetCompaction() throws(EventLogError) {
+        logger.warning(
+            "the log ends in front of what was compacted; everything is compacted again",
+            metadata: ["topic": "\(id.topic)", "partition": "\(id.partition)", "offset": "\(compaction.end)"]
+        )
+        compaction = CompactionState()
+        // Left there, it would be believed at the next start, when other records have these offsets.
+        try Disk.remove("\(directory)/\(CompactionState.fileName)")
+        try Disk.synchronizeDirectory(directory)
     }
 
     /// Puts compacted files in their places where a crash came between; true where there were any.
@@ -241,19 +255,10 @@ struct PartitionRecovery {
         damage += scan.damage
         var end = scan.validBytes
         if end < size, end >= knownBytes, try file.isZero(end..<size) { size = end }
-        if end < size, end >= knownBytes {
-            logger.notice(
-                "cut a torn tail",
-                metadata: [
-                    "topic": "\(id.topic)", "partition": "\(id.partition)", "file": "\(paths.log)",
-                    "bytes": "\(size - end)", "offset": "\(index.nextOffset)",
-                ]
-            )
-            try file.truncate(to: end)
-        } else {
-            // Gives back what was reserved.
-            try file.truncate(to: size)
-        }
+        let isTorn = end < size && end >= knownBytes
+        if isTorn { noteTornTail(of: paths.log, bytes: size - end, at: index.nextOffset) }
+        // Gives back what was reserved, too.
+        try file.truncate(to: isTorn ? end : size)
         if end > knownBytes || end < size {
             // What a killed process wrote may be in the page cache only. Readers will see it, so it has to last.
             let number = logSettings.synchronize(file.descriptor)
@@ -294,6 +299,16 @@ struct PartitionRecovery {
                 )
             )
         }
+    }
+
+    private func noteTornTail(of path: String, bytes: Int64, at offset: Int64) {
+        logger.notice(
+            "cut a torn tail",
+            metadata: [
+                "topic": "\(id.topic)", "partition": "\(id.partition)", "file": "\(path)", "bytes": "\(bytes)",
+                "offset": "\(offset)",
+            ]
+        )
     }
 
     private mutating func addDamage(_ offsets: Range<Int64>, file: String, bytes: Range<Int64>, _ reason: String) {

@@ -178,6 +178,13 @@ struct ProducerTable: Sendable, Equatable {
         if let first = aborted.first, first.markerOffset < start { aborted.removeAll { $0.markerOffset < start } }
     }
 
+    /// Ends the open transactions that began in front of an offset; true when there were any.
+    mutating func endTransactions(below end: Int64) -> Bool {
+        let ended = open.filter { $0.value < end }.keys
+        for id in ended { self[id]?.transactionStart = nil }
+        return !ended.isEmpty
+    }
+
     /// Forgets aborted transactions whose records compaction has removed; true when there were any.
     mutating func forgetAborted(below end: Int64) -> Bool {
         let count = aborted.count

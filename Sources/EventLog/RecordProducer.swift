@@ -59,6 +59,19 @@ package final class RecordProducer: Sendable {
         topic name: String,
         partition fixed: Int32? = nil
     ) async throws -> [RecordPosition] {
+        try await send(
+            records,
+            topic: name,
+            partitions: Array(repeating: fixed, count: fixed == nil ? 0 : records.count)
+        )
+    }
+
+    /// As ``send(_:topic:partition:)``, with a partition for single records, in their order; nil, or none at all, has it chosen.
+    package func send(
+        _ records: [Record],
+        topic name: String,
+        partitions: [Int32?]
+    ) async throws -> [RecordPosition] {
         guard !records.isEmpty else { return [] }
         guard let topic = try await log.topic(name) else {
             throw EventLogError(.unknownTopic, "there is no topic \(name)", topic: name)
@@ -66,13 +79,16 @@ package final class RecordProducer: Sendable {
         let limit = min(Int(topic.settings.messageBytesMax), max(batchBytesMax, 1024))
         try checkSizes(records, of: topic)
         var indexes: [Int32: [Int]] = [:]
+        var usesSticky = false
         let sticky = state.withLock { $0.stickyPartitions[name, default: 0] % topic.partitions }
         for (index, record) in records.enumerated() {
+            let fixed = partitions.isEmpty ? nil : partitions[index]
             let partition =
                 fixed ?? record.key.map { Partitioner.partition(forKey: $0, of: topic.partitions) } ?? sticky
             indexes[partition, default: []].append(index)
+            if fixed == nil, record.key == nil { usesSticky = true }
         }
-        if fixed == nil, records.contains(where: { $0.key == nil }) { noteSticky(name, sticky, topic.partitions) }
+        if usesSticky { noteSticky(name, sticky, topic.partitions) }
         var positions = [RecordPosition](repeating: RecordPosition(partition: -1, offset: -1), count: records.count)
         if indexes.count == 1, let (partition, _) = indexes.first {
             let id = TopicPartition(topic: name, partition: partition)

@@ -58,6 +58,7 @@ package struct RecordRange: Sendable {
 /// Retention may take the file's name away meanwhile, not its content.
 package struct FileRange: Sendable {
     private let file: DiskFile
+    private let loan: FileLoan
     /// The first byte in the file.
     package let position: Int64
     /// The number of bytes.
@@ -66,8 +67,9 @@ package struct FileRange: Sendable {
     /// The file's descriptor, open for reading; not to be closed, nor used after this value is gone.
     package var descriptor: Int32 { file.descriptor }
 
-    init(file: DiskFile, position: Int64, byteCount: Int) {
+    init(file: DiskFile, position: Int64, byteCount: Int, loan: FileLoan) {
         self.file = file
+        self.loan = loan
         self.position = position
         self.byteCount = byteCount
     }

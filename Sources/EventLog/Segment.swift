@@ -10,10 +10,12 @@ struct Segment {
     var byteCount: Int64
     var maxTimestamp: Int64
     var createdAt: Int64
-    /// The open file; `nil` for a sealed segment nobody has read lately.
+    /// The open file; `nil` where nobody has read or written lately.
     var file: DiskFile?
     /// `nil` for a sealed segment nobody has read lately.
     var index: SegmentIndex?
+    /// Whether somebody has used the file since ``OpenFiles`` came by.
+    var wasUsed = false
     /// Tells a file from the one it replaced under the same name.
     var generation: UInt64 = 0
     /// The bytes whose checksums this process knows to be right, because it wrote or read them; one stretch of them.

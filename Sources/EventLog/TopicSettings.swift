@@ -57,12 +57,28 @@ package struct TopicSettings: Codable, Hashable, Sendable {
     package var compaction: Compaction?
     /// Whether records get the time at which the log took them (`LogAppendTime`) in place of the producer's.
     package var stampsAppendTime: Bool
+    /// How far a record's timestamp may lie behind now; more is refused, unless the log gives records its own time.
+    package var timestampBeforeMilliseconds: Int64
+    /// How far a record's timestamp may lie ahead of now; as before.
+    package var timestampAfterMilliseconds: Int64
+
+    /// Whether there are timestamps that are refused.
+    var limitsTimestamps: Bool {
+        !stampsAppendTime && (timestampBeforeMilliseconds != .max || timestampAfterMilliseconds != .max)
+    }
+
+    /// The timestamps that are taken at this time.
+    func timestamps(at now: Int64) -> ClosedRange<Int64> {
+        let (first, isFirstBeyond) = now.subtractingReportingOverflow(timestampBeforeMilliseconds)
+        let (last, isLastBeyond) = now.addingReportingOverflow(timestampAfterMilliseconds)
+        return (isFirstBeyond || timestampBeforeMilliseconds == .max ? .min : first)...(isLastBeyond ? .max : last)
+    }
 
     /// Whether retention deletes segments.
     var deletes: Bool { compaction?.alsoDeletes ?? true }
 
     /// Creates settings; the defaults are a week of records, segments of 128 MiB or a day, batches up to 1 MiB, on
-    /// disk.
+    /// disk, with any timestamps.
     package init(
         retentionMilliseconds: Int64? = 7 * 24 * 3_600_000,
         retentionBytes: Int64? = nil,
@@ -71,7 +87,9 @@ package struct TopicSettings: Codable, Hashable, Sendable {
         messageBytesMax: Int32 = 1_048_588,
         durability: Durability = .onDisk,
         compaction: Compaction? = nil,
-        stampsAppendTime: Bool = false
+        stampsAppendTime: Bool = false,
+        timestampBeforeMilliseconds: Int64 = .max,
+        timestampAfterMilliseconds: Int64 = .max
     ) {
         self.retentionMilliseconds = retentionMilliseconds
         self.retentionBytes = retentionBytes
@@ -81,6 +99,8 @@ package struct TopicSettings: Codable, Hashable, Sendable {
         self.durability = durability
         self.compaction = compaction
         self.stampsAppendTime = stampsAppendTime
+        self.timestampBeforeMilliseconds = timestampBeforeMilliseconds
+        self.timestampAfterMilliseconds = timestampAfterMilliseconds
     }
 
     package init(from decoder: any Decoder) throws {
@@ -93,8 +113,12 @@ package struct TopicSettings: Codable, Hashable, Sendable {
             messageBytesMax: try fields.decode(Int32.self, forKey: .messageBytesMax),
             durability: try fields.decode(Durability.self, forKey: .durability),
             compaction: try fields.decodeIfPresent(Compaction.self, forKey: .compaction),
-            // Older files do not have it.
-            stampsAppendTime: try fields.decodeIfPresent(Bool.self, forKey: .stampsAppendTime) ?? false
+            // Older files do not have these.
+            stampsAppendTime: try fields.decodeIfPresent(Bool.self, forKey: .stampsAppendTime) ?? false,
+            timestampBeforeMilliseconds: try fields.decodeIfPresent(Int64.self, forKey: .timestampBeforeMilliseconds)
+                ?? .max,
+            timestampAfterMilliseconds: try fields.decodeIfPresent(Int64.self, forKey: .timestampAfterMilliseconds)
+                ?? .max
         )
     }
 
@@ -115,6 +139,10 @@ package struct TopicSettings: Codable, Hashable, Sendable {
         try check(
             (256...256 << 20).contains(messageBytesMax),
             "messageBytesMax \(messageBytesMax) is outside 256...268435456 (256 bytes to 256 MiB)"
+        )
+        try check(
+            timestampBeforeMilliseconds >= 0 && timestampAfterMilliseconds >= 0,
+            "a limit of timestamps is negative"
         )
         guard let compaction else { return }
         try check((0...1).contains(compaction.dirtyRatio), "dirtyRatio \(compaction.dirtyRatio) is outside 0...1")

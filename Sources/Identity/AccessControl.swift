@@ -92,7 +92,7 @@ package final class AccessControl: Sendable {
 
     /// Adds rules, all or none; durable on return, and held from then on.
     package func add(_ acls: [KafkaACL]) async throws -> [StoredKafkaACL] {
-        for acl in acls { try acl.check() }
+        let acls = try acls.map { try $0.checked() }
         return try await gate.run { [self] in
             let known = Set(self.acls().map(\.acl))
             guard known.union(acls).count <= Self.rulesMax else {

@@ -17,11 +17,15 @@ package struct AccessRules: Sendable {
     }
 
     private var rules: [KafkaACL.ResourceType: Rules] = [:]
+    /// Whether any of them is about one address.
+    private var namesAddresses = false
 
     /// Arranges rules.
     package init(_ acls: some Sequence<KafkaACL>) {
         for var acl in acls {
             acl.resourceName = acl.resourceName.inOneForm
+            acl.host = acl.normalisedHost
+            namesAddresses = namesAddresses || acl.host != KafkaACL.anyHost
             switch acl.pattern {
             case .prefixed: rules[acl.resourceType, default: Rules()].prefixed.append(acl)
             case .literal where acl.resourceName == "*": rules[acl.resourceType, default: Rules()].wildcard.append(acl)
@@ -40,7 +44,7 @@ package struct AccessRules: Sendable {
         _ name: String
     ) -> Bool {
         guard let rules = rules[type] else { return false }
-        let name = name.inOneForm
+        let (name, host) = (name.inOneForm, normalised(host))
         var isAllowed = false
         func look(at acl: KafkaACL) -> Bool {
             guard acl.concerns(principal, host) else { return false }
@@ -65,6 +69,7 @@ package struct AccessRules: Sendable {
         on type: KafkaACL.ResourceType
     ) -> Bool {
         guard let rules = rules[type] else { return false }
+        let host = normalised(host)
         func denies(_ acl: KafkaACL) -> Bool {
             acl.permission == .deny && acl.concerns(principal, host)
                 && (acl.operation == .all || acl.operation == operation)
@@ -85,6 +90,12 @@ package struct AccessRules: Sendable {
     }
 }
 
+extension AccessRules {
+    private func normalised(_ host: String) -> String {
+        namesAddresses ? ClientAddress.normalised(host) ?? host : host
+    }
+}
+
 extension String {
     /// The text in the one form that its characters have (NFC).
     ///
@@ -98,7 +109,7 @@ extension String {
 extension KafkaACL {
     /// Whether a rule is about somebody at an address.
     fileprivate func concerns(_ principal: String, _ host: String) -> Bool {
-        (self.principal == principal || self.principal == "User:*") && (self.host == host || self.host == "*")
+        (self.principal == principal || self.principal == "User:*") && (self.host == host || self.host == Self.anyHost)
     }
 
     /// Whether a rule that allows covers an operation: who may change something may see it.
@@ -111,10 +122,23 @@ extension KafkaACL {
         }
     }
 
-    /// Refuses a rule that could never hold.
+    /// Stands for every address.
+    static let anyHost = "*"
+
+    /// The address in the one way it is compared; what is no address stays as it is, and is that of nobody.
+    package var normalisedHost: String { ClientAddress.normalised(host) ?? host }
+
+    /// The rule as it is stored: with its address in the one way it is compared.
     ///
-    /// - Throws: `ServiceError.invalid`.
-    package func check() throws(ServiceError) {
+    /// - Throws: `ServiceError.invalid` for one that could never hold.
+    package func checked() throws(ServiceError) -> KafkaACL {
+        try check()
+        var acl = self
+        acl.host = normalisedHost
+        return acl
+    }
+
+    private func check() throws(ServiceError) {
         let isName = (1...1024).contains(resourceName.utf8.count)
         guard isName, resourceName.unicodeScalars.allSatisfy({ $0.properties.generalCategory != .control }) else {
             throw .invalid(field: "resource_name", "must have 1 to 1024 bytes without control characters")
@@ -128,7 +152,7 @@ extension KafkaACL {
                 )
             }
         }
-        guard principal.hasPrefix("User:"), (6...260).contains(principal.utf8.count),
+        guard principal.hasPrefix("User:"), (6...1029).contains(principal.utf8.count),
             principal.unicodeScalars.allSatisfy({ $0.properties.generalCategory != .control })
         else {
             throw .invalid(
@@ -137,13 +161,12 @@ extension KafkaACL {
                 fix: "write User:NAME, or User:* for everybody"
             )
         }
-        let hostBytes = Array(host.utf8)
-        guard host == "*" || (!hostBytes.isEmpty && hostBytes.count <= 45 && hostBytes.allSatisfy(Self.isAddressByte))
-        else {
+        guard host == Self.anyHost || ClientAddress.normalised(host) != nil else {
             throw .invalid(
                 field: "host",
                 "'\(host.prefix(100))' is no address",
-                fix: "write an IP address, or * for any"
+                fix:
+                    "write an IP address such as 10.0.0.1 or 2001:db8::1, or * for any; names, networks and zones are none"
             )
         }
         guard Self.operations(on: resourceType).contains(operation) else {
@@ -163,13 +186,6 @@ extension KafkaACL {
         case .cluster:
             [.all, .create, .clusterAction, .describeConfigs, .alterConfigs, .idempotentWrite, .alter, .describe]
         case .transactionalID: [.all, .describe, .write]
-        }
-    }
-
-    private static func isAddressByte(_ byte: UInt8) -> Bool {
-        switch byte {
-        case 0x30...0x39, 0x41...0x46, 0x61...0x66, 0x2E, 0x3A: true
-        default: false
         }
     }
 }

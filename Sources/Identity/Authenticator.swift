@@ -6,7 +6,7 @@ package import Logging
 package import MartletCore
 import Synchronization
 
-/// Decides who a client is: runs logins, slows down who guesses, counts and logs.
+/// Decides who a client is: runs logins, makes guessing slow, counts and logs.
 package final class Authenticator: Sendable {
     /// What it is told to do.
     package struct Settings: Sendable {
@@ -25,6 +25,11 @@ package final class Authenticator: Sendable {
         package init() {}
     }
 
+    /// No failure is told sooner after the check began, so that the time of the check tells nothing.
+    private static let failureTime = Duration.milliseconds(500)
+    /// How often it is logged that logins are refused, in seconds.
+    private static let refusalLogSeconds = 10
+
     /// Names of those who show one of the engine's own tokens.
     private static let tokenUser = "admin"
     private static let readTokenUser = "reader"
@@ -34,7 +39,14 @@ package final class Authenticator: Sendable {
     private let tokens: TokenVerifier?
     private let metrics: MetricRegistry
     private let logger: Logger
-    private let delays = FailureDelays()
+    private let gate = LoginGate()
+    private let refusals = Mutex(Refusals())
+
+    /// Logins that were not checked since that was last logged.
+    private struct Refusals {
+        var count = 0
+        var loggedAt: ContinuousClock.Instant?
+    }
 
     /// Makes one.
     ///
@@ -48,18 +60,40 @@ package final class Authenticator: Sendable {
         self.logger = logger
     }
 
-    /// Begins a login; nil where the mechanism is not offered.
-    package func begin(_ mechanism: String) -> SaslExchange? {
+    /// Begins a login of a client at an address; nil where the mechanism is not offered.
+    package func begin(_ mechanism: String, peer: String) -> SaslExchange? {
         guard let mechanism = SaslMechanism(rawValue: mechanism), settings.mechanisms.contains(mechanism) else {
             return nil
         }
-        return SaslExchange(mechanism, self)
+        return SaslExchange(mechanism, self, peer: peer)
     }
 
     /// Whether a login still holds: the user is there and has the same password.
     package func isCurrent(_ login: SaslExchange.Success) -> Bool {
         guard let revision = login.revision else { return true }
         return users.isCurrent(login.principal.name, revision)
+    }
+
+    /// Checks a password or token when it is its turn; `user` is nil where only the check says who it is.
+    ///
+    /// - Throws: What `check` throws, where that is a ``SaslFailure`` no sooner than failures are told; `ServiceError.unavailable`
+    ///   where too many logins wait.
+    func checked<R>(_ user: String?, peer: String, _ check: () async throws -> R) async throws -> R {
+        let turn = try await gate.take(peer: peer, user: user)
+        let began = ContinuousClock.now
+        do {
+            let result = try await check()
+            gate.end(turn, .passed)
+            return result
+        } catch let failure as SaslFailure {
+            gate.end(turn, .failed)
+            // Cut short where the client is gone, and there is nobody to wait for.
+            try? await Task.sleep(until: began + Self.failureTime, clock: .continuous)
+            throw failure
+        } catch {
+            gate.end(turn, .undecided)
+            throw error
+        }
     }
 
     /// Whom a bearer token names.
@@ -80,15 +114,16 @@ package final class Authenticator: Sendable {
     /// Counts and logs a login.
     package func succeeded(_ principal: Principal, _ mechanism: SaslMechanism, peer: String) {
         count(mechanism, "success")
-        delays.forget(peer)
         logger.debug(
             "a Kafka client has logged in",
-            metadata: ["user": "\(principal.name)", "mechanism": "\(mechanism.rawValue)", "peer": "\(peer)"]
+            metadata: [
+                "user": "\(Self.printable(principal.name))", "mechanism": "\(mechanism.rawValue)", "peer": "\(peer)",
+            ]
         )
     }
 
-    /// Counts and logs a login that failed, and waits: longer each time the same address fails.
-    package func failed(_ failure: SaslFailure, user: String?, _ mechanism: SaslMechanism, peer: String) async {
+    /// Counts and logs a login that failed.
+    package func failed(_ failure: SaslFailure, user: String?, _ mechanism: SaslMechanism, peer: String) {
         count(mechanism, "failure")
         logger.notice(
             "a Kafka client could not log in",
@@ -97,7 +132,23 @@ package final class Authenticator: Sendable {
                 "reason": "\(failure.reason)",
             ]
         )
-        try? await Task.sleep(for: delays.next(peer))  // The client is gone: then there is nobody to wait for.
+    }
+
+    /// Counts a login that was not checked because too many wait, and logs it now and then.
+    package func refused(_ mechanism: SaslMechanism, peer: String) {
+        count(mechanism, "refused")
+        let count = refusals.withLock { refusals -> Int? in
+            refusals.count += 1
+            let now = ContinuousClock.now
+            guard refusals.loggedAt.map({ now - $0 > .seconds(Self.refusalLogSeconds) }) ?? true else { return nil }
+            defer { refusals = Refusals(loggedAt: now) }
+            return refusals.count
+        }
+        guard let count else { return }
+        logger.warning(
+            "logins of Kafka clients are refused unchecked: too many wait",
+            metadata: ["refused": "\(count)", "peer": "\(peer)", "mechanism": "\(mechanism.rawValue)"]
+        )
     }
 
     private func count(_ mechanism: SaslMechanism, _ outcome: String) {
@@ -105,33 +156,11 @@ package final class Authenticator: Sendable {
     }
 
     /// A name as a log can bear it, whatever a client made up.
-    private static func printable(_ name: String) -> String {
+    package static func printable(_ name: String) -> String {
         String(
             String.UnicodeScalarView(
                 name.unicodeScalars.prefix(100).map { $0.properties.generalCategory == .control ? "?" : $0 }
             )
         )
     }
-}
-
-/// How long to wait before an address is told that its login failed.
-final class FailureDelays: Sendable {
-    private static let first = Duration.milliseconds(500)
-    private static let most = Duration.seconds(8)
-    private static let memory = Duration.seconds(60)
-    /// Addresses that are remembered; a flood of them empties the table, which costs the guesser a new start only.
-    private static let addressesMax = 10_000
-
-    private let state = Mutex<[String: (failures: Int, last: ContinuousClock.Instant)]>([:])
-
-    func next(_ peer: String, now: ContinuousClock.Instant = .now) -> Duration {
-        state.withLock { state in
-            if state.count >= Self.addressesMax, state[peer] == nil { state.removeAll() }
-            let before = state[peer].flatMap { now - $0.last < Self.memory ? $0.failures : nil } ?? 0
-            state[peer] = (before + 1, now)
-            return min(Self.most, Self.first * (1 << min(before, 10)))
-        }
-    }
-
-    func forget(_ peer: String) { state.withLock { _ = $0.removeValue(forKey: peer) } }
 }

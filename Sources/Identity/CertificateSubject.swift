@@ -14,21 +14,25 @@ package enum CertificateSubject {
         case commonName = "common-name"
     }
 
+    /// The longest name; with what stands in front of it, the longest that a rule can be about.
+    private static let nameBytesMax = 1024
+
     /// The user's name in a certificate (DER), which must have been verified.
     ///
     /// - Returns: nil where there is no such name.
     package static func name(of certificate: [UInt8], _ rule: Rule) -> String? {
         guard let certificate = try? Certificate(derEncoded: certificate) else { return nil }
+        let name: String?
         switch rule {
-        case .subject:
-            let text = certificate.subject.description
-            return text.isEmpty || !text.isInOneForm ? nil : text
+        case .subject: name = certificate.subject.description
         case .commonName:
             let names = certificate.subject.flatMap { $0 }.filter { $0.type == .RDNAttributeType.commonName }
-            guard names.count == 1, let name = names.first.flatMap({ String($0.value) }), !name.isEmpty,
-                name.isInOneForm, name != Principal.anonymous.name
-            else { return nil }
-            return name
+            name = names.count == 1 ? names.first.flatMap { String($0.value) } : nil
         }
+        guard let name, (1...nameBytesMax).contains(name.utf8.count), name.isInOneForm,
+            name != Principal.anonymous.name,
+            name.unicodeScalars.allSatisfy({ $0.properties.generalCategory != .control })
+        else { return nil }
+        return name
     }
 }

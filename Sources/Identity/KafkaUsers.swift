@@ -5,7 +5,6 @@ package import Catalog
 import Crypto
 import Foundation
 package import MartletCore
-import NIOPosix
 import Synchronization
 
 /// Users whom Kafka's clients log in as; passwords are checked and not kept.
@@ -25,13 +24,16 @@ package final class KafkaUsers: Sendable {
     }
 
     private let store: KafkaAccessStore
-    /// Makes up what unknown users are asked, the same each time, so that nobody learns who there is.
-    private let disguise = SymmetricKey(size: .bits256)
+    /// Makes up what unknown users are asked, the same each time and after each start, so that nobody learns who there is.
+    private let disguise: SymmetricKey
+    private let threads: PasswordThreads
     private let state = Mutex(State())
 
-    /// Makes users of a store.
-    package init(store: KafkaAccessStore) {
+    /// Makes users of a store, whose passwords are hashed on `threads`.
+    package init(store: KafkaAccessStore, threads: PasswordThreads = PasswordThreads()) {
         self.store = store
+        self.threads = threads
+        disguise = SymmetricKey(data: store.derivedKey("martlet-kafka-unknown-users-v1"))
     }
 
     // MARK: Logging in
@@ -39,18 +41,19 @@ package final class KafkaUsers: Sendable {
     /// What checks a user's password, and the user's revision; something that nothing matches where there is no such user.
     func verifier(of user: String, _ mechanism: ScramMechanism) async throws -> (ScramVerifier, revision: Int?) {
         let revision = revision(of: user)
-        if let found = try await content(user)?.verifiers.first(where: { $0.mechanism == mechanism }) {
-            return (found, revision)
-        }
-        return (disguised(user, mechanism), nil)
+        let disguised = disguised(user, mechanism)
+        let verifiers = try await verifiers(of: user)
+        guard let found = verifiers?.first(where: { $0.mechanism == mechanism }) else { return (disguised, nil) }
+        return (found, revision)
     }
 
     /// Checks a password against whatever there is of the user; returns the revision, or nil for a wrong one or no user.
     func check(_ user: String, password: String) async throws -> Int? {
         let revision = revision(of: user)
-        let found = try await content(user)?.verifiers.max { $0.mechanism.hashBytes < $1.mechanism.hashBytes }
-        let verifier = found ?? disguised(user, .sha512)
-        let matches = try await Self.work { verifier.matches(password) }
+        let disguised = disguised(user, .sha512)
+        let found = try await verifiers(of: user)?.max { $0.mechanism.hashBytes < $1.mechanism.hashBytes }
+        let verifier = found ?? disguised
+        let matches = try await threads.run { verifier.matches(password) }
         return matches && found != nil ? revision : nil
     }
 
@@ -63,6 +66,16 @@ package final class KafkaUsers: Sendable {
         try await store.user(user).map { try Self.decode($0.content) }
     }
 
+    /// What is sealed for a user, or nil, for which it takes the same work.
+    private func verifiers(of user: String) async throws -> [ScramVerifier]? {
+        guard user.utf8.count <= Self.nameBytesMax, let content = try await content(user) else {
+            let other = ScramMechanism.allCases.map { disguised("", $0) }
+            _ = try Self.decode(try Self.encode(Content(verifiers: other)))
+            return nil
+        }
+        return content.verifiers
+    }
+
     private func disguised(_ user: String, _ mechanism: ScramMechanism) -> ScramVerifier {
         let code = HMAC<SHA512>.authenticationCode(for: Array("\(mechanism.rawValue)\n\(user)".utf8), using: disguise)
         let bytes = Array(code)
@@ -73,11 +86,6 @@ package final class KafkaUsers: Sendable {
             // Of nobody's password: the same bytes that no client sees.
             saltedPassword: mechanism.hash(bytes)
         )
-    }
-
-    /// Hashing takes milliseconds, which the threads of tasks and connections have no time for.
-    private static func work<R: Sendable>(_ body: @escaping @Sendable () throws -> R) async throws -> R {
-        try await NIOThreadPool.singleton.runIfActive(body)
     }
 
     // MARK: Managing
@@ -115,7 +123,7 @@ package final class KafkaUsers: Sendable {
                 "must have 1 to \(Self.passwordBytesMax) bytes, none of them zero"
             )
         }
-        let content = try await Self.work {
+        let content = try await threads.run {
             try Self.encode(
                 Content(verifiers: try ScramMechanism.allCases.map { try ScramVerifier($0, password: password) })
             )

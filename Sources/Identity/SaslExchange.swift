@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import Foundation
+import MartletCore
 
 /// One login of one client, message by message; not for two at once.
 package struct SaslExchange: Sendable {
@@ -23,6 +24,8 @@ package struct SaslExchange: Sendable {
         case done([UInt8], Success)
         /// The login failed, for `user` where one was named.
         case failed(SaslFailure, user: String?)
+        /// Nothing was checked, as too many logins wait; the text is for the client.
+        case refused(String)
     }
 
     private enum State {
@@ -34,14 +37,16 @@ package struct SaslExchange: Sendable {
 
     package let mechanism: SaslMechanism
     private let authenticator: Authenticator
+    private let peer: String
     private var state = State.new
 
-    init(_ mechanism: SaslMechanism, _ authenticator: Authenticator) {
+    init(_ mechanism: SaslMechanism, _ authenticator: Authenticator, peer: String) {
         self.mechanism = mechanism
         self.authenticator = authenticator
+        self.peer = peer
     }
 
-    /// Takes the client's next message.
+    /// Takes the client's next message; a password, a proof or a token is checked when it is its turn.
     package mutating func respond(_ message: [UInt8]) async throws -> Step {
         var user: String?
         do {
@@ -49,8 +54,12 @@ package struct SaslExchange: Sendable {
             case .plain:
                 let given = try PlainMessage(message)
                 user = given.user
-                guard let revision = try await authenticator.users.check(given.user, password: given.password) else {
-                    throw SaslFailure("the user or the password is wrong")
+                let users = authenticator.users
+                let revision = try await authenticator.checked(given.user, peer: peer) {
+                    guard let revision = try await users.check(given.user, password: given.password) else {
+                        throw SaslFailure("the user or the password is wrong")
+                    }
+                    return revision
                 }
                 return .done([], success(given.user, revision))
             case .scramSHA256: return try await scram(.sha256, message, &user)
@@ -59,6 +68,8 @@ package struct SaslExchange: Sendable {
             }
         } catch let failure as SaslFailure {
             return .failed(failure, user: user)
+        } catch let error as ServiceError where error.code == .unavailable {
+            return .refused(error.fix.map { "\(error.message); \($0)" } ?? error.message)
         }
     }
 
@@ -76,10 +87,14 @@ package struct SaslExchange: Sendable {
             let challenge = try exchange.challenge(verifier)
             state = .scram(exchange, user: name, revision: revision)
             return .challenge(challenge)
-        case .scram(var exchange, let name, let revision):
+        case .scram(let exchange, let name, let revision):
             user = name
-            let answer = try exchange.finish(message)
-            guard let revision else { throw SaslFailure("the user or the password is wrong") }
+            let (answer, revision) = try await authenticator.checked(name, peer: peer) {
+                var exchange = exchange
+                let answer = try exchange.finish(message)
+                guard let revision else { throw SaslFailure("the user or the password is wrong") }
+                return (answer, revision)
+            }
             return .done(answer, success(name, revision))
         case .refused(let failure): throw failure
         }
@@ -89,9 +104,13 @@ package struct SaslExchange: Sendable {
         if case .refused(let failure) = state { throw failure }
         do {
             let given = try BearerMessage(message)
-            let (principal, expiresAt) = try await authenticator.bearer(given.token)
-            guard given.authorization.isEmpty || given.authorization == principal.name else {
-                throw SaslFailure("the client wants to act for somebody else")
+            let authenticator = authenticator
+            let (principal, expiresAt) = try await authenticator.checked(nil, peer: peer) {
+                let (principal, expiresAt) = try await authenticator.bearer(given.token)
+                guard given.authorization.isEmpty || given.authorization == principal.name else {
+                    throw SaslFailure("the client wants to act for somebody else")
+                }
+                return (principal, expiresAt)
             }
             return .done([], Success(principal: principal, revision: nil, expiresAt: expiresAt))
         } catch let failure as SaslFailure {

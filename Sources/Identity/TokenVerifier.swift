@@ -1,22 +1,18 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
-import AsyncHTTPClient
 package import Foundation
 package import Logging
-import MartletCore
 import JWTKit
-import NIOCore
-import NIOHTTP1
-import NIOPosix
+import MartletCore
 import Synchronization
 
 /// Checks bearer tokens (JWT) with the keys of whoever issues them.
 ///
 /// Keys are public ones; they are read again every few minutes, and when a token is signed with one that is not known.
 package final class TokenVerifier: Sendable {
-    private static let documentBytesMax = 1 << 20
     private static let tokenBytesMax = 32 << 10
+    private static let keysMax = 100
     /// How old keys may become.
     private static let refreshSeconds = 300.0
     /// How soon a further attempt may follow, whatever tokens come.
@@ -26,32 +22,23 @@ package final class TokenVerifier: Sendable {
         var keys: [JWK] = []
         var readAt = Date.distantPast
         var attemptAt = Date.distantPast
+        var refreshing: Task<Bool, Never>?
     }
 
     private let rules: TokenRules
-    /// A path, or an address that begins with `https://`.
-    private let place: String
+    private let source: KeySource
     private let logger: Logger
     private let state = Mutex(State())
 
     /// Makes a verifier with the keys at a place: the path of a JWKS file, or its `https://` address.
     ///
-    /// `http://` is taken for this machine only.
+    /// `http://` is taken for this machine only. `authorities` is a PEM file of those that vouch for the address; nil stands for those
+    /// the system trusts. Blocks while it is read.
     ///
-    /// - Throws: `ServiceError` `.failedPrecondition` for another one.
-    package init(rules: TokenRules, keys: String, logger: Logger) throws {
-        if keys.hasPrefix("http://") {
-            let host = URL(string: keys)?.host ?? ""
-            guard ["127.0.0.1", "localhost", "::1"].contains(host) else {
-                throw ServiceError(
-                    .failedPrecondition,
-                    "kafka.oauth.jwks: keys from \(host) over http could be replaced on their way",
-                    fix: "use https://"
-                )
-            }
-        }
+    /// - Throws: `ServiceError` `.failedPrecondition` for another one, or a file that cannot be used.
+    package init(rules: TokenRules, keys: String, authorities: String? = nil, logger: Logger) throws {
         self.rules = rules
-        place = keys
+        source = try KeySource(keys, authorities: authorities)
         self.logger = logger
     }
 
@@ -62,16 +49,16 @@ package final class TokenVerifier: Sendable {
         do {
             try await refresh(now: Date())
         } catch {
-            guard place.contains("://") else {
+            guard source.isRemote else {
                 throw ServiceError(
                     .failedPrecondition,
-                    "kafka.oauth.jwks: \(place) cannot be used: \(error)",
+                    "kafka.oauth.jwks: \(source.place) cannot be used: \(error)",
                     fix: "name a JWKS file, or its https:// address"
                 )
             }
             logger.warning(
                 "keys for Kafka's bearer tokens cannot be read; it is tried again",
-                metadata: ["jwks": "\(place)", "error": "\(error)"]
+                metadata: ["jwks": "\(source.place)", "error": "\(error)"]
             )
         }
     }
@@ -103,19 +90,28 @@ package final class TokenVerifier: Sendable {
 
     @discardableResult
     private func tryRefresh(_ now: Date) async -> Bool {
-        let mayTry = state.withLock { state in
-            guard now.timeIntervalSince(state.attemptAt) > Self.attemptSeconds else { return false }
-            state.attemptAt = now
-            return true
+        let attempt = state.withLock { held -> Task<Bool, Never>? in
+            if let attempt = held.refreshing { return attempt }
+            guard now.timeIntervalSince(held.attemptAt) > Self.attemptSeconds else { return nil }
+            held.attemptAt = now
+            // Not a part of this login: whoever hangs up must not end what others wait for.
+            held.refreshing = Task { [self] in
+                defer { state.withLock { $0.refreshing = nil } }
+                return await attemptRefresh(now)
+            }
+            return held.refreshing
         }
-        guard mayTry else { return false }
+        return await attempt?.value ?? false
+    }
+
+    private func attemptRefresh(_ now: Date) async -> Bool {
         do {
             try await refresh(now: now)
             return true
         } catch {
             logger.warning(
                 "keys for Kafka's bearer tokens cannot be read; those that were known stay",
-                metadata: ["jwks": "\(place)", "error": "\(error)"]
+                metadata: ["jwks": "\(source.place)", "error": "\(error)"]
             )
             return false
         }
@@ -123,13 +119,15 @@ package final class TokenVerifier: Sendable {
 
     private func refresh(now: Date) async throws {
         var keys: [JWK] = []
-        for (number, key) in try Self.keys(in: try await read()).enumerated() {
+        for (number, key) in try Self.keys(in: try await source.read()).enumerated() {
             // Keys of other kinds or for other uses are not for us.
             guard var key = try? JSONDecoder().decode(JWK.self, from: Data(key.bytes)) else { continue }
             if key.keyIdentifier == nil { key.keyIdentifier = JWKIdentifier(string: "martlet-\(number)") }
             guard (try? await JWTKeyCollection().add(jwk: key)) != nil else { continue }
             keys.append(key)
         }
+        // Each token is tried with each key.
+        guard keys.count <= Self.keysMax else { throw SaslFailure("there are more than \(Self.keysMax) keys in it") }
         guard !keys.isEmpty else { throw SaslFailure("there is no key in it that could be used (RSA, EC or OKP)") }
         state.withLock { state in
             state.keys = keys
@@ -142,22 +140,5 @@ package final class TokenVerifier: Sendable {
             throw SaslFailure("it is no JWKS: {\"keys\": […]}")
         }
         return keys.filter { $0["use"]?.stringValue ?? "sig" == "sig" }
-    }
-
-    private func read() async throws -> [UInt8] {
-        let place = place
-        guard place.contains("://") else {
-            return try await NIOThreadPool.singleton.runIfActive {
-                guard let bytes = FileManager.default.contents(atPath: place) else {
-                    throw SaslFailure("there is no such file, or it cannot be read")
-                }
-                guard bytes.count <= Self.documentBytesMax else { throw SaslFailure("it is too large") }
-                return Array(bytes)
-            }
-        }
-        let answer = try await HTTPClient.shared.execute(HTTPClientRequest(url: place), timeout: .seconds(5))
-        guard answer.status == .ok else { throw SaslFailure("the answer was \(answer.status.code)") }
-        let body = try await answer.body.collect(upTo: Self.documentBytesMax)
-        return Array(body.readableBytesView)
     }
 }

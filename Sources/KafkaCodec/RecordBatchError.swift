@@ -33,6 +33,8 @@ package struct RecordBatchError: Error, Equatable, Sendable, CustomStringConvert
     package let baseOffset: Int64?
     /// The offset after the batch, where the header could be read: continue there to skip the batch.
     package let nextOffset: Int64?
+    /// The record's place in its batch, from 0 on, where it is one that cannot be read.
+    package var recordIndex: Int32?
 
     /// Creates an error.
     package init(_ code: Code, _ message: String, baseOffset: Int64? = nil, nextOffset: Int64? = nil) {

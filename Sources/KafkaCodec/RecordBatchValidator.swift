@@ -11,10 +11,15 @@ package enum RecordBatchValidator {
     /// Length, magic, CRC-32C and count are checked, the checksum before anything it covers; the records of an uncompressed batch are
     /// also walked, so that no consumer meets one that cannot be read. The record count must be the last offset delta plus one, and of a
     /// compressed batch no more than may come out of it: what it says decides how many offsets it gets.
-    package static func validate(_ bytes: [UInt8]) throws(RecordBatchError) -> RecordBatchHeader {
+    ///
+    /// Who has read the header gives it as `parsed`.
+    package static func validate(
+        _ bytes: [UInt8],
+        _ parsed: RecordBatchHeader? = nil
+    ) throws(RecordBatchError) -> RecordBatchHeader {
         let header: RecordBatchHeader
         do throws(RecordBatchError) {
-            header = try RecordBatchHeader(parsing: bytes)
+            if let parsed { header = parsed } else { header = try RecordBatchHeader(parsing: bytes) }
         } catch {
             // A count that makes no sense is the producer's fault only where its bytes arrived as they were sent.
             if error.code == .badCount, !RecordBatchHeader.isIntact(bytes) { throw damaged(bytes) }
@@ -45,9 +50,15 @@ package enum RecordBatchValidator {
         guard codec == .none else { return header }
         var cursor = RecordCursor(bytes: bytes, position: RecordBatchHeader.byteCount, end: bytes.count)
         for index in 0..<Int64(header.recordCount) {
-            let record = try RecordView(reading: &cursor, of: header)
-            guard record.offset == header.baseOffset + index else {
-                throw RecordBatchError(.malformedRecord, "record \(index) has the offset delta of another one")
+            do throws(RecordBatchError) {
+                let record = try RecordView(reading: &cursor, of: header)
+                guard record.offset == header.baseOffset + index else {
+                    throw RecordBatchError(.malformedRecord, "record \(index) has the offset delta of another one")
+                }
+            } catch {
+                var located = error
+                located.recordIndex = Int32(index)
+                throw located
             }
         }
         guard cursor.position == cursor.end else {

@@ -24,8 +24,12 @@ package struct RecordBatches: Sendable {
     private var previousOffset: Int64 = -1
     private let decompressedBytesMax: Int
     private var decompressedBytes = 0
+    private var decompressedBytesHeld = 0
     /// The offset of the batch that the records ended in front of, because more had been decompressed than was wanted.
     package private(set) var pausedAt: Int64?
+
+    /// The bytes in memory for the walk: those walked over, and those of the batch decompressed last.
+    package var byteCountHeld: Int { bytes.count + decompressedBytesHeld }
 
     /// Creates a walk over `bytes`, which begin with a batch.
     ///
@@ -103,6 +107,7 @@ package struct RecordBatches: Sendable {
         if batch.header.codec == CompressionCodec.none {
             let start = batch.range.lowerBound + RecordBatchHeader.byteCount
             cursor = RecordCursor(bytes: bytes, position: start, end: batch.range.upperBound)
+            decompressedBytesHeld = 0
         } else {
             guard decompressedBytes < decompressedBytesMax else {
                 pausedAt = batch.header.baseOffset
@@ -111,6 +116,7 @@ package struct RecordBatches: Sendable {
             }
             let records = try batch.decompressed(in: bytes)
             decompressedBytes += records.count
+            decompressedBytesHeld = records.count
             cursor = RecordCursor(bytes: records, position: 0, end: records.count)
         }
         current = batch.header

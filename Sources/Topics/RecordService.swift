@@ -30,23 +30,16 @@ package struct RecordService: RecordServices {
             )
         }
         let now = Timestamp.nowMicroseconds() / 1000
-        var places = [RecordPlace](repeating: RecordPlace(partition: -1, offset: -1), count: records.count)
-        var chosen: [Int32?: [Int]] = [:]
         for (index, record) in records.enumerated() {
             if let partition = record.partition { try Self.check(partition, of: topic, record: index) }
-            chosen[record.partition, default: []].append(index)
         }
-        for (partition, members) in chosen {
-            let positions = try await producer.send(
-                members.map { Self.record(records[$0], now) },
-                topic: topic.name,
-                partition: partition
-            )
-            for (index, position) in zip(members, positions) {
-                places[index] = RecordPlace(partition: position.partition, offset: position.offset)
-            }
-        }
-        return places
+        // All in one: those that name a partition and those whose key gives the same one keep their order.
+        let positions = try await producer.send(
+            records.map { Self.record($0, now) },
+            topic: topic.name,
+            partitions: records.map(\.partition)
+        )
+        return positions.map { RecordPlace(partition: $0.partition, offset: $0.offset) }
     }
 
     package func start(_ id: String, partitions: [Int32]?, at start: RecordStart) async throws -> TopicPosition {

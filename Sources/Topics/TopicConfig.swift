@@ -6,7 +6,8 @@ package import MartletCore
 
 /// One setting of a topic under the name Kafka's clients and tools know it by.
 ///
-/// Names, types and defaults are those of Apache Kafka 4.0's topic configuration, except where ``Effect`` says otherwise.
+/// Names, types and defaults are those of Apache Kafka 4.0's topic configuration, except where ``Effect`` says otherwise, and that
+/// timestamps have no limit, as they had none in Kafka up to 3.9: a hour ahead would refuse what producers send today.
 package struct TopicConfig: Sendable {
     /// What kind of value it has.
     package enum Kind: Sendable, Equatable {
@@ -120,16 +121,23 @@ package struct TopicConfig: Sendable {
         TopicConfig(
             "message.timestamp.after.max.ms",
             .integer(positive),
-            "3600000",
-            .kept,
-            "How far timestamps may lie in the future; none is refused."
+            "9223372036854775807",
+            .honoured,
+            "How far ahead of the engine's clock a producer's timestamp may be."
         ),
         TopicConfig(
             "message.timestamp.before.max.ms",
             .integer(positive),
             "9223372036854775807",
-            .kept,
-            "How old timestamps may be; none is refused."
+            .honoured,
+            "How far behind the engine's clock a producer's timestamp may be."
+        ),
+        TopicConfig(
+            "message.timestamp.difference.max.ms",
+            .integer(positive),
+            "9223372036854775807",
+            .honoured,
+            "Kafka's older name for both limits of timestamps; each of the two new ones counts where it is set."
         ),
         TopicConfig(
             "message.timestamp.type",

@@ -184,6 +184,13 @@ extension TopicService {
         if let value = configs["martlet.durability"].flatMap({ TopicSettings.Durability(rawValue: $0) }) {
             settings.durability = value
         }
+        let difference = configs["message.timestamp.difference.max.ms"]
+        if let value = (configs["message.timestamp.before.max.ms"] ?? difference).flatMap({ Int64($0) }) {
+            settings.timestampBeforeMilliseconds = value
+        }
+        if let value = (configs["message.timestamp.after.max.ms"] ?? difference).flatMap({ Int64($0) }) {
+            settings.timestampAfterMilliseconds = value
+        }
         settings.stampsAppendTime = configs["message.timestamp.type"] == "LogAppendTime"
         settings.compaction = compaction(configs)
         return settings

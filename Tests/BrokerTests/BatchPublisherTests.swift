@@ -154,6 +154,24 @@ struct BatchPublisherTests {
         }
     }
 
+    /// A stream's message has its topic from the message before, and its events may name the same one.
+    @Test func aTopicThatIsNamedTwiceKeepsItsOrder() async throws {
+        try await withPublisher { publisher, log in
+            for round in 0..<20 {
+                var twice = records(
+                    (0..<9).map { Sent(topic: $0 % 3 == 1 ? "four" : "one", key: "k", value: [UInt8($0)]) }
+                )
+                #expect(twice.topics == ["one", "four"])
+                twice.topics.append("one")
+                for index in twice.items.indices where index % 3 == 2 { twice.items[index].topic = 2 }
+                let outcomes = await publisher.publish(twice)
+                #expect(outcomes.allSatisfy { $0.error == nil })
+                let values = try await stored(log, "one", 0).suffix(6).map { $0.value.map { Array($0) } }
+                #expect(values == [[0], [2], [3], [5], [6], [8]], "round \(round)")
+            }
+        }
+    }
+
     @Test func smallCallsAtOnceShareBatches() async throws {
         try await withPublisher { publisher, log in
             await withTaskGroup(of: Void.self) { group in

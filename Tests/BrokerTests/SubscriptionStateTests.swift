@@ -127,14 +127,14 @@ import Testing
         let one = state.add(limits(seconds: 10))
         let given = offer(&state, 0, 0...1)
         state.markSent(one, through: given[1].id)
-        #expect(state.nextDeadline(now: now) == now + .seconds(10))
+        #expect(state.nextDeadline == now + .seconds(10))
         state.expire(now: now + .seconds(9))
         #expect(state.takeRetries(now: now + .seconds(9), max: 10).isEmpty)
         state.expire(now: now + .seconds(10))
         #expect(state.inFlight(of: one) == 0)
         let retries = state.takeRetries(now: now + .seconds(10), max: 10)
         #expect(retries.map(\.offset) == [0, 1])
-        let again = state.offer(retries[0], bytes: 10, keyHash: nil, now: now + .seconds(10))
+        let again = state.offer(retries[0], now: now + .seconds(10))
         guard case .deliver(one, let id, 2) = again else {
             Issue.record("\(again)")
             return
@@ -186,7 +186,7 @@ import Testing
         #expect(retries.map(\.attempts) == [1, 1, 0])
         for retry in retries {
             let attempt = retry.attempts + 1
-            guard case .deliver(other, _, attempt) = state.offer(retry, bytes: 1, keyHash: nil, now: now) else {
+            guard case .deliver(other, _, attempt) = state.offer(retry, now: now) else {
                 Issue.record("not delivered")
                 return
             }
@@ -274,7 +274,7 @@ import Testing
         let other = state.add(limits())
         let retries = state.takeRetries(now: now + .seconds(10), max: 10)
         #expect(retries.map(\.attempts) == [1, 0, 0, 0, 0])
-        guard case .deliver(other, _, _) = state.offer(retries[0], bytes: 1, keyHash: nil, now: now) else {
+        guard case .deliver(other, _, _) = state.offer(retries[0], now: now) else {
             Issue.record("not delivered to the other")
             return
         }
@@ -321,111 +321,5 @@ import Testing
         #expect(!churn.state.hasOpen, "seed \(seed)")
         #expect(churn.state.partitionCount == churn.done.count)
         #expect(churn.done.indices.allSatisfy { churn.state.lowest(of: $0) == Churn.records }, "seed \(seed)")
-    }
-}
-
-/// A group whose subscribers do anything at any time.
-private struct Churn {
-    static let records: Int64 = 300
-
-    let seed: UInt64
-    var random: SplitMix
-    var state: SubscriptionState
-    var clock: ContinuousClock.Instant
-    /// The next record to offer, and the acknowledged ones, of each partition.
-    var next: [Int64]
-    var done: [Set<Int64>]
-    /// What each subscriber has been given, as it sees it.
-    var held: [Int: [UInt64: (partition: Int, offset: Int64)]] = [:]
-    var subscribers: [Int] = []
-
-    init(seed: UInt64, start: ContinuousClock.Instant) {
-        self.seed = seed
-        random = SplitMix(state: seed &* 7919 &+ 1)
-        let count = 1 + Int(random.next() % 4)
-        state = SubscriptionState(positions: Array(repeating: 0, count: count), windowMax: 50)
-        clock = start
-        next = Array(repeating: 0, count: count)
-        done = Array(repeating: [], count: count)
-    }
-
-    var isDone: Bool { done.allSatisfy { $0.count == Int(Self.records) } }
-
-    mutating func step() {
-        clock += .milliseconds(Int64(random.next() % 400))
-        switch random.next() % 10 {
-        case 0 where subscribers.count < 5: come()
-        case 1 where subscribers.count > 1 && random.next() % 4 == 0: go()
-        case 2, 3, 4: offer()
-        case 5: deliverAgain()
-        default: work()
-        }
-        for (place, offset) in state.takeCommittable() {
-            #expect((0..<offset).allSatisfy { done[place].contains($0) }, "seed \(seed)")
-            state.committed(place, offset)
-        }
-    }
-
-    private mutating func come() {
-        let count = 1 + Int(random.next() % 20)
-        let new = state.add(.init(countMax: count, bytesMax: 1 << 20, deadline: .seconds(5)))
-        subscribers.append(new)
-        held[new] = [:]
-    }
-
-    private mutating func go() {
-        let gone = subscribers.remove(at: Int(random.next() % UInt64(subscribers.count)))
-        state.remove(gone, now: clock)
-        held[gone] = nil
-    }
-
-    private mutating func offer() {
-        let place = Int(random.next() % UInt64(next.count))
-        while next[place] < Self.records {
-            let offset = next[place]
-            let key: UInt64? = offset % 5 == 0 ? nil : UInt64(offset % 5)
-            let offer = state.offer(place, offset: offset, bytes: 1, keyHash: key, now: clock)
-            guard case .deliver(let subscriber, let id, _) = offer else { return }
-            held[subscriber]?[id] = (place, offset)
-            next[place] += 1
-        }
-    }
-
-    private mutating func deliverAgain() {
-        state.expire(now: clock)
-        for number in state.takeEffects().discarded { held[number] = [:] }
-        for retry in state.takeRetries(now: clock, max: 20) {
-            let offer = state.offer(retry, bytes: 1, keyHash: nil, now: clock)
-            if case .deliver(let subscriber, let id, _) = offer {
-                held[subscriber]?[id] = (retry.partition, retry.offset)
-            }
-        }
-    }
-
-    private mutating func work() {
-        guard let subscriber = subscribers.randomElement(using: &random), let own = held[subscriber] else { return }
-        state.markSent(subscriber, through: own.keys.max() ?? 0)
-        for (id, record) in own.sorted(by: { $0.key < $1.key }) where random.next() % 3 != 0 {
-            let before = state.inFlight(of: subscriber)
-            if random.next() % 8 == 0 {
-                state.reject(subscriber, ids: [id], delay: .milliseconds(100), now: clock)
-            } else {
-                state.acknowledge(subscriber, ids: [id], through: 0)
-                if state.inFlight(of: subscriber) < before { done[record.partition].insert(record.offset) }
-            }
-            held[subscriber]?[id] = nil
-        }
-    }
-}
-
-private struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-        return mixed ^ (mixed >> 31)
     }
 }

@@ -7,20 +7,17 @@ import json
 import os
 import queue
 import random
-import signal
-import subprocess
-import sys
 import threading
 import time
 
 import grpc
 import pytest
 from google.protobuf import descriptor_pool
-from grpc_client import OPTIONS, Client, event, events_pb2, record
+from grpc_client import Client, event, events_pb2, record
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from harness import ROOT, until
+from harness import until
 from kafka_clients import Kcat, KafkaPython, Message
 from martlet.v1 import groups_pb2, topics_pb2
 
@@ -578,136 +575,3 @@ def test_kill_of_the_engine_loses_nothing(make_engine):
             last.acknowledge(delivery)
     assert processed == everything, f"seed {seed}: events were committed that nobody had"
     last.end()
-
-
-SUBSCRIBER = """
-import sys, time
-sys.path[:0] = [{tests!r}, {sdk!r}]
-import grpc
-from martlet.v1 import events_pb2 as e, events_pb2_grpc as g
-stub = g.SubscriberStub(grpc.insecure_channel({address!r}))
-def requests():
-    yield e.SubscribeRequest(open=e.Open(topics=[{topic!r}], group={group!r}, start=e.Start(earliest=True),
-                                         acknowledge_within_ms={within}, in_flight_max={most}))
-    time.sleep(600)
-for answer in stub.Subscribe(requests()):
-    for one in answer.deliveries:
-        print(one.offset, flush=True)
-    {then}
-"""
-
-
-def start_subscriber(engine, topic, group, within=60_000, most=1000, then="pass"):
-    text = SUBSCRIBER.format(
-        tests=str(ROOT / "Tests/EndToEnd"), sdk=str(ROOT / "sdk/python/src"), address=engine.get("engine")["grpc_address"],
-        topic=topic, group=group, within=within, most=most, then=then,
-    )  # fmt: skip
-    return subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)
-
-
-def test_messages_of_a_killed_subscriber_go_to_others(client, engine, topic):
-    client.publish(topic, *(record(b"%d" % n) for n in range(20)))
-    victim = start_subscriber(engine, topic, "grpc-killed")
-    try:
-        got = [int(victim.stdout.readline()) for _ in range(20)]
-        assert got == list(range(20))
-        other = client.subscribe(topic, group="grpc-killed", start=EARLIEST).begin()
-        assert other.has_nothing(0.3)
-        victim.kill()
-        taken = other.take(20)
-        assert [one.offset for one in taken] == got and {one.delivery_count for one in taken} == {2}
-        other.acknowledge(*taken)
-        other.end()
-    finally:
-        victim.kill()
-        victim.wait()
-
-
-def test_messages_of_a_stopped_subscriber_go_to_others_after_the_deadline(client, engine, topic):
-    """A process that hangs keeps its connection; its records are not lost in it."""
-    client.publish(topic, *(record(bytes(20_000) + b"%d" % n) for n in range(500)))
-    victim = start_subscriber(engine, topic, "grpc-stopped", within=2000, most=10_000)
-    try:
-        victim.stdout.readline()
-        victim.send_signal(signal.SIGSTOP)
-        other = client.subscribe(topic, group="grpc-stopped", start=EARLIEST, acknowledge_within_ms=60_000).begin()
-        seen: set[int] = set()
-        deadline = time.monotonic() + 45
-        while len(seen) < 500 and time.monotonic() < deadline:
-            for one in other.take(1, seconds=40):
-                seen.add(one.offset)
-                other.acknowledge(one)
-        assert seen == set(range(500))
-        other.end()
-    finally:
-        victim.send_signal(signal.SIGCONT)
-        victim.kill()
-        victim.wait()
-
-
-def resident(engine) -> int:
-    with open(f"/proc/{engine.process.pid}/statm") as file:
-        return int(file.read().split()[1]) * 4096
-
-
-def test_slow_readers_and_publishers_are_bounded(client, engine):
-    """Readers that do not read, and a publisher that does not read its acknowledgements, cost little memory and stall nobody."""
-    topic = client.topic("grpc-slow", 4)
-    for _ in range(20):
-        client.publish(topic, *(record(random.randbytes(100_000), partition=n % 4) for n in range(40)))
-    before = resident(engine)
-    victims = [start_subscriber(engine, topic, f"grpc-slow-{n}", then="answer.deliveries and time.sleep(600)") for n in range(3)]
-    victims += [start_subscriber(engine, topic, "", then="answer.deliveries and time.sleep(600)") for _ in range(3)]
-    stop = threading.Event()
-
-    def messages():
-        number = 0
-        while not stop.is_set():
-            number += 1
-            yield events_pb2.PublishStreamRequest(number=number, topic=topic, events=[record(b"x" * 1000)] * 100)
-
-    channel = grpc.insecure_channel(engine.get("engine")["grpc_address"], options=OPTIONS)
-    raw = channel.stream_stream("/martlet.v1.Publisher/PublishStream", request_serializer=lambda m: m.SerializeToString())
-    call = raw(messages())
-    try:
-        for victim in victims:
-            assert victim.stdout.readline()
-        time.sleep(3)
-        assert resident(engine) - before < 400 << 20, f"{(resident(engine) - before) >> 20} MiB more"
-        began = time.monotonic()
-        client.publish(topic, record(b"others go on"))
-        assert time.monotonic() - began < 5
-    finally:
-        stop.set()
-        call.cancel()
-        channel.close()
-        for victim in victims:
-            victim.kill()
-            victim.wait()
-
-
-def test_the_engine_stops_in_order_with_open_streams(make_engine):
-    engine = make_engine()
-    engine.start()
-    client = Client(engine)
-    client.topic("t")
-    client.publish("t", *(record(b"%d" % n) for n in range(10)))
-    group = client.subscribe("t", group="g", start=EARLIEST)
-    plain = client.subscribe("t")
-    group.acknowledge(*group.take(10)[:6])
-    plain.begin()
-    publishing: queue.Queue = queue.Queue()
-    stream = client.publisher.PublishStream(iter(publishing.get, None))
-    publishing.put(events_pb2.PublishStreamRequest(number=1, topic="t", events=[record(b"last")]))
-    assert next(stream).acknowledgements[0].number == 1
-    health = health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest())
-    assert next(health).status == 1
-    began = time.monotonic()
-    assert engine.stop() == 0
-    assert time.monotonic() - began < 10
-    assert group.failure().code() == plain.failure().code() == grpc.StatusCode.UNAVAILABLE
-    publishing.put(None)
-    engine.start()
-    client = Client(engine)
-    assert client.subscribe("t", group="g").begin().positions == {("t", 0): 6}
-    assert len(client.read_all("t")) == 11

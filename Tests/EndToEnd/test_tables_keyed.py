@@ -363,3 +363,99 @@ def test_rows_say_which_record_wrote_them_where_system_columns_are_declared(shar
         refused = shared.run("tables", "create", "no", "--topic", "origin", "--column", "id=VARCHAR",
                              "--column", column, "--key", key)  # fmt: skip
         assert refused.returncode != 0 and column.split("=")[0] in refused.stderr, refused
+
+
+def test_a_table_of_a_compacted_topic_holds_what_compaction_left(make_engine):
+    """Two tables: one that followed from the first record on, one that reads only what compaction left of it, tombstones and all."""
+    import confluent_kafka
+
+    engine = make_engine()
+    engine.start()
+    chance = random.Random(11)
+    engine.post("topics", {"name": "state", "partitions": 2})
+    # Small segments, so that most of them are closed; tombstones are kept, as by default, for a day.
+    engine.cli(
+        "topics", "update", "state", "--config", "cleanup.policy=compact", "--config", "segment.bytes=8192",
+        "--config", "min.cleanable.dirty.ratio=0",
+    )  # fmt: skip
+
+    def follow(name):
+        engine.cli("tables", "create", name, "--topic", "state", "--column", "id=VARCHAR", "--key", "id")
+
+    follow("followed")
+    expected: dict[str, int | None] = {}
+
+    def publish(count):
+        # Its address is another one after each start.
+        producer = confluent_kafka.Producer(
+            {"bootstrap.servers": engine.get("engine")["kafka_address"], "compression.type": "lz4", "batch.num.messages": 20}
+        )
+        for _ in range(count):
+            number = len(published)
+            key = f"k{chance.randrange(60)}"
+            gone = chance.randrange(5) == 0
+            value = None if gone else json.dumps({"id": key, "n": number, "text": chance.randbytes(150).hex()}).encode()
+            producer.produce("state", key=key.encode(), value=value)
+            expected[key] = None if gone else number
+            published.append(number)
+        assert producer.flush(60) == 0
+
+    def stored():
+        """What is in the topic, by partition."""
+        found = {}
+        for partition in range(2):
+            consumer = confluent_kafka.Consumer(
+                {"bootstrap.servers": engine.get("engine")["kafka_address"], "group.id": "unused", "enable.partition.eof": True}
+            )
+            consumer.assign([confluent_kafka.TopicPartition("state", partition, 0)])
+            records = []
+            while not (record := consumer.poll(30)).error():
+                records.append((record.key().decode(), record.value()))
+            consumer.close()
+            found[partition] = records
+        return found
+
+    def holds(name):
+        """What a topic's records say is what the table has."""
+        latest: dict[str, bytes | None] = {}
+        for records in stored().values():
+            latest.update(records)
+        assert {key: None if value is None else json.loads(value)["n"] for key, value in latest.items()} == expected
+        wanted = [[key, number] for key, number in sorted(expected.items()) if number is not None]
+        settle(engine, name)
+        assert rows(engine, name) == wanted
+        return latest
+
+    published: list[int] = []
+    publish(1500)
+    assert any(value is None for value in expected.values()) and any(value is not None for value in expected.values())
+    done = [engine.data / "log/topics/state" / str(partition) / "compaction" for partition in range(2)]
+    until(lambda: all(file.exists() for file in done), "both partitions are compacted", 90, every=0.2)
+    until(lambda: sum(map(len, stored().values())) < 700, "most records are gone", 90, every=1)
+    assert any(value is None for value in holds("followed").values()), "tombstones are kept for a while"
+    # A table that begins now sees what is left and nothing else.
+    follow("late")
+    holds("late")
+    assert engine.sql('select count(*) from "late__rejected"') == [[0]]
+    assert engine.stop() == 0
+    engine.start()
+    holds("followed")
+    holds("late")
+    # Deletions and comebacks after it, on top of what compaction left, and a crash between.
+    publish(200)
+    engine.kill()
+    engine.start()
+    publish(200)
+    holds("followed")
+    holds("late")
+    # Then the tombstones go as well, and with them nothing of the tables.
+    engine.cli("topics", "update", "state", "--config", "delete.retention.ms=0")
+    publish(300)
+    until(lambda: sum(map(len, stored().values())) < 700, "most records are gone again", 90, every=1)
+    for name in ("followed", "late"):
+        settle(engine, name)
+        wanted = [[key, number] for key, number in sorted(expected.items()) if number is not None]
+        assert rows(engine, name) == wanted
+    follow("last")
+    settle(engine, "last")
+    assert rows(engine, "last") == wanted

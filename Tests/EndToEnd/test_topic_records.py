@@ -59,6 +59,16 @@ def test_records_are_read_as_they_were_written(engine):
     assert write(engine, topic, *read(engine, topic)["data"])[-1]["offset"] == 7
 
 
+def test_records_that_name_a_partition_keep_their_order_among_those_of_its_keys(engine):
+    topic = make(engine, "r-order", partitions=4)
+    place = write(engine, topic, {"key": "k", "value": "first"})[0]["partition"]
+    for turn in range(10):
+        records = [{"key": "k"} if number % 2 == 0 else {"partition": place} for number in range(20)]
+        write(engine, topic, *(record | {"value": f"{turn}-{number}"} for number, record in enumerate(records)))
+    found = values(read(engine, topic, limit=1000))
+    assert found == ["first"] + [f"{turn}-{number}" for turn in range(10) for number in range(20)]
+
+
 def test_places_to_begin_at(engine):
     topic = make(engine, "r-places", 2)
     for number in range(10):

@@ -409,7 +409,7 @@ struct CompactionPropertyTests {
         case 0, 1: model.add(records, at: try await log.append(bytes, to: p0).baseOffset)
         case 2:
             // Producers that send one batch and are never heard of again.
-            let id = Int64.random(in: 100...1_000_000, using: &random)
+            let id = Int64.random(in: 100...1 << 60, using: &random)
             BigEndian.store(id, to: &bytes, at: 43)
             BigEndian.store(CRC32C.checksum(bytes, in: 21..<bytes.count), to: &bytes, at: 17)
             model.add(records, at: try await log.append(bytes, to: p0).baseOffset)

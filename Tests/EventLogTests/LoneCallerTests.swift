@@ -131,7 +131,7 @@ struct InPlaceTests {
     }
 
     @Test func whatACallerWroteIsThereAfterAKillAndInOrder() async throws {
-        try await withFlushes { log, flushes, directory in
+        try await withFlushes { log, flushes, directory async throws in
             let count = await appendAlone(untilOwn: 50, from: 0, to: log, flushes)
             let killed = try directory.snapshot()
             try await withLog(killed) { log async throws in
@@ -142,7 +142,7 @@ struct InPlaceTests {
     }
 
     @Test func callersAndTheWriterThreadTakeTurns() async throws {
-        try await withFlushes { log, flushes, _ in
+        try await withFlushes { log, flushes, _ async throws in
             var count = await appendAlone(untilOwn: 1, from: 0, to: log, flushes)
             for round in 0..<20 {
                 // Many at once, half of them from callers that may block, while one of them may be at work.
@@ -169,7 +169,7 @@ struct InPlaceTests {
     }
 
     @Test func aFlushThatFailsAtTheCallersStopsThePartition() async throws {
-        try await withFlushes { log, flushes, _ in
+        try await withFlushes { log, flushes, _ async throws in
             let count = await appendAlone(untilOwn: 1, from: 0, to: log, flushes)
             flushes.failsOwn.store(true, ordering: .relaxed)
             var isStopped = false

@@ -27,6 +27,20 @@ struct RecordProducerTests {
         }
     }
 
+    @Test func recordsThatNameTheirPartitionKeepTheirOrderAmongThoseOfItsKeys() async throws {
+        let directory = try TemporaryDirectory()
+        try await withLog(directory) { log async throws in
+            try await log.createTopic("t", partitions: 4, settings: TopicSettings())
+            let producer = RecordProducer(log: log)
+            let wanted = Partitioner.partition(forKey: Array("key".utf8), of: 4)
+            let records = (0..<40).map { record("\($0)", key: $0 % 2 == 0 ? "key" : nil) }
+            let partitions = (0..<40).map { $0 % 2 == 0 ? nil : wanted }
+            let positions = try await producer.send(records, topic: "t", partitions: partitions)
+            #expect(positions.map(\.partition) == Array(repeating: wanted, count: 40))
+            #expect(positions.map(\.offset) == Array(0..<40))
+        }
+    }
+
     @Test func spreadsKeylessRecords() async throws {
         let directory = try TemporaryDirectory()
         try await withLog(directory) { log async throws in

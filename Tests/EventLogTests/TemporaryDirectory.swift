@@ -34,6 +34,10 @@ final class TemporaryDirectory: Sendable {
         try FileManager.default.contentsOfDirectory(atPath: "\(path)/\(folder)").sorted()
     }
 
+    func makeFolder(_ folder: String) throws {
+        try FileManager.default.createDirectory(atPath: "\(path)/\(folder)", withIntermediateDirectories: true)
+    }
+
     func remove(_ file: String) throws {
         try FileManager.default.removeItem(atPath: "\(path)/\(file)")
     }

@@ -51,6 +51,27 @@ struct AccessRulesTests {
         #expect(decide([acl], .read, by: "User:bob") == (acl.principal == "User:*"))
     }
 
+    @Test(arguments: [
+        ("2001:DB8::1", "2001:db8::1"), ("2001:db8:0:0:0:0:0:1", "2001:db8::1"), ("::ffff:127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1", "::ffff:127.0.0.1"), ("::FFFF:7F00:1", "127.0.0.1"),
+    ])
+    func anAddressIsTheSameHoweverItIsWritten(_ rule: String, _ client: String) throws {
+        let allow = KafkaACL(.allow, "User:alice", .read, on: .topic, "frames", host: rule)
+        #expect(decide([allow], .read, from: client))
+        #expect(decide([try allow.checked()], .read, from: client))
+        #expect(!decide([allow], .read, from: "2001:db8::2"))
+        let deny = KafkaACL(.deny, "User:*", .all, on: .topic, "*", host: rule)
+        let all = KafkaACL(.allow, "User:alice", .write, on: .topic, "frames")
+        #expect(!decide([all, deny], .write, from: client))
+        #expect(!AccessRules([all, deny]).allowAny("User:alice", host: client, .write, on: .topic))
+        #expect(decide([all, deny], .write, from: "2001:db8::2"))
+    }
+
+    @Test func aRuleIsStoredWithItsAddressInOneForm() throws {
+        let acl = KafkaACL(.allow, "User:alice", .read, on: .topic, "frames", host: "2001:DB8:0:0::1")
+        #expect(try acl.checked().host == "2001:db8::1")
+    }
+
     @Test(arguments: [KafkaACL.Operation.read, .write, .delete, .alter])
     func describeComesWith(_ operation: KafkaACL.Operation) {
         #expect(decide([KafkaACL(.allow, "User:alice", operation, on: .topic, "frames")], .describe))
@@ -150,10 +171,14 @@ struct AccessRulesTests {
         KafkaACL(.allow, "User:alice", .create, on: .cluster, "other"),
         KafkaACL(.allow, "User:alice", .create, on: .cluster, KafkaACL.clusterName, pattern: .prefixed),
         KafkaACL(.allow, "User:alice", .read, on: .topic, "a", host: "example.com"),
+        KafkaACL(.allow, "User:alice", .read, on: .topic, "a", host: "10.0.0.256"),
+        KafkaACL(.allow, "User:alice", .read, on: .topic, "a", host: "fe80::1%eth0"),
+        KafkaACL(.allow, "User:alice", .read, on: .topic, "a", host: "beef"),
+        KafkaACL(.allow, "User:alice", .read, on: .topic, "a", host: ""),
         KafkaACL(.allow, "User:a\u{0}b", .read, on: .topic, "a"),
     ])
     func refusesARuleThatCouldNotHold(_ acl: KafkaACL) {
-        #expect(throws: ServiceError.self) { try acl.check() }
+        #expect(throws: ServiceError.self) { try acl.checked() }
     }
 }
 

@@ -6,6 +6,8 @@ import Foundation
 import Identity
 import Logging
 import MartletCore
+import NIOCore
+import NIOPosix
 import Testing
 
 /// Users and rules over a real catalog.
@@ -27,12 +29,15 @@ struct KafkaUsersTests {
             users = KafkaUsers(store: store)
         }
 
-        func authenticator(_ change: (inout Authenticator.Settings) -> Void = { _ in }) -> Authenticator {
+        func authenticator(
+            users: KafkaUsers? = nil,
+            _ change: (inout Authenticator.Settings) -> Void = { _ in }
+        ) -> Authenticator {
             var settings = Authenticator.Settings()
             change(&settings)
             return Authenticator(
                 settings: settings,
-                users: users,
+                users: users ?? self.users,
                 tokens: nil,
                 metrics: metrics,
                 logger: Logger(label: "test")
@@ -48,7 +53,7 @@ struct KafkaUsersTests {
     private func logIn(_ authenticator: Authenticator, _ user: String, _ password: String) async throws -> SaslExchange
         .Success?
     {
-        var exchange = try #require(authenticator.begin("PLAIN"))
+        var exchange = try #require(authenticator.begin("PLAIN", peer: "10.0.0.1"))
         switch try await exchange.respond(Array("\0\(user)\0\(password)".utf8)) {
         case .done(_, let success): return success
         default: return nil
@@ -82,7 +87,7 @@ struct KafkaUsersTests {
         var challenges: [String: Set<String>] = [:]
         for _ in 0..<3 {
             for user in ["alice", "nobody"] {
-                var exchange = try #require(authenticator.begin("SCRAM-SHA-256"))
+                var exchange = try #require(authenticator.begin("SCRAM-SHA-256", peer: "10.0.0.1"))
                 let step = try await exchange.respond(Array("n,,n=\(user),r=abc".utf8))
                 guard case .challenge(let bytes) = step else {
                     Issue.record("\(user) is not challenged")
@@ -105,6 +110,90 @@ struct KafkaUsersTests {
         try stand.close()
     }
 
+    /// A salt that changes with a start, where those of others stay, would tell who does not exist.
+    @Test func whatAnUnknownUserIsAskedSurvivesAStart() async throws {
+        let stand = try await Stand()
+        var challenges: Set<String> = []
+        for _ in 0..<2 {
+            let secrets = try await SecretStore(catalog: stand.catalog, keyPath: stand.directory + "/secret.key")
+            let users = KafkaUsers(store: KafkaAccessStore(catalog: stand.catalog, secrets: secrets))
+            var exchange = try #require(
+                stand.authenticator(users: users).begin("SCRAM-SHA-512", peer: "10.0.0.1")
+            )
+            guard case .challenge(let bytes) = try await exchange.respond(Array("n,,n=nobody,r=abc".utf8)) else {
+                Issue.record("nobody is not challenged")
+                return
+            }
+            challenges.insert(String(String(decoding: bytes, as: UTF8.self).drop { $0 != "," }))
+        }
+        #expect(challenges.count == 1)
+        try stand.close()
+    }
+
+    /// What others do on the threads that all share, such as reading files, holds up no login, and so no login holds them up.
+    @Test func passwordsAreHashedOnThreadsOfTheirOwn() async throws {
+        let stand = try await Stand()
+        let release = DispatchSemaphore(value: 0)
+        let count = System.coreCount * 4 + 64
+        for _ in 0..<count { NIOThreadPool.singleton.submit { _ in release.wait() } }
+        defer { for _ in 0..<count { release.signal() } }
+        _ = try await stand.users.create("alice", password: "correct horse")
+        #expect(try await logIn(stand.authenticator(), "alice", "correct horse") != nil)
+        #expect(try await logIn(stand.authenticator(), "alice", "wrong") == nil)
+        try stand.close()
+    }
+
+    @Test func tooManyPasswordsAreRefused() async throws {
+        let threads = PasswordThreads(threads: 1, waitingMax: 0)
+        let release = DispatchSemaphore(value: 0)
+        let (begun, begin) = AsyncStream.makeStream(of: Void.self)
+        async let first: Void = threads.run {
+            begin.finish()
+            release.wait()
+        }
+        for await _ in begun {}
+        let refusal = await #expect(throws: ServiceError.self) { try await threads.run {} }
+        #expect(refusal?.code == .unavailable)
+        release.signal()
+        try await first
+        try await threads.run {}
+    }
+
+    /// However many connections guess at once, few guesses are checked, and users who have been there before get in meanwhile.
+    @Test func guessingAtOnceIsAsSlowAsOneAfterTheOther() async throws {
+        let stand = try await Stand()
+        let authenticator = stand.authenticator()
+        _ = try await stand.users.create("alice", password: "correct horse")
+        _ = try await stand.users.create("bob", password: "battery staple")
+        #expect(try await logIn(authenticator, "bob", "battery staple") != nil)
+        var outcomes: [String: Int] = [:]
+        try await withThrowingTaskGroup(of: String.self) { group in
+            for number in 0..<100 {
+                group.addTask {
+                    var exchange = try #require(authenticator.begin("PLAIN", peer: "10.0.0.1"))
+                    return switch try await exchange.respond(Array("\0alice\0guess \(number)".utf8)) {
+                    case .done: "done"
+                    case .failed: "failed"
+                    case .refused: "refused"
+                    case .challenge: "challenge"
+                    }
+                }
+            }
+            // Those that are checked before the first has failed, and one more.
+            for _ in 0..<4 { outcomes[try #require(try await group.next()), default: 0] += 1 }
+            #expect(try await logIn(authenticator, "bob", "battery staple") != nil)
+            outcomes[try #require(try await group.next()), default: 0] += 1
+            // Those that are given up have not been checked.
+            group.cancelAll()
+            while let result = await group.nextResult() {
+                outcomes[(try? result.get()) ?? "given up", default: 0] += 1
+            }
+        }
+        #expect(outcomes["failed", default: 0] <= 12, "\(outcomes)")
+        #expect(outcomes["given up", default: 0] >= 88, "\(outcomes)")
+        try stand.close()
+    }
+
     @Test func theEnginesTokensAreBearerTokens() async throws {
         let stand = try await Stand()
         let authenticator = stand.authenticator { settings in
@@ -112,7 +201,7 @@ struct KafkaUsersTests {
             settings.readToken = "looks-only"
         }
         func bearer(_ token: String) async throws -> Principal? {
-            var exchange = try #require(authenticator.begin("OAUTHBEARER"))
+            var exchange = try #require(authenticator.begin("OAUTHBEARER", peer: "10.0.0.1"))
             switch try await exchange.respond(Array("n,,\u{1}auth=Bearer \(token)\u{1}\u{1}".utf8)) {
             case .done(_, let success): return success.principal
             case .challenge:
@@ -122,7 +211,7 @@ struct KafkaUsersTests {
                     return nil
                 }
                 return nil
-            case .failed: return nil
+            case .failed, .refused: return nil
             }
         }
         #expect(try await bearer("all-rights")?.isSuper == true)
@@ -134,9 +223,9 @@ struct KafkaUsersTests {
     @Test func offersOnlyWhatIsSet() async throws {
         let stand = try await Stand()
         let authenticator = stand.authenticator { $0.mechanisms = [.scramSHA512] }
-        #expect(authenticator.begin("SCRAM-SHA-512") != nil)
+        #expect(authenticator.begin("SCRAM-SHA-512", peer: "10.0.0.1") != nil)
         for other in ["PLAIN", "SCRAM-SHA-256", "OAUTHBEARER", "GSSAPI", ""] {
-            #expect(authenticator.begin(other) == nil)
+            #expect(authenticator.begin(other, peer: "10.0.0.1") == nil)
         }
         try stand.close()
     }

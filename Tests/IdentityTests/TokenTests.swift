@@ -122,8 +122,21 @@ struct TokenTests {
             let verifier = try TokenVerifier(rules: Self.rules(), keys: file, logger: Logger(label: "test"))
             await #expect(throws: ServiceError.self) { try await verifier.prepare() }
         }
+        for place in [
+            "http://issuer.example/keys", "HTTP://issuer.example/keys", "http://localhost@issuer.example/keys",
+            "ftp://issuer.example/keys", "https:///keys",
+        ] {
+            #expect(throws: ServiceError.self, "\(place)") {
+                try TokenVerifier(rules: Self.rules(), keys: place, logger: Logger(label: "test"))
+            }
+        }
         #expect(throws: ServiceError.self) {
-            try TokenVerifier(rules: Self.rules(), keys: "http://issuer.example/keys", logger: Logger(label: "test"))
+            try TokenVerifier(
+                rules: Self.rules(),
+                keys: "https://issuer.example/keys",
+                authorities: "/nowhere",
+                logger: Logger(label: "test")
+            )
         }
     }
 }

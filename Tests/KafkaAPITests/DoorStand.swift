@@ -12,6 +12,7 @@ import Logging
 import MartletCore
 import NIOCore
 import NIOPosix
+import NIOSSL
 import ServiceLifecycle
 import Synchronization
 import Topics
@@ -28,6 +29,7 @@ struct DoorStand {
     static func with(
         _ change: (inout KafkaConfiguration) -> Void = { _ in },
         log settings: LocalLogSettings = LocalLogSettings(),
+        tls: TLSSettings? = nil,
         _ body: (DoorStand) async throws -> Void
     ) async throws {
         let directory = FileManager.default.temporaryDirectory.appending(path: "martlet-door-\(UUID().uuidString)")
@@ -44,6 +46,11 @@ struct DoorStand {
             catalog: catalog,
             secrets: try await SecretStore(catalog: catalog, keyPath: directory.appending(path: "secret.key").path)
         )
+        var security = KafkaSecurity(
+            users: KafkaUsers(store: access),
+            access: try await AccessControl(store: access, isEnabled: false, metrics: MetricRegistry())
+        )
+        security.tls = tls
         let door = KafkaDoor(
             configuration: configuration,
             log: log,
@@ -54,10 +61,7 @@ struct DoorStand {
             ),
             groups: GroupCoordinator(store: LogGroupStore(log: log), logger: quietLogger),
             transactions: transactions,
-            security: KafkaSecurity(
-                users: KafkaUsers(store: access),
-                access: try await AccessControl(store: access, isEnabled: false, metrics: MetricRegistry())
-            ),
+            security: security,
             logger: quietLogger
         )
         let (ports, listening) = AsyncStream.makeStream(of: Int.self)
@@ -78,7 +82,9 @@ struct DoorStand {
         await log.close()
     }
 
-    func connect(reads: Bool = true) async throws -> Wire { try await Wire.open(port: port, reads: reads) }
+    func connect(reads: Bool = true, isEncrypted: Bool = false) async throws -> Wire {
+        try await Wire.open(port: port, reads: reads, isEncrypted: isEncrypted)
+    }
 }
 
 /// One connection to the door, as a client has it.
@@ -139,12 +145,20 @@ final class Wire: Sendable {
         self.state = state
     }
 
-    static func open(port: Int, reads: Bool) async throws -> Wire {
+    static func open(port: Int, reads: Bool, isEncrypted: Bool) async throws -> Wire {
         let state = SharedState()
+        var security = TLSConfiguration.makeClientConfiguration()
+        security.certificateVerification = .none
+        let tls = isEncrypted ? try NIOSSLContext(configuration: security) : nil
         let channel = try await ClientBootstrap(group: .singletonMultiThreadedEventLoopGroup)
             .channelOption(.autoRead, value: reads)
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
+                    if let tls {
+                        try channel.pipeline.syncOperations.addHandler(
+                            NIOSSLClientHandler(context: tls, serverHostname: nil)
+                        )
+                    }
                     try channel.pipeline.syncOperations.addHandler(Receiver(state))
                 }
             }

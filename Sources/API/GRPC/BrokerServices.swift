@@ -26,7 +26,11 @@ package enum BrokerServices {
         ]
         return [
             PublisherService(publisher: BatchPublisher(log: log, explain: explain)),
-            SubscriberService(hub: subscriptions, reader: TopicReader(log: log), explain: explain),
+            SubscriberService(
+                hub: subscriptions,
+                reader: TopicReader(log: log, memory: subscriptions.memory),
+                explain: explain
+            ),
             TopicsService(topics: topics, explain: explain),
             GroupsService(groups: groups, explain: explain),
             ReflectionService(services: names),

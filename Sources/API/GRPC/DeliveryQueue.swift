@@ -11,13 +11,16 @@ import Synchronization
 
 /// A subscriber's deliveries, encoded, until they are written to its stream.
 ///
-/// Bounded by what the subscriber may have unacknowledged.
+/// Bounded: its subscription adds nothing while some 1 MiB waits here.
 final class DeliveryQueue: DeliverySink {
-    /// A message of deliveries is not made larger than this, but for a single one.
+    /// A message of deliveries is not made larger than this, but for a single one: clients of gRPC take 4 MiB unless they are told to take more.
     static let messageBytes = 256 << 10
 
     private struct State {
         var messages: Deque<EncodedDeliveries> = []
+        /// The message that is not full yet, and the last delivery in it.
+        var packer = MessagePacker(bytesMax: DeliveryQueue.messageBytes)
+        var lastID: UInt64 = 0
         var encoder = DeliveryEncoder()
         var committed: [TopicPartition: Int64] = [:]
         var failure: ServiceError?
@@ -31,18 +34,27 @@ final class DeliveryQueue: DeliverySink {
 
     func add(_ record: RecordView, of partition: TopicPartition, id: UInt64, attempt: UInt32) {
         state.withLock { state in
-            if state.messages.last.map({ $0.bytes.count >= Self.messageBytes }) ?? true {
-                state.messages.append(EncodedDeliveries(bytes: [], lastID: id))
+            let full = state.packer.add { bytes in
+                state.encoder.append(record, of: partition, id: id, attempt: attempt, to: &bytes)
             }
-            let last = state.messages.count - 1
-            state.encoder.append(record, of: partition, id: id, attempt: attempt, to: &state.messages[last].bytes)
-            state.messages[last].lastID = id
+            if let full { state.messages.append(EncodedDeliveries(bytes: full, lastID: state.lastID)) }
+            state.lastID = id
         }
     }
 
-    func takeDeliveries() -> EncodedDeliveries? { state.withLock { $0.messages.popFirst() } }
+    func takeDeliveries() -> EncodedDeliveries? {
+        state.withLock { state in
+            if let message = state.messages.popFirst() { return message }
+            return state.packer.take().map { EncodedDeliveries(bytes: $0, lastID: state.lastID) }
+        }
+    }
 
-    func discard() { state.withLock { $0.messages.removeAll() } }
+    func discard() {
+        state.withLock { state in
+            state.messages.removeAll()
+            _ = state.packer.take()
+        }
+    }
 
     func add(committed: [TopicPartition: Int64]) {
         state.withLock { $0.committed.merge(committed) { max($0, $1) } }

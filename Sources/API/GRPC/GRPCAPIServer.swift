@@ -37,8 +37,11 @@ package struct GRPCConfiguration: Sendable {
 /// The gRPC server: HTTP/2 without encryption, gzip, one token rule for all services.
 ///
 /// A further service is one more element of `services`, no more.
-/// Listens while ``run()`` runs; a graceful shutdown finishes the calls at work.
+/// Listens while ``run()`` runs; a graceful shutdown finishes the calls at work, for up to 8 s.
 package struct GRPCAPIServer: Service {
+    /// How long connections may take to end in order; longer than ``CallLife`` gives their calls.
+    private static let stopMax = Duration.seconds(8)
+
     private let configuration: GRPCConfiguration
     private let services: [any RegistrableRPCService]
     private let interceptors: [any ServerInterceptor]
@@ -80,15 +83,25 @@ package struct GRPCAPIServer: Service {
         )
         let server = GRPCServer(transport: transport, services: services, interceptors: interceptors)
         try await withGracefulShutdownHandler {
-            try await withThrowingTaskGroup(of: Void.self) { group in
-                group.addTask { try await serve(server) }
+            try await withThrowingTaskGroup(of: Bool.self) { group in
+                group.addTask {
+                    try await serve(server)
+                    return true
+                }
                 group.addTask {
                     // Where listening fails, serving says why.
-                    guard let port = try? await transport.listeningAddress.port else { return }
+                    guard let port = try? await transport.listeningAddress.port else { return false }
                     logger.debug("gRPC listens", metadata: ["port": "\(port)"])
                     await onListening(port)
+                    return false
                 }
-                try await group.waitForAll()
+                group.addTask {
+                    // What was written to a client that takes nothing keeps its connection open though the call has ended.
+                    guard (try? await gracefulShutdown()) != nil else { return false }
+                    return (try? await Task.sleep(for: Self.stopMax)) != nil
+                }
+                while let isOver = try await group.next(), !isOver {}
+                group.cancelAll()
             }
         } onGracefulShutdown: {
             // A server told to stop before it listens never says that it does not, and whoever waits for its address waits for ever.

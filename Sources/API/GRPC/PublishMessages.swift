@@ -13,6 +13,9 @@ struct PublishMessage: Sendable {
     var records: EncodedRecords
     /// Bytes of the message.
     var bytes: Int
+
+    /// What it counts for among what is unacknowledged: its bytes, and what describes each event and its outcome.
+    var weight: Int { bytes + 256 * records.items.count }
 }
 
 /// Reads requests to publish.

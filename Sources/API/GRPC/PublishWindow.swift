@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Broker
+import DequeModule
 import Groups
 import Synchronization
 
@@ -15,12 +16,17 @@ final class PublishWindow: Sendable {
     private struct State {
         var messages = 0
         var bytes = 0
-        /// Fields of `PublishStreamResponse`.
-        var acknowledgements: [UInt8] = []
+        /// Messages of `PublishStreamResponse` that are full, and the one that is not.
+        var full: Deque<[UInt8]> = []
+        var packer = MessagePacker(bytesMax: PublishWindow.messageBytes)
+        /// Bytes of both.
+        var acknowledgementBytes = 0
         var isFinished = false
         var error: (any Error)?
     }
 
+    /// A message of acknowledgements is not made larger than this, but for a single one.
+    private static let messageBytes = 256 << 10
     /// Acknowledgements that wait; a client that does not read them is not read either.
     private static let acknowledgementBytesMax = 1 << 20
 
@@ -34,7 +40,7 @@ final class PublishWindow: Sendable {
             let entered = state.withLock { state -> Bool? in
                 if state.isFinished { return false }
                 guard state.messages < Self.messagesMax, state.messages == 0 || state.bytes < Self.bytesMax,
-                    state.acknowledgements.count < Self.acknowledgementBytesMax
+                    state.acknowledgementBytes < Self.acknowledgementBytesMax
                 else { return nil }
                 state.messages += 1
                 state.bytes += bytes
@@ -53,9 +59,12 @@ final class PublishWindow: Sendable {
         acknowledgement.putField(1, message.number)
         PublishAnswer.results(outcomes, of: message.records, field: 2, into: &acknowledgement)
         state.withLock { state in
-            state.acknowledgements.putField(1, acknowledgement)
+            let before = state.packer.byteCount
+            let full = state.packer.add { $0.putField(1, acknowledgement) }
+            state.acknowledgementBytes += state.packer.byteCount - before + (full?.count ?? 0)
+            if let full { state.full.append(full) }
             state.messages -= 1
-            state.bytes -= message.bytes
+            state.bytes -= message.weight
         }
         roomBell.ring()
         writeBell.ring()
@@ -72,16 +81,15 @@ final class PublishWindow: Sendable {
         roomBell.ring()
     }
 
-    /// Waits for acknowledgements and returns all there are; nil when everything is acknowledged.
+    /// Waits for acknowledgements and returns a message of them; nil when everything is acknowledged.
     ///
     /// - Throws: the error the stream was finished with, when everything is acknowledged; `CancellationError`.
     func next() async throws -> [UInt8]? {
         while true {
             try Task.checkCancellation()
             let (found, isDone) = try state.withLock { state -> ([UInt8]?, Bool) in
-                if !state.acknowledgements.isEmpty {
-                    let found = state.acknowledgements
-                    state.acknowledgements = []
+                if let found = state.full.popFirst() ?? state.packer.take() {
+                    state.acknowledgementBytes -= found.count
                     return (found, false)
                 }
                 guard state.isFinished, state.messages == 0 else { return (nil, false) }

@@ -6,7 +6,6 @@ package import GRPCCore
 import Groups
 import MartletCore
 import MartletProto
-import ServiceLifecycle
 
 /// `martlet.v1.Publisher`: single events, batches and streams of them into the log.
 ///
@@ -23,30 +22,14 @@ package struct PublisherService: RegistrableRPCService {
 
     /// Registers the three methods.
     package func registerMethods<Transport: ServerTransport>(with router: inout RPCRouter<Transport>) {
-        router.registerHandler(
-            forMethod: Methods.Publish.descriptor,
-            deserializer: PublishDeserializer(shape: .one),
-            serializer: EncodedSerializer(),
-            handler: { request, _ in
-                let message = try await ServerRequest(stream: request).message
-                let outcomes = await publisher.publish(message.records)
-                let topic = message.records.items.first?.topic ?? 0
-                let answer = try PublishAnswer.one(outcomes, message.records.topics, topic)
-                return StreamingServerResponse(single: ServerResponse(message: answer))
-            }
-        )
-        router.registerHandler(
-            forMethod: Methods.PublishBatch.descriptor,
-            deserializer: PublishDeserializer(shape: .batch),
-            serializer: EncodedSerializer(),
-            handler: { request, _ in
-                let message = try await ServerRequest(stream: request).message
-                let outcomes = await publisher.publish(message.records)
-                var answer: [UInt8] = []
-                PublishAnswer.results(outcomes, of: message.records, into: &answer)
-                return StreamingServerResponse(single: ServerResponse(message: answer))
-            }
-        )
+        register(Methods.Publish.descriptor, .one, with: &router) { outcomes, records in
+            try PublishAnswer.one(outcomes, records.topics, records.items.first?.topic ?? 0)
+        }
+        register(Methods.PublishBatch.descriptor, .batch, with: &router) { outcomes, records in
+            var answer: [UInt8] = []
+            PublishAnswer.results(outcomes, of: records, into: &answer)
+            return answer
+        }
         router.registerHandler(
             forMethod: Methods.PublishStream.descriptor,
             deserializer: PublishDeserializer(shape: .stream),
@@ -60,25 +43,43 @@ package struct PublisherService: RegistrableRPCService {
         )
     }
 
+    /// Registers a method with one request and one answer.
+    private func register<Transport: ServerTransport>(
+        _ method: MethodDescriptor,
+        _ shape: PublishDeserializer.Shape,
+        with router: inout RPCRouter<Transport>,
+        answer: @escaping @Sendable ([PublishOutcome], EncodedRecords) throws -> [UInt8]
+    ) {
+        router.registerHandler(
+            forMethod: method,
+            deserializer: PublishDeserializer(shape: shape),
+            serializer: EncodedSerializer(),
+            handler: { request, _ in
+                let records = try await ServerRequest(stream: request).message.records
+                let outcomes = await publisher.publish(records)
+                return StreamingServerResponse(single: ServerResponse(message: try answer(outcomes, records)))
+            }
+        )
+    }
+
     private func stream(
         _ messages: RPCAsyncSequence<PublishMessage, any Error>,
         _ writer: RPCWriter<[UInt8]>
     ) async throws {
         let window = PublishWindow()
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask {
-                // Only says when the engine stops; where the call ends before, this is cancelled.
-                guard (try? await gracefulShutdown()) != nil, !Task.isCancelled else { return }
-                window.finish(
-                    RPCError(
-                        code: .unavailable,
-                        message: "the engine is stopping; connect again in a moment and send what was not acknowledged"
-                    )
+        try await CallLife.run {
+            window.finish(
+                RPCError(
+                    code: .unavailable,
+                    message: "the engine is stopping; connect again in a moment and send what was not acknowledged"
                 )
+            )
+        } _: {
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask { await read(messages, into: window) }
+                defer { group.cancelAll() }
+                while let acknowledgements = try await window.next() { try await writer.write(acknowledgements) }
             }
-            group.addTask { await read(messages, into: window) }
-            while let acknowledgements = try await window.next() { try await writer.write(acknowledgements) }
-            group.cancelAll()
         }
     }
 
@@ -87,7 +88,7 @@ package struct PublisherService: RegistrableRPCService {
         do {
             for try await var message in messages {
                 // As long as too much is on its way nothing is read, and HTTP/2 makes the client wait.
-                guard await window.enter(message.bytes) else { return }
+                guard await window.enter(message.weight) else { return }
                 if message.records.topics[0].isEmpty { message.records.topics[0] = topic }
                 topic = message.records.topics[0]
                 let sent = message

@@ -8,7 +8,6 @@ import GRPCProtobuf
 import KafkaCodec
 package import MartletCore
 import MartletProto
-import ServiceLifecycle
 import SwiftProtobuf
 
 /// `martlet.v1.Subscriber`: records out of the log, for groups that acknowledge and for readers on their own.
@@ -59,47 +58,50 @@ package struct SubscriberService: RegistrableRPCService {
         _ mayOnlyRead: Bool
     ) async throws {
         let call = SubscribeCall()
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask {
-                guard (try? await gracefulShutdown()) != nil, !Task.isCancelled else { return }
-                call.fail(
-                    ServiceError(.unavailable, "the engine is stopping", fix: "subscribe again in a moment")
-                )
-            }
-            group.addTask { await call.read(messages) }
-            guard let open = try await call.opened() else { return group.cancelAll() }
-            if open.group.isEmpty {
-                let plan = try SubscribePlan(open)
-                group.addTask {
-                    do {
-                        try await read(plan, writer)
-                        call.complete()
-                    } catch {
-                        // Said to the body, which waits for it and not for this task.
-                        call.fail(error as? ServiceError ?? explain(error))
+        try await CallLife.run {
+            call.fail(ServiceError(.unavailable, "the engine is stopping", fix: "subscribe again in a moment"))
+        } _: {
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask { await call.read(messages) }
+                defer { group.cancelAll() }
+                guard let open = try await call.opened() else { return }
+                if open.group.isEmpty {
+                    let plan = try SubscribePlan(open)
+                    group.addTask {
+                        do {
+                            try await read(plan, writer)
+                            call.complete()
+                        } catch {
+                            // Said to the body, which waits for it and not for this task.
+                            call.fail(error as? ServiceError ?? explain(error))
+                        }
                     }
+                    try await call.completion()
+                } else {
+                    try await deliver(open, call, writer, peer, mayOnlyRead)
                 }
-                try await call.completion()
-            } else {
-                guard !mayOnlyRead else {
-                    throw RPCError(
-                        code: .permissionDenied,
-                        message:
-                            "this token may only read; a group's position changes with what is acknowledged: leave out the group, or use the engine's own token"
-                    )
-                }
-                let request = try SubscribePlan(open).request(peer: peer)
-                let handle = try await hub.subscribe(request, call.queue)
-                defer { handle.leave() }
-                try await deliver(handle, call, writer)
             }
-            group.cancelAll()
         }
     }
 
     // MARK: With a group
 
-    private func deliver(_ handle: SubscriberHandle, _ call: SubscribeCall, _ writer: RPCWriter<[UInt8]>) async throws {
+    private func deliver(
+        _ open: Martlet_V1_Open,
+        _ call: SubscribeCall,
+        _ writer: RPCWriter<[UInt8]>,
+        _ peer: String,
+        _ mayOnlyRead: Bool
+    ) async throws {
+        guard !mayOnlyRead else {
+            throw RPCError(
+                code: .permissionDenied,
+                message:
+                    "this token may only read; a group's position changes with what is acknowledged: leave out the group, or use the engine's own token"
+            )
+        }
+        let handle = try await hub.subscribe(try SubscribePlan(open).request(peer: peer), call.queue)
+        defer { handle.leave() }
         try await writer.write(Self.opened(handle.positions))
         call.begin(handle)
         while true {
@@ -151,17 +153,15 @@ package struct SubscriberService: RegistrableRPCService {
     private func read(_ plan: SubscribePlan, _ writer: RPCWriter<[UInt8]>) async throws {
         let shares = try await reader.shares(topics: plan.topics, start: plan.start, stopsAtEnd: plan.stopsAtEnd)
         try await writer.write(Self.opened(shares.map { ($0.partition, $0.start) }))
-        try await reader.read(shares) { partition, records in
-            var encoder = DeliveryEncoder()
-            var bytes: [UInt8] = []
-            for record in records where plan.filter?.lets(record.key) ?? true {
+        var encoder = DeliveryEncoder()
+        try await reader.read(
+            shares,
+            messageBytesMax: DeliveryQueue.messageBytes,
+            encode: { record, partition, bytes in
+                guard plan.filter?.lets(record.key) ?? true else { return }
                 encoder.append(record, of: partition, id: 0, attempt: 1, to: &bytes)
-                if bytes.count >= DeliveryQueue.messageBytes {
-                    try await writer.write(bytes)
-                    bytes.removeAll(keepingCapacity: true)
-                }
-            }
-            if !bytes.isEmpty { try await writer.write(bytes) }
-        }
+            },
+            send: { try await writer.write($0) }
+        )
     }
 }

@@ -27,11 +27,14 @@ package struct TopicsService: Martlet_V1_Topics.SimpleServiceProtocol {
         context: ServerContext
     ) async throws -> Martlet_V1_Topic {
         try await explained {
-            var fields = Self.fields(request.description_p, request.tags)
+            var fields = Self.fields(
+                request.description_p.isEmpty ? nil : request.description_p,
+                request.tags,
+                request.partitions == 0 ? nil : request.partitions,
+                request.hasRetentionMs ? request.retentionMs : nil,
+                request.hasRetentionBytes ? request.retentionBytes : nil
+            )
             fields["name"] = .string(request.name)
-            if request.partitions != 0 { fields["partitions"] = .int(Int64(request.partitions)) }
-            if request.hasRetentionMs { fields["retention_ms"] = .int(request.retentionMs) }
-            if request.hasRetentionBytes { fields["retention_bytes"] = .int(request.retentionBytes) }
             let document = Document(value: .object(fields))
             if !request.configs.isEmpty {
                 // Said before anything is made: settings are set by a second step.
@@ -44,9 +47,7 @@ package struct TopicsService: Martlet_V1_Topics.SimpleServiceProtocol {
             guard !request.configs.isEmpty, !request.dryRun else {
                 return Self.topic(made, [:], request.dryRun ? nil : try await topics.partitions(made.guid))
             }
-            try await topics.alter(made.name, validateOnly: false) { set in
-                set.merge(request.configs) { $1 }
-            }
+            try await set(request.configs, of: made.name)
             return try await get(made.name)
         }
     }
@@ -93,20 +94,18 @@ package struct TopicsService: Martlet_V1_Topics.SimpleServiceProtocol {
         context: ServerContext
     ) async throws -> Martlet_V1_Topic {
         try await explained {
-            var fields = Self.fields(request.hasDescription_p ? request.description_p : "", request.tags)
-            if request.hasDescription_p { fields["description"] = .string(request.description_p) }
-            if request.hasPartitions { fields["partitions"] = .int(Int64(request.partitions)) }
-            if request.hasRetentionMs { fields["retention_ms"] = .int(request.retentionMs) }
-            if request.hasRetentionBytes { fields["retention_bytes"] = .int(request.retentionBytes) }
-            if !request.configs.isEmpty {
-                try await topics.alter(request.name, validateOnly: true) { $0.merge(request.configs) { $1 } }
-            }
+            let fields = Self.fields(
+                request.hasDescription_p ? request.description_p : nil,
+                request.tags,
+                request.hasPartitions ? request.partitions : nil,
+                request.hasRetentionMs ? request.retentionMs : nil,
+                request.hasRetentionBytes ? request.retentionBytes : nil
+            )
+            try await set(request.configs, of: request.name, dryRun: true)
             let document = Document(value: .object(fields))
             let changed = try await topics.update(request.name, document, by: Self.caller, dryRun: request.dryRun)
             if request.dryRun { return Self.topic(changed, request.configs, nil) }
-            if !request.configs.isEmpty {
-                try await topics.alter(request.name, validateOnly: false) { $0.merge(request.configs) { $1 } }
-            }
+            try await set(request.configs, of: request.name)
             return try await get(request.name)
         }
     }
@@ -130,14 +129,29 @@ package struct TopicsService: Martlet_V1_Topics.SimpleServiceProtocol {
         return Self.topic(topic, try await topics.overrides(topic.name), try await topics.partitions(topic.guid))
     }
 
+    private func set(_ configs: [String: String], of name: String, dryRun: Bool = false) async throws {
+        guard !configs.isEmpty else { return }
+        try await topics.alter(name, validateOnly: dryRun) { $0.merge(configs) { $1 } }
+    }
+
     private func explained<Result: Sendable>(_ body: @Sendable () async throws -> Result) async throws -> Result {
         do { return try await body() } catch { throw RPCError(explain(error)) }
     }
 
-    private static func fields(_ description: String, _ tags: [String]) -> JSONObject {
+    /// The fields of a topic's document that were given.
+    private static func fields(
+        _ description: String?,
+        _ tags: [String],
+        _ partitions: Int32?,
+        _ retentionMilliseconds: Int64?,
+        _ retentionBytes: Int64?
+    ) -> JSONObject {
         var fields = JSONObject()
-        if !description.isEmpty { fields["description"] = .string(description) }
+        if let description { fields["description"] = .string(description) }
         if !tags.isEmpty { fields["tags"] = .array(tags.map { .string($0) }) }
+        if let partitions { fields["partitions"] = .int(Int64(partitions)) }
+        if let retentionMilliseconds { fields["retention_ms"] = .int(retentionMilliseconds) }
+        if let retentionBytes { fields["retention_bytes"] = .int(retentionBytes) }
         return fields
     }
 

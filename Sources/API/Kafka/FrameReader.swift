@@ -91,7 +91,7 @@ final class FrameReader: ChannelDuplexHandler {
     }
 
     func read(context: ChannelHandlerContext) {
-        guard !isWaitingForMemory, !isStoppedByHold else {
+        guard !isHeldUp else {
             holdsRead = true
             return
         }
@@ -124,6 +124,9 @@ final class FrameReader: ChannelDuplexHandler {
         isStoppedByHold = false
         goOn(context)
     }
+
+    /// Whether the engine keeps a request from going on.
+    var isHeldUp: Bool { isWaitingForMemory || isStoppedByHold }
 
     // MARK: Requests
 
@@ -196,7 +199,7 @@ final class FrameReader: ChannelDuplexHandler {
 
     private func goOn(_ context: ChannelHandlerContext) {
         cut(context)
-        guard holdsRead, !isWaitingForMemory, !isStoppedByHold, !isClosed else { return }
+        guard holdsRead, !isHeldUp, !isClosed else { return }
         holdsRead = false
         read(context: context)
     }
@@ -211,23 +214,30 @@ final class FrameReader: ChannelDuplexHandler {
     private func countWaiting() {
         guard let since = readingSince else { return }
         let now = NIODeadline.now()
-        patience.spend(now - since)
+        // Looked at later than that, the loop was held up, with what the client had sent long since perhaps.
+        patience.spend(min(now - since, pause))
         readingSince = now
+    }
+
+    /// How often a request that has begun is looked at.
+    private var pause: TimeAmount {
+        let nanoseconds = min(limits.stall.nanoseconds, limits.contendedStall.nanoseconds, 4_000_000_000) / 4
+        return .nanoseconds(max(nanoseconds, 10_000_000))
     }
 
     /// Looks at the request that has begun now and then: it must not matter how small the steps are in which a client goes on.
     private func watch(_ context: ChannelHandlerContext) {
         guard timer == nil, !isClosed else { return }
         let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
-        let pause = min(limits.stall.nanoseconds, limits.contendedStall.nanoseconds, 4_000_000_000) / 4
-        timer = context.eventLoop.scheduleTask(in: .nanoseconds(max(pause, 10_000_000))) { bound.value.look() }
+        timer = context.eventLoop.scheduleTask(in: pause) { bound.value.look() }
     }
 
     private func look() {
         timer = nil
         guard let context, frameBytes != nil || buffer.readableBytes > 0 else { return }
         countWaiting()
-        if loan != nil, memory.isContended { patience.limit(to: limits.contendedStall) }
+        // Only of a client that is waited for: one that waits for memory itself is no reason to hurry it.
+        if loan != nil, readingSince != nil, memory.isContended { patience.limit(to: limits.contendedStall) }
         guard patience.isOver else { return watch(context) }
         logger.info(
             "a Kafka connection was closed: its request did not arrive in time",

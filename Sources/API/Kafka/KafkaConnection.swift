@@ -46,6 +46,8 @@ final class KafkaConnection: ChannelDuplexHandler {
     /// Bytes that the client had taken when last looked.
     private var takenBytes = 0
     private var lookedAt = NIODeadline.now()
+    /// Whether there was something then that the client had yet to take.
+    private var wasOwed = false
     /// The request at work that is not an append, if it can be given up.
     private var task: Task<Void, Never>?
 
@@ -278,17 +280,24 @@ final class KafkaConnection: ChannelDuplexHandler {
     /// Looks after answers that the client has yet to take.
     private func watch(_ context: ChannelHandlerContext) {
         guard watchTimer == nil, unsentAnswers > 0 else { return }
-        takenBytes = counter.bytes - unwritten(context)
+        let left = unwritten(context)
+        takenBytes = counter.bytes - left
+        wasOwed = left > 0
         patience.refill()
         lookedAt = .now()
         lookLater(context)
     }
 
+    /// How often answers that are not taken are looked at.
+    private var pause: TimeAmount {
+        let configuration = door.configuration
+        let milliseconds = Int64(min(configuration.stallSeconds, configuration.contendedStallSeconds, 4)) * 1000 / 4
+        return .milliseconds(max(10, milliseconds))
+    }
+
     private func lookLater(_ context: ChannelHandlerContext) {
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-        let configuration = door.configuration
-        let pause = Int64(min(configuration.stallSeconds, configuration.contendedStallSeconds, 4)) * 1000 / 4
-        watchTimer = context.eventLoop.scheduleTask(in: .milliseconds(max(10, pause))) {
+        watchTimer = context.eventLoop.scheduleTask(in: pause) {
             let (connection, context) = bound.value
             connection.look(context)
         }
@@ -301,11 +310,15 @@ final class KafkaConnection: ChannelDuplexHandler {
         let left = unwritten(context)
         let taken = counter.bytes - left
         let now = NIODeadline.now()
-        patience.spend(now - lookedAt)
+        // The client is waited for only with bytes it could take: what of a file is yet to be read is the engine's to do. And looked at
+        // much later than meant, the loop was held up.
+        let isOwed = left > 0
+        if isOwed, wasOwed { patience.spend(min(now - lookedAt, pause)) }
         patience.earn(bytes: max(0, taken - takenBytes))
         lookedAt = now
         takenBytes = taken
-        if door.answers.isFull || door.memory.isContended {
+        wasOwed = isOwed
+        if isOwed, door.answers.isFull || door.memory.isContended {
             patience.limit(to: .seconds(Int64(door.configuration.contendedStallSeconds)))
         }
         guard patience.isOver else { return lookLater(context) }
@@ -317,8 +330,9 @@ final class KafkaConnection: ChannelDuplexHandler {
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        if event is IdleStateHandler.IdleStateEvent, answers.isEmpty {
-            end(context)
+        if event is IdleStateHandler.IdleStateEvent {
+            // What waits for the engine is nobody's idleness.
+            if answers.isEmpty, inbox.isEmpty, !reader.isHeldUp { end(context) }
             return
         }
         if event is ConnectionShouldEnd {

@@ -1,6 +1,7 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
+import Identity
 import NIOCore
 
 /// What is known of the client at the other end of a connection.
@@ -14,9 +15,15 @@ struct KafkaSession: Sendable {
 
     init(_ channel: any Channel, _ login: Login) {
         self.login = login
-        let address = channel.remoteAddress?.ipAddress ?? "unknown"
-        // As rules write it, also where one socket serves both versions of IP.
-        peer = address.hasPrefix("::ffff:") && address.contains(".") ? String(address.dropFirst(7)) : address
-        local = channel.localAddress?.ipAddress
+        peer = channel.clientAddress
+        local = channel.localAddress?.ipAddress.map { ClientAddress.normalised($0) ?? $0 }
+    }
+}
+
+extension Channel {
+    /// The client's address as rules write it, also where one socket serves both versions of IP.
+    var clientAddress: String {
+        guard let address = remoteAddress?.ipAddress else { return "unknown" }
+        return ClientAddress.normalised(address) ?? address
     }
 }

@@ -95,14 +95,7 @@ enum RecordRequest {
 
     static func place(_ call: Call, _ service: any RecordServices, follows: Bool) async throws -> TopicPosition {
         if follows, let name = HTTPFields.Element.Name("Last-Event-ID"), let last = call.headers[name], !last.isEmpty {
-            guard let position = TopicPosition(last) else {
-                throw Refusal.badParameter(
-                    "Last-Event-ID",
-                    "'\(last.prefix(60))' is no id of an event",
-                    fix: "leave it out"
-                )
-            }
-            return try await whole(position, call, service)
+            return try await whole(last, of: "Last-Event-ID", call, service)
         }
         let given = ["cursor", "offset", "timestamp"].filter { call.query.text($0) != nil }
         guard given.count <= 1 else {
@@ -113,14 +106,7 @@ enum RecordRequest {
             )
         }
         if let text = call.query.text("cursor") {
-            guard let position = TopicPosition(text) else {
-                throw Refusal.badParameter(
-                    "cursor",
-                    "'\(text.prefix(60))' is no cursor",
-                    fix: "use one that an answer gave"
-                )
-            }
-            return try await whole(position, call, service)
+            return try await whole(text, of: "cursor", call, service)
         }
         let partitions = call.query.all("partition").compactMap { Int32($0) }
         return try await service.start(
@@ -130,12 +116,20 @@ enum RecordRequest {
         )
     }
 
-    /// Partitions made since then are read from their beginning, unless only some are wanted.
+    /// The position that an answer gave; partitions made since then are read from their beginning, unless only some are wanted.
     private static func whole(
-        _ position: TopicPosition,
+        _ text: String,
+        of parameter: String,
         _ call: Call,
         _ service: any RecordServices
     ) async throws -> TopicPosition {
+        guard let position = TopicPosition(text) else {
+            throw Refusal.badParameter(
+                parameter,
+                "'\(text.prefix(60))' is no cursor",
+                fix: "use one that an answer gave, or leave it out"
+            )
+        }
         let wanted = Set(call.query.all("partition").compactMap { Int32($0) })
         let all = try await service.completed(position, call.id)
         return wanted.isEmpty ? all : TopicPosition(all.offsets.filter { wanted.contains($0.key) })

@@ -186,25 +186,24 @@ struct TableRepair: Sendable {
     }
 
     private func gone(_ file: AppendTableFile) -> Step {
-        let finding = TableFinding(
-            kind: .missingFile,
-            path: file.path,
-            problem: "the catalog lists it with \(file.rows) rows, and it is not there",
-            action: "take it off the list",
-            rowsLost: file.rows
-        )
-        return Step(finding: finding, work: .forget(file))
+        let problem = "the catalog lists it with \(file.rows) rows, and it is not there"
+        return lost(file, .missingFile, problem, action: "take it off the list", .forget(file))
     }
 
     private func damaged(_ file: AppendTableFile, _ problem: String) -> Step {
-        let finding = TableFinding(
-            kind: .damagedFile,
-            path: file.path,
-            problem: problem,
-            action: "take it off the list and move it to damaged/",
-            rowsLost: file.rows
-        )
-        return Step(finding: finding, work: .setAside(file))
+        lost(file, .damagedFile, problem, action: "take it off the list and move it to damaged/", .setAside(file))
+    }
+
+    /// What to do about a file whose rows the table has no more.
+    private func lost(
+        _ file: AppendTableFile,
+        _ kind: TableFinding.Kind,
+        _ problem: String,
+        action: String,
+        _ work: Step.Work
+    ) -> Step {
+        let finding = TableFinding(kind: kind, path: file.path, problem: problem, action: action, rowsLost: file.rows)
+        return Step(finding: finding, work: work)
     }
 
     /// When a file was last written; nil where it is gone.

@@ -22,21 +22,12 @@ extension KafkaDoor {
         if let refusal = refusal(call, .describe) {
             return DescribeAclsResponse(errorCode: refusal.code, errorMessage: refusal.message)
         }
-        guard
-            let filter = ACLFilter(
-                resourceType: request.resourceTypeFilter,
-                name: request.resourceNameFilter,
-                pattern: request.patternTypeFilter,
-                principal: request.principalFilter,
-                host: request.hostFilter,
-                operation: request.operation,
-                permission: request.permissionType
-            )
-        else {
+        guard let filter = ACLFilter(request) else {
             return DescribeAclsResponse(errorCode: .invalidRequest, errorMessage: "the filter names what there is not")
         }
         typealias Resource = DescribeAclsResponse.DescribeAclsResource
         var resources: [Resource] = []
+        var places: [KafkaACL: Int] = [:]
         for acl in security.access.acls().map(\.acl) where filter.takes(acl) {
             let description = DescribeAclsResponse.AclDescription(
                 principal: acl.principal,
@@ -44,13 +35,12 @@ extension KafkaDoor {
                 operation: acl.operation.number,
                 permissionType: acl.permission.number
             )
-            let place = resources.firstIndex {
-                $0.resourceName == acl.resourceName && $0.resourceType == acl.resourceType.number
-                    && $0.patternType == acl.pattern.number
-            }
-            if let place {
+            // Alike for all rules about the same.
+            let about = KafkaACL(.allow, "", .all, on: acl.resourceType, acl.resourceName, pattern: acl.pattern)
+            if let place = places[about] {
                 resources[place].acls.append(description)
             } else {
+                places[about] = resources.count
                 resources.append(
                     Resource(
                         resourceType: acl.resourceType.number,
@@ -71,17 +61,26 @@ extension KafkaDoor {
                 results: request.creations.map { _ in Result(errorCode: refusal.code, errorMessage: refusal.message) }
             )
         }
-        var results: [Result] = []
-        for creation in request.creations {
-            do {
-                _ = try await security.access.add([try KafkaACL(creation)])
-                results.append(Result())
-            } catch {
-                let refusal = TopicRefusal(error)
-                results.append(Result(errorCode: refusal.code, errorMessage: refusal.message))
-            }
+        // Those that could hold are stored together: one step for all of them, however many there are.
+        let acls = request.creations.map { creation in Swift.Result { try KafkaACL(creation).checked() } }
+        let usable = acls.compactMap { try? $0.get() }  // The others are answered below.
+        var failure: (any Error)?
+        do {
+            if !usable.isEmpty { _ = try await security.access.add(usable) }
+        } catch {
+            failure = error
         }
-        return CreateAclsResponse(results: results)
+        return CreateAclsResponse(
+            results: acls.map { acl in
+                let error: (any Error)? =
+                    switch acl {
+                    case .success: failure
+                    case .failure(let error): error
+                    }
+                guard let refusal = error.map(TopicRefusal.init) else { return Result() }
+                return Result(errorCode: refusal.code, errorMessage: refusal.message)
+            }
+        )
     }
 
     func deleteACLs(_ request: DeleteAclsRequest, _ call: Call) async -> DeleteAclsResponse {
@@ -94,17 +93,7 @@ extension KafkaDoor {
         }
         var results: [Result] = []
         for one in request.filters {
-            guard
-                let filter = ACLFilter(
-                    resourceType: one.resourceTypeFilter,
-                    name: one.resourceNameFilter,
-                    pattern: one.patternTypeFilter,
-                    principal: one.principalFilter,
-                    host: one.hostFilter,
-                    operation: one.operation,
-                    permission: one.permissionType
-                )
-            else {
+            guard let filter = ACLFilter(one) else {
                 results.append(Result(errorCode: .invalidRequest, errorMessage: "the filter names what there is not"))
                 continue
             }
@@ -161,7 +150,7 @@ private struct ACLFilter: Sendable {
     ) {
         self.name = name
         self.principal = principal
-        self.host = host
+        self.host = host.map { ClientAddress.normalised($0) ?? $0 }
         isMatch = pattern == Number.match
         if resourceType != Number.any {
             guard let known = KafkaACL.ResourceType(number: resourceType) else { return nil }
@@ -181,9 +170,33 @@ private struct ACLFilter: Sendable {
         }
     }
 
+    init?(_ request: DescribeAclsRequest) {
+        self.init(
+            resourceType: request.resourceTypeFilter,
+            name: request.resourceNameFilter,
+            pattern: request.patternTypeFilter,
+            principal: request.principalFilter,
+            host: request.hostFilter,
+            operation: request.operation,
+            permission: request.permissionType
+        )
+    }
+
+    init?(_ filter: DeleteAclsRequest.DeleteAclsFilter) {
+        self.init(
+            resourceType: filter.resourceTypeFilter,
+            name: filter.resourceNameFilter,
+            pattern: filter.patternTypeFilter,
+            principal: filter.principalFilter,
+            host: filter.hostFilter,
+            operation: filter.operation,
+            permission: filter.permissionType
+        )
+    }
+
     func takes(_ acl: KafkaACL) -> Bool {
         (resourceType.map { $0 == acl.resourceType } ?? true) && (pattern.map { $0 == acl.pattern } ?? true)
-            && (principal.map { $0 == acl.principal } ?? true) && (host.map { $0 == acl.host } ?? true)
+            && (principal.map { $0 == acl.principal } ?? true) && (host.map { $0 == acl.normalisedHost } ?? true)
             && (operation.map { $0 == acl.operation } ?? true) && (permission.map { $0 == acl.permission } ?? true)
             && takesName(acl)
     }
@@ -222,8 +235,21 @@ extension KafkaACL {
     }
 }
 
-extension KafkaACL.ResourceType {
+/// What the protocol writes as a number.
+protocol ProtocolNumbered: CaseIterable {
     /// The protocol's number.
+    var number: Int8 { get }
+}
+
+extension ProtocolNumbered {
+    /// Reads the protocol's number; nil for one that stands for nothing here.
+    init?(number: Int8) {
+        guard let found = Self.allCases.first(where: { $0.number == number }) else { return nil }
+        self = found
+    }
+}
+
+extension KafkaACL.ResourceType: ProtocolNumbered {
     var number: Int8 {
         switch self {
         case .topic: 2
@@ -232,36 +258,12 @@ extension KafkaACL.ResourceType {
         case .transactionalID: 5
         }
     }
-
-    init?(number: Int8) {
-        guard let found = Self.allCases.first(where: { $0.number == number }) else { return nil }
-        self = found
-    }
 }
 
-extension KafkaACL.Pattern {
-    /// The protocol's number.
+extension KafkaACL.Pattern: ProtocolNumbered {
     var number: Int8 { self == .literal ? 3 : 4 }
-
-    init?(number: Int8) {
-        guard let found = Self.allCases.first(where: { $0.number == number }) else { return nil }
-        self = found
-    }
 }
 
-extension KafkaACL.Operation {
-    init?(number: Int8) {
-        guard let found = Self.allCases.first(where: { $0.number == number }) else { return nil }
-        self = found
-    }
-}
-
-extension KafkaACL.Permission {
-    /// The protocol's number.
+extension KafkaACL.Permission: ProtocolNumbered {
     var number: Int8 { self == .deny ? 2 : 3 }
-
-    init?(number: Int8) {
-        guard let found = Self.allCases.first(where: { $0.number == number }) else { return nil }
-        self = found
-    }
 }

@@ -147,7 +147,7 @@ struct FetchPlan {
             let part = parts[number]
             // The very first batch is given whatever its size; where nothing more fits, only the bounds are.
             let room = min(part.bytesMax, bytesMax - byteCount)
-            let hasRoom = byteCount == 0 || (room > 0 && fileCount < Self.fileCountMax)
+            let hasRoom = byteCount == 0 || (room > 0 && fileCount < Self.fileCountMax && log.lendsFiles)
             set(number, await read(part, hasRoom ? room : nil, memoryBytesMax: memoryMax - memoryBytes, log))
         }
     }

@@ -63,11 +63,13 @@ extension KafkaDoor {
                     round.refuse(topic, place, .topicAuthorizationFailed, "topics of that form are the engine's own")
                     continue
                 }
+                let bytes = head.records(records, in: frame)
                 let batch = ProduceRound.Batch(
                     topic: topic,
                     place: place,
                     id: id,
-                    bytes: head.records(records, in: frame)
+                    bytes: bytes,
+                    header: try? RecordBatchHeader(parsing: bytes)
                 )
                 if let refusal = refusal(of: batch, in: request) {
                     round.refuse(topic, place, refusal.code, refusal.message)
@@ -92,7 +94,7 @@ extension KafkaDoor {
 
     private func submit(_ batches: [ProduceRound.Batch], _ round: ProduceRound, mayBlock: Bool = false) {
         for batch in batches {
-            log.submit(batch.bytes, to: batch.id, mayBlock: mayBlock) { result in
+            log.submit(batch.bytes, header: batch.header, to: batch.id, mayBlock: mayBlock) { result in
                 round.set(batch.topic, batch.place, result)
             }
         }
@@ -110,8 +112,7 @@ extension KafkaDoor {
         of batch: ProduceRound.Batch,
         in request: ProduceRequest
     ) -> (code: KafkaErrorCode, message: String)? {
-        // What is no batch is refused by the log.
-        guard let header = try? RecordBatchHeader(parsing: batch.bytes), header.isTransactional else { return nil }
+        guard let header = batch.header, header.isTransactional else { return nil }
         guard let id = request.transactionalID else {
             return (.transactionalIdAuthorizationFailed, "a batch of a transaction came without a transactional id")
         }
@@ -125,8 +126,7 @@ extension KafkaDoor {
     /// Whose transaction the batches are part of; nil where none of them is part of one.
     private func producer(of batches: [ProduceRound.Batch]) -> ProducerIdentity? {
         for batch in batches {
-            // What is no batch is refused by the log.
-            guard let header = try? RecordBatchHeader(parsing: batch.bytes), header.isTransactional else { continue }
+            guard let header = batch.header, header.isTransactional else { continue }
             return ProducerIdentity(id: header.producerID, epoch: header.producerEpoch)
         }
         return nil
@@ -176,6 +176,8 @@ private final class ProduceRound: Sendable {
         let place: Int
         let id: TopicPartition
         let bytes: [UInt8]
+        /// Nil for what is no batch, which the log refuses.
+        let header: RecordBatchHeader?
     }
 
     /// How many batches there are.
@@ -218,14 +220,23 @@ private final class ProduceRound: Sendable {
                 partition.logStartOffset = appended.logStartOffset
                 if let time = appended.appendTime { partition.logAppendTimeMs = time }
             }
-        case .failure(let error): refuse(topic, place, error.kafkaCode, error.message)
+        case .failure(let error): refuse(topic, place, error.kafkaCode, error.message, error.records)
         }
     }
 
-    func refuse(_ topic: Int, _ place: Int, _ code: KafkaErrorCode, _ message: String) {
+    func refuse(
+        _ topic: Int,
+        _ place: Int,
+        _ code: KafkaErrorCode,
+        _ message: String,
+        _ records: [RecordRefusal] = []
+    ) {
         change(topic, place, failed: true) { partition in
             partition.errorCode = code
             partition.errorMessage = message
+            partition.recordErrors = records.map {
+                ProduceResponse.BatchIndexAndErrorMessage(batchIndex: $0.index, batchIndexErrorMessage: $0.message)
+            }
         }
     }
 

@@ -41,6 +41,7 @@ extension EventLogError {
         case .offsetOutOfRange: .offsetOutOfRange
         case .corruptBatch: .corruptMessage
         case .invalidRecord: .invalidRecord
+        case .invalidTimestamp: .invalidTimestamp
         case .outOfOrderSequence: .outOfOrderSequenceNumber
         case .unknownProducer: .unknownProducerId
         case .invalidProducerEpoch: .invalidProducerEpoch

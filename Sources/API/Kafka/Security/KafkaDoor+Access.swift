@@ -80,7 +80,7 @@ extension KafkaDoor {
     }
 }
 
-extension KafkaACL.Operation {
+extension KafkaACL.Operation: ProtocolNumbered {
     /// The protocol's number.
     var number: Int8 {
         switch self {

@@ -23,13 +23,13 @@ extension KafkaDoor {
     func saslHandshake(_ call: Call) throws -> ResponseQueue.Answer {
         let request = try call.head.body(call.frame, as: SaslHandshakeRequest.self)
         let offered = call.session.login.authenticator?.settings.mechanisms.map(\.rawValue) ?? []
-        if call.session.login.begin(request.mechanism, withTokens: call.version == 0) {
+        if call.session.login.begin(request.mechanism, peer: call.session.peer, withTokens: call.version == 0) {
             return try call.head.answer(SaslHandshakeResponse(mechanisms: offered))
         }
         logger.info(
             "a Kafka client wants to log in as is not offered",
             metadata: [
-                "peer": "\(call.session.peer)", "mechanism": "\(request.mechanism.prefix(40))",
+                "peer": "\(call.session.peer)", "mechanism": "\(Authenticator.printable(request.mechanism))",
                 "offered": "\(offered.joined(separator: ","))",
             ]
         )
@@ -48,6 +48,11 @@ extension KafkaDoor {
         case .failed(let code):
             let message = code == .illegalSaslState ? "there is no login under way" : "Authentication failed"
             return try call.head.lastAnswer(SaslAuthenticateResponse(errorCode: code, errorMessage: message))
+        case .refused(let message):
+            // Not the code of a failure, after which the Java client gives up: this one it tries again.
+            return try call.head.lastAnswer(
+                SaslAuthenticateResponse(errorCode: .throttlingQuotaExceeded, errorMessage: message)
+            )
         }
     }
 
@@ -60,7 +65,7 @@ extension KafkaDoor {
                 answer.writeInteger(Int32(bytes.count))
                 answer.writeBytes(bytes)
                 return .parts([.bytes(answer)])
-            case .failed: return .close([])
+            case .failed, .refused: return .close([])
             }
         } catch {
             logger.error("a Kafka login failed", metadata: ["peer": "\(session.peer)", "error": "\(error)"])
@@ -72,6 +77,7 @@ extension KafkaDoor {
         case goOn([UInt8])
         case done([UInt8], lifetimeMilliseconds: Int64)
         case failed(KafkaErrorCode)
+        case refused(String)
     }
 
     private func logIn(_ message: [UInt8], _ session: KafkaSession) async throws -> Outcome {
@@ -79,6 +85,7 @@ extension KafkaDoor {
         guard let authenticator = login.authenticator, var exchange = login.takeExchange() else {
             return .failed(.illegalSaslState)
         }
+        defer { login.rest() }
         guard message.count <= KafkaSecurity.loginBytesMax else { return .failed(.saslAuthenticationFailed) }
         switch try await exchange.respond(message) {
         case .challenge(let bytes):
@@ -89,7 +96,7 @@ extension KafkaDoor {
             let byToken = success.expiresAt.map { Duration.seconds($0.timeIntervalSinceNow) }
             let lifetime = [byToken, authenticator.settings.sessionLifetime].compactMap(\.self).min()
             guard login.succeed(success, endsAt: lifetime.map { now + $0 }) else {
-                await authenticator.failed(
+                authenticator.failed(
                     SaslFailure("the client logged in again as somebody else"),
                     user: success.principal.name,
                     exchange.mechanism,
@@ -104,8 +111,11 @@ extension KafkaDoor {
             }
             return .done(bytes, lifetimeMilliseconds: milliseconds ?? 0)
         case .failed(let failure, let user):
-            await authenticator.failed(failure, user: user, exchange.mechanism, peer: session.peer)
+            authenticator.failed(failure, user: user, exchange.mechanism, peer: session.peer)
             return .failed(.saslAuthenticationFailed)
+        case .refused(let message):
+            authenticator.refused(exchange.mechanism, peer: session.peer)
+            return .refused(message)
         }
     }
 }

@@ -40,13 +40,15 @@ extension KafkaDoor {
     func login(_ channel: any Channel, _ pending: PendingLogins) -> Login {
         guard security.authenticator != nil || security.tls != nil else { return Login(nil) }
         let logger = logger
-        let settled = pending.begin(channel) {
+        let login = Login(security.authenticator)
+        let settled = pending.begin(channel, isAtWork: { login.isAtWork }) {
             logger.info(
                 "a Kafka connection was closed: its client did not log in in time",
                 metadata: ["peer": "\(channel.peer)"]
             )
         }
-        return Login(security.authenticator, onSettled: settled)
+        login.whenSettled(settled)
+        return login
     }
 }
 

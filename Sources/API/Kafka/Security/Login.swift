@@ -12,6 +12,8 @@ final class Login: Sendable {
         var success: SaslExchange.Success?
         var endsAt: ContinuousClock.Instant?
         var exchange: SaslExchange?
+        /// Whether the engine has a message of the login to answer.
+        var isAtWork = false
         var mechanism: SaslMechanism?
         /// Whether the next frame is a message of the login and no request, as after the first version of SaslHandshake.
         var takesToken = false
@@ -20,13 +22,14 @@ final class Login: Sendable {
     }
 
     let authenticator: Authenticator?
-    private let state: Mutex<State>
+    private let state = Mutex(State())
 
-    /// `onSettled` is called once, when it is known who the client is.
-    init(_ authenticator: Authenticator?, onSettled: (@Sendable () -> Void)? = nil) {
+    init(_ authenticator: Authenticator?) {
         self.authenticator = authenticator
-        state = Mutex(State(onSettled: onSettled))
     }
+
+    /// Has `call` called once, when it is known who the client is; before anything of the client is read.
+    func whenSettled(_ call: @escaping @Sendable () -> Void) { state.withLock { $0.onSettled = call } }
 
     /// Who the client is; nil where it has not said so, or no longer.
     var principal: Principal? {
@@ -38,6 +41,9 @@ final class Login: Sendable {
 
     /// Whether it was ever known who the client is.
     var isSettled: Bool { authenticator == nil || state.withLock { $0.success != nil } }
+
+    /// Whether it is not for the client that anybody waits.
+    var isAtWork: Bool { state.withLock { $0.isAtWork } }
 
     var takesToken: Bool { state.withLock { $0.takesToken } }
 
@@ -59,11 +65,13 @@ final class Login: Sendable {
         if authenticator == nil { settled() }
     }
 
-    /// Begins a login; false where the mechanism is not offered, or is another than that of the login before.
-    func begin(_ mechanism: String, withTokens takesToken: Bool) -> Bool {
-        guard let exchange = authenticator?.begin(mechanism) else { return false }
+    /// Begins a login; false where the mechanism is not offered or another than that of the login before, or one is under way.
+    func begin(_ mechanism: String, peer: String, withTokens takesToken: Bool) -> Bool {
+        guard let exchange = authenticator?.begin(mechanism, peer: peer) else { return false }
         return state.withLock { state in
             guard state.mechanism == nil || state.mechanism == exchange.mechanism else { return false }
+            // One login is finished before the next begins.
+            guard state.exchange == nil else { return false }
             state.mechanism = exchange.mechanism
             state.exchange = exchange
             state.takesToken = takesToken
@@ -71,13 +79,16 @@ final class Login: Sendable {
         }
     }
 
-    /// Takes the login that is under way; ``put(back:)`` brings it back.
+    /// Takes the login that is under way, to work at it until ``rest()``; ``put(back:)`` brings it back.
     func takeExchange() -> SaslExchange? {
         state.withLock { state in
             defer { state.exchange = nil }
+            state.isAtWork = state.exchange != nil
             return state.exchange
         }
     }
+
+    func rest() { state.withLock { $0.isAtWork = false } }
 
     func put(back exchange: SaslExchange) { state.withLock { $0.exchange = exchange } }
 
