@@ -55,17 +55,26 @@ package final class Catalog: Sendable {
 
     /// Opens the catalog, making the file where there is none and bringing an older schema up to date.
     ///
-    /// Blocks in the file system. The directory must exist. `observer` is told of every change of a resource.
-    package static func open(path: String, observer: ResourceObserver? = nil) throws(CatalogError) -> Catalog {
+    /// Blocks in the file system. The directory must exist. `observer` is told of every change of a resource, `onTrouble` of what should be
+    /// known of the disk: see ``troubles()``.
+    package static func open(
+        path: String,
+        observer: ResourceObserver? = nil,
+        onTrouble: @escaping @Sendable (CatalogError) -> Void = { _ in }
+    ) throws(CatalogError) -> Catalog {
         var store = try SQLiteFile(
             path: path,
             durability: .full,
             migrator: CatalogSchema.migrator,
-            checksContent: true
+            isGuarded: true,
+            troubles: StoreTroubles(onTrouble)
         )
         store.observer = observer
         return Catalog(store)
     }
+
+    /// What is wrong with the file or its disk: commits that failed, and what could not be checked when it was opened.
+    package func troubles() -> [CatalogError] { store.troubles.all }
 
     /// Closes the file; what is called afterwards fails with `.unavailable`.
     package func close() throws {

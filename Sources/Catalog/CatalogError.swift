@@ -21,7 +21,9 @@ package struct CatalogError: Error, Sendable, Equatable, CustomStringConvertible
         case full
         /// The store was closed.
         case closed
-        /// The disk or SQLite failed in another way.
+        /// The disk failed to read, write or flush.
+        case disk
+        /// SQLite failed in another way.
         case failed
     }
 
@@ -44,7 +46,8 @@ package struct CatalogError: Error, Sendable, Equatable, CustomStringConvertible
             case .noDirectory, .readOnly, .newerSchema: .failedPrecondition
             case .busy, .closed: .unavailable
             case .full: .storageFull
-            case .damaged, .failed: .internal
+            case .damaged, .disk: .storageFailed
+            case .failed: .internal
             }
         return ServiceError(code, "\(path): \(message)", fix: fix)
     }

@@ -20,8 +20,11 @@ package final class ElementInventory: Sendable {
     package static func open(path: String, durability: CommitDurability = .full) throws(CatalogError)
         -> ElementInventory
     {
-        ElementInventory(try SQLiteFile(path: path, durability: durability, migrator: migrator, checksContent: false))
+        ElementInventory(try SQLiteFile(path: path, durability: durability, migrator: migrator, isGuarded: false))
     }
+
+    /// What went wrong with the file or its disk.
+    package func troubles() -> [CatalogError] { store.troubles.all }
 
     /// Closes the file; what is called afterwards fails with `.unavailable`.
     package func close() throws {

@@ -15,6 +15,7 @@ struct DataLayout: Sendable {
     var catalog: String { root + "/catalog.sqlite" }
     var inventory: String { root + "/inventory.sqlite" }
     var secretKey: String { root + "/secret.key" }
+    var log: String { root + "/log" }
     var tables: String { root + "/tables" }
     var functions: String { root + "/functions" }
     var temporary: String { root + "/tmp" }

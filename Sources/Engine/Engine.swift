@@ -62,6 +62,7 @@ package struct Engine: Sendable {
         let stores = try await EngineStores(configuration, layout, logger)
         do {
             let parts = try EngineParts(stores, configuration, layout, logger)
+            try await LostData.report(parts)
             try await parts.transactions.recover()
             try await parts.topics.prepare(
                 defaultTopic: configuration.defaultTopic,
@@ -129,6 +130,7 @@ package struct Engine: Sendable {
             BackgroundService("metrics", logger) { await parts.telemetry.collector.run() },
             BackgroundService("processor meter", logger) { await parts.meter.run() },
             BackgroundService("memory", logger) { await AllocatorSettings.trimRegularly() },
+            BackgroundService("disk", logger) { await FreeSpace.watch(parts.layout, logger) },
             parts.gateway,
             DrainingService(
                 "pipelines",
@@ -139,9 +141,6 @@ package struct Engine: Sendable {
             ResumingService(parts.pipelineService, progress, logger),
             server,
         ]
-        // Told to say much, the group writes down its services with all they hold, tokens among it.
-        var quiet = logger
-        quiet.logLevel = max(.info, logger.logLevel)
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
                 services: (before + services + after).map {
@@ -152,10 +151,17 @@ package struct Engine: Sendable {
                     )
                 },
                 gracefulShutdownSignals: [.sigterm, .sigint],
-                logger: quiet
+                logger: quiet()
             ).limited()
         )
         try await group.run()
+    }
+
+    /// Told to say much, the group of services writes them down with all they hold, tokens among it.
+    private func quiet() -> Logger {
+        var quiet = logger
+        quiet.logLevel = max(.info, logger.logLevel)
+        return quiet
     }
 
     private static func event(_ action: String, _ message: String) -> EngineEvent {

@@ -36,7 +36,12 @@ struct EngineStores: Sendable {
             try DuckDBLibrary.load(explicit: configuration.duckDBLibrary, candidates: python.libraryCandidates)
         }
         let events = EngineEvents()
-        catalog = try Catalog.open(path: layout.catalog, observer: { events.note($0) })
+        try LostData.refuseMissingCatalog(layout)
+        catalog = try Catalog.open(
+            path: layout.catalog,
+            observer: { events.note($0) },
+            onTrouble: { logger.error("the catalog is damaged or cannot be written", metadata: ["error": "\($0)"]) }
+        )
         // Checkpoints and the log bring back what a crash takes from the inventory, so it need not be flushed at every commit.
         inventory = try ElementInventory.open(path: layout.inventory, durability: .relaxed)
         secrets = try await SecretStore(catalog: catalog, keyPath: layout.secretKey)

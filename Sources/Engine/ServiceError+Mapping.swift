@@ -76,6 +76,7 @@ extension EventLogError {
         case .diskFull: .storageFull
         case .overloaded, .partitionStopped, .closed: .unavailable
         case .dataDirectoryInUse: .failedPrecondition
+        case .inputOutput: .storageFailed
         default: .internal
         }
     }

@@ -23,6 +23,8 @@ final class CoordinatorStore: Sendable {
         /// The size that, once reached, makes a rewrite worthwhile.
         var rewriteAtBytes: Int64 = CoordinatorStore.rewriteBytesMin
         var stopped: EventLogError?
+        /// Why the last commit failed, where the disk was full.
+        var fullDisk: EventLogError?
         var damage: [DamageReport] = []
     }
 
@@ -40,9 +42,10 @@ final class CoordinatorStore: Sendable {
     /// Opens or creates the file in `directory` and reads it; blocks.
     ///
     /// A torn entry at the end is cut, unless the file was closed behind it; an unreadable one elsewhere is reported, and the
-    /// file kept aside at the next rewrite.
+    /// file kept aside at the next rewrite. That the file is missing is reported where it must exist.
     static func open(
         directory: String,
+        mustExist: Bool = false,
         settings: LocalLogSettings,
         logger: Logger
     ) throws(EventLogError) -> CoordinatorStore {
@@ -54,18 +57,24 @@ final class CoordinatorStore: Sendable {
         var state = State(file: file)
         let bytes = try file.read(at: 0, count: Int(try file.size()))
         let closedBytes = try takeClosedMark(directory)
-        func report(_ lost: Range<Int>) {
+        func report(_ lost: Range<Int>, _ missing: String? = nil) {
             let report = DamageReport(
                 topic: "",
                 partition: -1,
                 offsets: 0..<0,
                 file: path,
                 bytes: Int64(lost.lowerBound)..<Int64(lost.upperBound),
-                reason: "committed offsets or states of groups, producers or transactions cannot be read: "
+                reason: missing ?? "committed offsets or states of groups, producers or transactions cannot be read: "
                     + "some may continue from an earlier state"
             )
             logger.error("stored group offsets and states are damaged", metadata: ["damage": "\(report)"])
             state.damage.append(report)
+        }
+        if isNew, mustExist || closedBytes > 0 {
+            report(
+                0..<closedBytes,
+                "the file is missing and was made anew: committed offsets and states of groups, producers and transactions are lost"
+            )
         }
         var position = 0
         while position < bytes.count {
@@ -133,7 +142,7 @@ final class CoordinatorStore: Sendable {
     /// What cannot be read, and that nothing more can be written where that is so.
     func damage() -> [DamageReport] {
         state.withLock { state in
-            guard let stopped = state.stopped else { return state.damage }
+            guard let stopped = state.stopped ?? state.fullDisk else { return state.damage }
             let stop = DamageReport(
                 topic: "",
                 partition: -1,
@@ -198,18 +207,34 @@ final class CoordinatorStore: Sendable {
         do {
             try file.write(bytes, at: position)
         } catch {
-            if error.code == .diskFull, (try? file.truncate(to: position)) != nil { return fail(requests, error) }
+            if error.code == .diskFull, (try? file.truncate(to: position)) != nil {
+                noteFullDisk(error)
+                return fail(requests, error)
+            }
             return fail(requests, stop(error))
         }
         let number = settings.synchronize(file.descriptor)
         guard number == 0 else { return fail(requests, stop(Disk.error(number, "cannot flush", file.path))) }
         let isRewriteDue = state.withLock { state in
+            state.fullDisk = nil
             for request in requests { state.content.apply(request.entry) }
             state.fileBytes += Int64(bytes.count)
             return state.fileBytes >= state.rewriteAtBytes
         }
         for request in requests { request.continuation.resume() }
         if isRewriteDue { rewrite() }
+    }
+
+    private func noteFullDisk(_ error: EventLogError) {
+        let isFirst = state.withLock { state in
+            defer { state.fullDisk = error }
+            return state.fullDisk == nil
+        }
+        guard isFirst else { return }
+        logger.error(
+            "the disk is full: commits of offsets are refused until there is room",
+            metadata: ["error": "\(error)"]
+        )
     }
 
     private func rewrite() {

@@ -15,6 +15,8 @@ package struct DamageReport: Hashable, Sendable, CustomStringConvertible {
     package let bytes: Range<Int64>
     /// What is wrong with them.
     package let reason: String
+    /// What is concerned, in words, where it is neither a topic nor what groups and producers have stored.
+    package let subject: String?
 
     /// Describes damage.
     package init(
@@ -23,7 +25,8 @@ package struct DamageReport: Hashable, Sendable, CustomStringConvertible {
         offsets: Range<Int64>,
         file: String,
         bytes: Range<Int64>,
-        reason: String
+        reason: String,
+        subject: String? = nil
     ) {
         self.topic = topic
         self.partition = partition
@@ -31,16 +34,19 @@ package struct DamageReport: Hashable, Sendable, CustomStringConvertible {
         self.file = file
         self.bytes = bytes
         self.reason = reason
+        self.subject = subject
     }
 
     /// What is concerned, in words: topic, partition and the offsets that cannot be read.
     package var place: String {
+        if let subject { return subject }
         guard !topic.isEmpty else { return "consumer groups and producers" }
         let owner = partition < 0 ? "topic \(topic)" : "topic \(topic), partition \(partition)"
         return offsets.isEmpty ? owner : "\(owner), offsets \(offsets.lowerBound) to \(offsets.upperBound - 1)"
     }
 
     package var description: String {
-        "\(place): \(file) bytes \(bytes.lowerBound)..<\(bytes.upperBound): \(reason)"
+        let range = bytes.isEmpty ? "" : " bytes \(bytes.lowerBound)..<\(bytes.upperBound)"
+        return "\(place): \(file)\(range): \(reason)"
     }
 }

@@ -69,10 +69,12 @@ extension LocalLog {
         do {
             try await administrate { [self] () throws(EventLogError) in
                 let now = environment.settings.now()
+                var expired: [(PartitionLog, [Int64])] = []
                 for (_, partition) in allPartitions() {
                     partition.expireProducers(at: now)
                     do throws(EventLogError) {
-                        try partition.applyRetention(at: now)
+                        let bases = try partition.expireSegments(at: now)
+                        if !bases.isEmpty { expired.append((partition, bases)) }
                     } catch {
                         // That of one is no reason to keep what others have to delete.
                         environment.logger.error(
@@ -83,6 +85,7 @@ extension LocalLog {
                     partition.releaseSealedFiles()
                     partition.closeIdleFile()
                 }
+                try removeExpired(expired)
             }
             await flushRelaxed()
             try await administrate { [self] () throws(EventLogError) in try writeCheckpoint(allPartitions()) }
@@ -90,6 +93,27 @@ extension LocalLog {
             return
         } catch {
             environment.logger.error("keeping the event log in order failed", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// Deletes files once the checkpoint says that they may be missing: others that are missing are damage.
+    private func removeExpired(_ expired: [(PartitionLog, [Int64])]) throws(EventLogError) {
+        if expired.isEmpty { return }
+        do throws(EventLogError) {
+            try writeCheckpoint(allPartitions())
+        } catch {
+            // What is to be deleted may be what the disk is full of.
+            guard error.code == .diskFull else { throw error }
+        }
+        for (partition, bases) in expired {
+            do throws(EventLogError) {
+                try partition.removeSegments(bases)
+            } catch {
+                environment.logger.error(
+                    "expired records were not deleted",
+                    metadata: ["partition": "\(partition.id)", "error": "\(error)"]
+                )
+            }
         }
     }
 
@@ -155,7 +179,8 @@ extension LocalLog {
                 offsets: 0..<0,
                 file: checkpointPath,
                 bytes: 0..<0,
-                reason: "\(error.message); every segment was read to replace it"
+                reason: "\(error.message); every segment was read to replace it, no records are concerned",
+                subject: "the log's checkpoint"
             )
             environment.logger.warning("the checkpoint is damaged", metadata: ["damage": "\(report)"])
             registry.withLock { $0.damage.append(report) }

@@ -72,7 +72,8 @@ extension LocalLog {
             for change in raised {
                 change.partition.forgetDeleted()
                 do throws(EventLogError) {
-                    try change.partition.applyRetention(at: environment.settings.now())
+                    let now = environment.settings.now()
+                    try change.partition.removeSegments(change.partition.expireSegments(at: now, onlyDeleted: true))
                 } catch {
                     // They are deleted nevertheless; the files go with the next round of housekeeping or the next start.
                     environment.logger.warning(

@@ -299,10 +299,13 @@ extension LocalLog {
         _ work: @escaping @Sendable () throws(EventLogError) -> Value
     ) async throws -> Value {
         try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Value, any Error>) in
-            let accepted = administrator.submit {
-                do {
+            let accepted = administrator.submit { [environment] in
+                do throws(EventLogError) {
                     continuation.resume(returning: try work())
                 } catch {
+                    if [.diskFull, .inputOutput].contains(error.code) {
+                        environment.logger.error("changing files of the log failed", metadata: ["error": "\(error)"])
+                    }
                     continuation.resume(throwing: error)
                 }
             }

@@ -72,7 +72,14 @@ package final class LocalLog: EventLog {
         directory = root
         OpenFileLimit.raise()
         try Disk.makeDirectories(root + "/topics")
-        groupStore = try CoordinatorStore.open(directory: root + "/groups", settings: settings, logger: logger)
+        let hasTopics = try !Disk.names(in: root + "/topics").isEmpty
+        groupStore = try CoordinatorStore.open(
+            directory: root + "/groups",
+            // It is made before everything else.
+            mustExist: hasTopics || Disk.exists(root + "/checkpoint"),
+            settings: settings,
+            logger: logger
+        )
         producerIDs = ProducerIDs(reserved: groupStore.content().producerIDsReserved)
         environment = LogEnvironment(
             settings: settings,
@@ -223,6 +230,12 @@ package final class LocalLog: EventLog {
     /// Returns what a partition knows of idempotent producers, ordered by id.
     package func producers(_ id: TopicPartition) throws -> [ProducerDescription] {
         try partition(id).0.producerDescriptions()
+    }
+
+    /// Adds damage that was found from outside of the log, and logs it.
+    package func report(_ damage: DamageReport) {
+        environment.logger.error("stored records are damaged", metadata: ["damage": "\(damage)"])
+        registry.withLock { $0.damage.append(damage) }
     }
 
     /// Returns all damage found so far: when opening, when reading and by ``verify()``.

@@ -319,11 +319,26 @@ extension PartitionLog {
         do {
             try point.file.truncate(to: point.position)
             state.withLock { $0.reservedBytes = 0 }
-            if error.code == .diskFull { return error.at(id) }
+            if error.code == .diskFull {
+                noteFullDisk(error)
+                return error.at(id)
+            }
             return stop("a write failed (\(error.message))", error)
         } catch let second {
             return stop("the log cannot be cut back after a failed write (\(second.message))", second)
         }
+    }
+
+    private func noteFullDisk(_ error: EventLogError) {
+        let isFirst = state.withLock { state in
+            defer { state.fullDisk = error }
+            return state.fullDisk == nil
+        }
+        guard isFirst else { return }
+        environment.logger.error(
+            "the disk is full: records are refused until there is room",
+            metadata: ["topic": "\(id.topic)", "partition": "\(id.partition)", "error": "\(error)"]
+        )
     }
 
     private func synchronize(_ file: DiskFile) -> EventLogError? {
@@ -386,6 +401,7 @@ extension PartitionLog {
         state.segments[last].byteCount = position
         state.segments[last].nextOffset = offset
         state.highWatermark = offset
+        if state.fullDisk != nil { state.fullDisk = nil }
         if let changes = run.admission.changes {
             state.producers.apply(changes)
             state.producersChanged = true

@@ -27,19 +27,32 @@ extension PartitionLog {
         }
     }
 
-    /// Deletes sealed segments from the oldest on while retention allows, whatever became of their compaction; blocks.
+    /// Takes sealed segments out of service, from the oldest on, while retention allows, whatever became of their compaction, and
+    /// returns their base offsets; blocks.
     ///
-    /// A segment expires with its newest record. Where that has no timestamp, or one in the future, the time the file
+    /// Their files are for ``removeSegments(_:)``, once the checkpoint has the new start. With `onlyDeleted` only those go that are in front
+    /// of the start already. A segment expires with its newest record. Where that has no timestamp, or one in the future, the time the file
     /// was last written counts.
-    func applyRetention(at now: Int64) throws(EventLogError) {
-        while let base = try expiredSegment(at: now) {
-            state.withLock { state in
-                guard state.segments.count > 1, state.segments[0].baseOffset == base else { return }
+    func expireSegments(at now: Int64, onlyDeleted: Bool = false) throws(EventLogError) -> [Int64] {
+        var bases: [Int64] = []
+        while let base = try expiredSegment(at: now, onlyDeleted: onlyDeleted) {
+            let isRemoved = state.withLock { state in
+                guard state.segments.count > 1, state.segments[0].baseOffset == base else { return false }
                 state.segments.removeFirst()
                 state.logStartOffset = max(state.logStartOffset, state.segments[0].baseOffset)
                 state.dropBelowStart()
                 state.changedSinceCheckpoint = true
+                return true
             }
+            guard isRemoved else { break }
+            bases.append(base)
+        }
+        return bases
+    }
+
+    /// Deletes the files of segments that are out of service; blocks.
+    func removeSegments(_ bases: [Int64]) throws(EventLogError) {
+        for base in bases {
             try SegmentPaths(directory: directory, baseOffset: base).remove()
             environment.logger.info(
                 "deleted an expired segment",
@@ -48,7 +61,7 @@ extension PartitionLog {
         }
     }
 
-    private func expiredSegment(at now: Int64) throws(EventLogError) -> Int64? {
+    private func expiredSegment(at now: Int64, onlyDeleted: Bool) throws(EventLogError) -> Int64? {
         let (first, settings, total, start) = state.withLock { state -> (Segment?, TopicSettings, Int64, Int64) in
             guard state.segments.count > 1 else { return (nil, state.settings, 0, 0) }
             let total = state.segments.reduce(0) { $0 + $1.byteCount }
@@ -56,7 +69,7 @@ extension PartitionLog {
         }
         guard let first else { return nil }
         if first.nextOffset <= start { return first.baseOffset }
-        guard settings.deletes else { return nil }
+        guard settings.deletes, !onlyDeleted else { return nil }
         if let limit = settings.retentionBytes, total - first.byteCount >= limit { return first.baseOffset }
         guard let limit = settings.retentionMilliseconds else { return nil }
         var newest = first.maxTimestamp

@@ -89,7 +89,9 @@ final class PartitionLog: Sendable {
     /// What cannot be read, and that nothing more can be written where that is so.
     func damage() -> [DamageReport] {
         state.withLock { state in
-            guard case .stopped(let error) = state.status, let active = state.segments.last else { return state.damage }
+            var cause = state.fullDisk
+            if case .stopped(let error) = state.status { cause = error }
+            guard let error = cause, let active = state.segments.last else { return state.damage }
             let stop = DamageReport(
                 topic: id.topic,
                 partition: id.partition,
@@ -173,6 +175,8 @@ struct PartitionState {
     var recentBytes = 0
     var waiters: [ObjectIdentifier: Waiter] = [:]
     var damage: [DamageReport] = []
+    /// Why the last append failed, where the disk was full.
+    var fullDisk: EventLogError?
     var changedSinceCheckpoint = false
     var compaction = CompactionState()
     /// Whether compaction met something that it cannot read.

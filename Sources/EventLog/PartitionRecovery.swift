@@ -27,6 +27,8 @@ struct PartitionRecovery {
     private(set) var segments: [Segment] = []
     private(set) var compaction = CompactionState()
     private var damage: [DamageReport] = []
+    /// What is known to have been flushed, by the checkpoint or an index.
+    private var knownEnd: Int64 = 0
     /// Whether nothing happened since the checkpoint was written.
     private var isAsCheckpointed = false
 
@@ -51,6 +53,7 @@ struct PartitionRecovery {
         try Disk.makeDirectories(directory)
         var names = try Disk.names(in: directory)
         if try finishReplacements(among: names) { names = try Disk.names(in: directory) }
+        knownEnd = max(checkpoint?.nextOffset ?? 0, try indexedEnd(among: names))
         compaction = CompactionState.load(from: directory)
         let bases = names.compactMap(Segment.baseOffset(ofFileNamed:)).sorted()
         for name in names where name.hasSuffix(".tmp") { try Disk.remove("\(directory)/\(name)") }
@@ -62,18 +65,28 @@ struct PartitionRecovery {
             }
         }
         if segments.isEmpty {
-            let start = checkpoint?.nextOffset ?? 0
-            if let checkpoint, checkpoint.nextOffset > checkpoint.logStartOffset {
-                addDamage(
-                    checkpoint.logStartOffset..<checkpoint.nextOffset,
-                    file: directory,
-                    bytes: 0..<0,
-                    "all segment files are missing"
-                )
-            }
+            // There has always been one: a partition is made with its first segment.
+            let lost = (checkpoint?.logStartOffset ?? 0)..<max(knownEnd, checkpoint?.logStartOffset ?? 0)
+            addDamage(
+                lost,
+                file: directory,
+                bytes: 0..<0,
+                "all segment files are missing" + (lost.isEmpty ? "; how many records were in them is not known" : "")
+            )
             segments = [
-                try PartitionLog.createSegment(directory: directory, baseOffset: start, createdAt: logSettings.now())
+                try PartitionLog.createSegment(
+                    directory: directory,
+                    baseOffset: lost.upperBound,
+                    createdAt: logSettings.now()
+                )
             ]
+        } else if let checkpoint, checkpoint.logStartOffset < segments[0].baseOffset {
+            addDamage(
+                checkpoint.logStartOffset..<segments[0].baseOffset,
+                file: directory,
+                bytes: 0..<0,
+                "the segment files with the first records are missing"
+            )
         }
         let end = segments[segments.count - 1].nextOffset
         if compaction.end > end { try forgetCompaction() }
@@ -100,6 +113,21 @@ struct PartitionRecovery {
         return state
     }
 
+    /// The end of what indexes know to have been flushed, also of segments whose own files are missing.
+    private func indexedEnd(among names: [String]) throws(EventLogError) -> Int64 {
+        let bases = Set(names.compactMap(Segment.baseOffset(ofFileNamed:)))
+        var end: Int64 = 0
+        for name in names where name.hasSuffix(".index") {
+            guard let base = Segment.baseOffset(ofFileNamed: name.dropLast(".index".count) + ".log"),
+                !bases.contains(base), bases.allSatisfy({ $0 < base }),
+                let summary = SegmentPaths(directory: directory, baseOffset: base).loadSummary(),
+                summary.baseOffset == base
+            else { continue }
+            end = max(end, summary.nextOffset)
+        }
+        return end
+    }
+
     /// Forgets how far compaction has come: it tells of records that are not those that are there.
     private mutating func forgetCompaction() throws(EventLogError) {
         logger.warning(
@@ -113,15 +141,30 @@ struct PartitionRecovery {
     }
 
     /// Puts compacted files in their places where a crash came between; true where there were any.
-    private func finishReplacements(among names: [String]) throws(EventLogError) -> Bool {
+    ///
+    /// What a crash leaves is whole. One that is not was damaged since, and must not take the place of what is.
+    private mutating func finishReplacements(among names: [String]) throws(EventLogError) -> Bool {
         var hasFinished = false
         for name in names where name.hasSuffix(PartitionLog.replacementSuffix) {
             let offsets = name.dropLast(PartitionLog.replacementSuffix.count).split(separator: "-").map { Int64($0) }
             guard offsets.count == 2, let first = offsets[0], let end = offsets[1] else { continue }
             let bases = names.compactMap(Segment.baseOffset(ofFileNamed:)).filter { $0 > first && $0 < end }
             hasFinished = true
+            let path = "\(directory)/\(name)"
+            if let reason = try Self.fault(ofReplacement: path, from: first, to: end) {
+                let aside = "\(path).damaged-\(logSettings.now())"
+                try Disk.rename(path, to: aside)
+                try Disk.synchronizeDirectory(directory)
+                addDamage(
+                    0..<0,
+                    file: aside,
+                    bytes: 0..<0,
+                    "a compacted file is damaged (\(reason)) and was set aside; the segments it was to replace stay as they are"
+                )
+                continue
+            }
             // The first one may have been removed already; its name is what counts.
-            try PartitionLog.replaceSources(in: directory, bases: [first] + bases, by: "\(directory)/\(name)")
+            try PartitionLog.replaceSources(in: directory, bases: [first] + bases, by: path)
             try Disk.synchronizeDirectory(directory)
             logger.notice(
                 "finished a compaction",
@@ -129,6 +172,26 @@ struct PartitionRecovery {
             )
         }
         return hasFinished
+    }
+
+    /// What is wrong with a compacted file, which must have a sound batch for every offset of its range; nil for nothing.
+    private static func fault(
+        ofReplacement path: String,
+        from first: Int64,
+        to end: Int64
+    ) throws(EventLogError) -> String? {
+        let file = try DiskFile(path: path, flags: O_RDONLY)
+        guard end > first, first >= 0 else { return "its name gives no range of offsets" }
+        var scanner = SegmentScanner(file: file, from: 0, expecting: first, end: try file.size())
+        while true {
+            switch try scanner.next() {
+            case .batch: continue
+            case .invalid(let position, let reason): return "at byte \(position): \(reason)"
+            case .end:
+                guard scanner.expectedOffset != end else { return nil }
+                return "it ends at offset \(scanner.expectedOffset) instead of \(end)"
+            }
+        }
     }
 
     private mutating func recoverSealed(_ base: Int64, nextOffset: Int64) throws(EventLogError) {
@@ -207,7 +270,7 @@ struct PartitionRecovery {
             let number = logSettings.synchronize(file.descriptor)
             guard number == 0 else { throw Disk.error(number, "cannot flush", file.path) }
         }
-        let nextOffset = max(index.nextOffset, checkpoint?.nextOffset ?? 0)
+        let nextOffset = max(index.nextOffset, knownEnd)
         let isDamagedAtEnd = end < knownBytes || nextOffset > index.nextOffset
         if isDamagedAtEnd {
             end = size

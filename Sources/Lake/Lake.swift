@@ -32,6 +32,7 @@ package final class Lake: Service {
     private let followers = Mutex<Set<String>>([])
     private let fileTables = Mutex(ReservedNames())
     private let state = Mutex<State>(.unopened)
+    private let fault = Mutex<LakeError?>(nil)
 
     private enum State {
         case unopened
@@ -141,12 +142,18 @@ package final class Lake: Service {
                 }
                 if isClosed { throw Self.closed }
                 writer.start(database)
+                fault.withLock { $0 = nil }
                 return database
             }
         } catch let error as DuckDBError {
-            throw LakeError(error)
+            let failure = LakeError(error)
+            fault.withLock { $0 = failure }
+            throw failure
         }
     }
+
+    /// Why the database could not be opened when that was last tried.
+    package var openingFault: LakeError? { fault.withLock { $0 } }
 
     /// The database where it is open; nil before the first use and after closing.
     package var openedDatabase: Database? {

@@ -16,6 +16,7 @@ package struct ServiceError: Error, Sendable, Equatable {
         case unavailable
         case timeout
         case storageFull
+        case storageFailed
         case `internal`
 
         /// The HTTP status that says so.
@@ -30,7 +31,7 @@ package struct ServiceError: Error, Sendable, Equatable {
             case .unavailable: 503
             case .timeout: 504
             case .storageFull: 507
-            case .internal: 500
+            case .storageFailed, .internal: 500
             }
         }
     }

@@ -47,7 +47,7 @@ package struct OTLPFault: Error, Equatable {
             case .unauthenticated: .unauthenticated
             case .forbidden: .permissionDenied
             case .tooLarge: .resourceExhausted
-            case .unavailable, .timeout, .storageFull: .unavailable
+            case .unavailable, .timeout, .storageFull, .storageFailed: .unavailable
             case .internal: .unknown
             }
         message = error.fix.map { "\(error.message); \($0)" } ?? error.message

@@ -101,15 +101,11 @@ extension TopicService {
         dryRun: Bool,
         _ change: @escaping @Sendable (inout TopicSpec) throws -> Void
     ) async throws {
+        let before = try await catalog.topics.get(name)
         let topic = try await catalog.transaction(dryRun: dryRun) { tx in
             try tx.update(TopicSpec.self, name) { topic in try change(&topic.spec) }
         }
-        guard !dryRun else { return }
-        try await log.updateTopic(
-            topic.name,
-            settings: Self.settings(topic.spec),
-            partitions: topic.spec.partitions
-        )
+        if !dryRun { try await apply(topic, insteadOf: before) }
     }
 
     private static func checkName(_ config: String) throws(ServiceError) {

@@ -38,13 +38,34 @@ package struct TopicService: TopicServices {
                 )
             }
         }
-        for topic in try await catalog.topics.all() where try await log.topic(topic.name) == nil {
-            try await log.createTopic(
-                topic.name,
-                partitions: topic.spec.partitions,
-                settings: Self.settings(topic.spec)
-            )
+        let made = try await catalog.state.all(prefix: Self.madePrefix)
+        var unmarked: [String: String?] = [:]
+        for topic in try await catalog.topics.all() {
+            if try await log.topic(topic.name) == nil {
+                try await log.createTopic(
+                    topic.name,
+                    partitions: topic.spec.partitions,
+                    settings: Self.settings(topic.spec)
+                )
+            }
+            if made[Self.madeKey(topic)] == nil { unmarked[Self.madeKey(topic)] = "1" }
         }
+        if !unmarked.isEmpty { try await catalog.state.set(unmarked) }
+    }
+
+    private static let madePrefix = "topic-made/"
+
+    /// The key in the engine's state that says that a topic's files were made, so that they are missing where they are not there.
+    private static func madeKey(_ topic: Resource<TopicSpec>) -> String { madePrefix + topic.guid }
+
+    /// Topics whose files were made and are gone from the log, and how many topics had files; to be asked before ``prepare(defaultTopic:deadLetterTopic:)``,
+    /// which makes them anew.
+    package func lost() async throws -> (names: [String], of: Int) {
+        let made = try await catalog.state.all(prefix: Self.madePrefix)
+        let known = try await catalog.topics.all().filter { made[Self.madeKey($0)] != nil }
+        var names: [String] = []
+        for topic in known where try await log.topic(topic.name) == nil { names.append(topic.name) }
+        return (names, known.count)
     }
 
     package func create(_ document: Document, by caller: Caller, dryRun: Bool) async throws -> Resource<TopicSpec> {
@@ -104,8 +125,10 @@ package struct TopicService: TopicServices {
                     settings: Self.settings(topic.spec)
                 )
             }
+            try await catalog.state.set(Self.madeKey(topic), "1")
         } catch {
-            try await catalog.topics.delete(topic.guid)
+            // Where the catalog cannot be written either, the next start makes the topic.
+            _ = try? await catalog.topics.delete(topic.guid)
             throw error
         }
     }
@@ -126,6 +149,7 @@ package struct TopicService: TopicServices {
         Self.refuseTwice(reader, configs)
         Self.ignoreReadOnly(reader)
         try reader.finish()
+        let before = try await catalog.topics.get(id)
         let topic = try await catalog.transaction(dryRun: dryRun) { tx in
             try tx.update(TopicSpec.self, id) { topic in
                 try EngineTopic.refuseChanges(topic.name)
@@ -153,14 +177,27 @@ package struct TopicService: TopicServices {
                 if let bytes = retention.bytes { topic.spec.retentionBytes = bytes }
             }
         }
-        if !dryRun {
+        if !dryRun { try await apply(topic, insteadOf: before) }
+        return try await identified(topic)
+    }
+
+    /// Tells the log of a topic's changed settings; where it fails, the catalog gets back what it had.
+    func apply(_ topic: Resource<TopicSpec>, insteadOf before: Resource<TopicSpec>) async throws {
+        do {
             try await log.updateTopic(
                 topic.name,
                 settings: Self.settings(topic.spec),
                 partitions: topic.spec.partitions
             )
+        } catch {
+            // Where the catalog cannot be written either, its error says no more than this one.
+            _ = try? await catalog.topics.update(topic.guid) { topic in
+                topic.metadata.description = before.metadata.description
+                topic.metadata.tags = before.metadata.tags
+                topic.spec = before.spec
+            }
+            throw error
         }
-        return try await identified(topic)
     }
 
     package func get(_ id: String) async throws -> Resource<TopicSpec> {
@@ -179,7 +216,10 @@ package struct TopicService: TopicServices {
         guard !topic.spec.isDefault, !topic.spec.isDeadLetter else {
             throw ServiceError(.inUse, "topic '\(topic.name)' is the engine's own", fix: "it cannot be deleted")
         }
-        try await catalog.topics.delete(topic.guid)
+        try await catalog.transaction { tx in
+            try tx.delete(TopicSpec.self, topic.guid)
+            try tx.setState([Self.madeKey(topic): nil])
+        }
         if try await log.topic(topic.name) != nil { try await log.deleteTopic(topic.name) }
     }
 

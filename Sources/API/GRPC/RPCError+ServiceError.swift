@@ -25,7 +25,7 @@ extension RPCError.Code {
             case .tooLarge, .storageFull: .resourceExhausted
             case .unavailable: .unavailable
             case .timeout: .deadlineExceeded
-            case .internal: .internalError
+            case .storageFailed, .internal: .internalError
             }
     }
 }

@@ -21,7 +21,7 @@ enum OpenAPISchemas {
             "properties":{"type":{"type":"string"},"title":{"type":"string"},"status":{"type":"integer","minimum":400,"maximum":599},
             "detail":{"type":"string","description":"What happened and where."},"instance":{"type":"string","description":"Names the request."},
             "code":{"type":"string","enum":["invalid","notFound","alreadyExists","inUse","failedPrecondition","unauthenticated","forbidden",
-            "tooLarge","unavailable","timeout","storageFull","internal","methodNotAllowed","notAcceptable","unsupportedMediaType"]},
+            "tooLarge","unavailable","timeout","storageFull","storageFailed","internal","methodNotAllowed","notAcceptable","unsupportedMediaType"]},
             "fix":{"type":"string","description":"What to do about it."},
             "errors":{"type":"array","items":{"type":"object","required":["field","message"],"additionalProperties":false,
             "properties":{"field":{"type":"string","description":"Dotted path."},"message":{"type":"string"},"fix":{"type":"string"},"line":{"type":"integer","minimum":1}}}},

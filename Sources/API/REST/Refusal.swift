@@ -91,6 +91,7 @@ struct Refusal: Error {
         case "unavailable": "It cannot be done now"
         case "timeout": "It took too long"
         case "storageFull": "The disk is full"
+        case "storageFailed": "The disk or a file on it failed"
         case "methodNotAllowed": "The path has no such method"
         case "notAcceptable": "No acceptable form of the answer"
         case "unsupportedMediaType": "The body has an unusable type"

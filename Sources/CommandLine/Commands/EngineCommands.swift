@@ -47,7 +47,7 @@ struct EngineStatus: ClientCommand {
         guard damage.isEmpty else {
             throw CommandFailure(
                 .failure,
-                "the engine found \(damage.count) damaged \(damage.count == 1 ? "place" : "places") in its data",
+                "the engine found \(damage.count) \(damage.count == 1 ? "place" : "places") in its data that are damaged or cannot be written",
                 fix: "nothing was deleted; the places are listed above"
             )
         }

@@ -111,7 +111,7 @@ extension CommandStatus {
         case .unauthenticated?, .forbidden?: self = .denied
         case .unavailable?: self = .unreachable
         case .timeout?: self = .timeout
-        case .storageFull?, .internal?: self = .failure
+        case .storageFull?, .storageFailed?, .internal?: self = .failure
         case nil:
             switch httpStatus {
             case 401, 403: self = .denied

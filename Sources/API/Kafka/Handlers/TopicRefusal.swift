@@ -71,7 +71,7 @@ extension ServiceError {
         case .tooLarge: .messageTooLarge
         case .unavailable: .coordinatorNotAvailable
         case .timeout: .requestTimedOut
-        case .storageFull: .kafkaStorageError
+        case .storageFull, .storageFailed: .kafkaStorageError
         case .internal: .unknownServerError
         }
     }
