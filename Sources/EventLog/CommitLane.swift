@@ -26,11 +26,15 @@ final class CommitLane: Sendable {
 
     /// Shared with the thread, which this must not be kept alive by.
     private final class Lone: Sendable {
-        let caller = Mutex(LoneCaller())
+        let caller: Mutex<LoneCaller>
+
+        init(_ caller: LoneCaller) {
+            self.caller = Mutex(caller)
+        }
     }
 
-    init(number: Int, pendingBytesMax: Int) {
-        let lone = Lone()
+    init(number: Int, pendingBytesMax: Int, loneCaller: LoneCaller) {
+        let lone = Lone(loneCaller)
         self.lone = lone
         threads = WorkerThreads(name: "log-writer-\(number)", weightMax: pendingBytesMax) { items, queue in
             let (appends, nanoseconds) = Self.run(items, lone)

@@ -98,7 +98,11 @@ package final class LocalLog: EventLog {
         )
         environment.deadlines.start()
         lanes = (0..<max(1, settings.writerThreads)).map { number in
-            CommitLane(number: number, pendingBytesMax: settings.pendingBytesMax / max(1, settings.writerThreads))
+            CommitLane(
+                number: number,
+                pendingBytesMax: settings.pendingBytesMax / max(1, settings.writerThreads),
+                loneCaller: settings.loneCaller
+            )
         }
         administrator = WorkerThreads(name: "log-admin", itemsMax: 1 << 12, batchMax: 1) { work, _ in
             for item in work { item() }

@@ -28,6 +28,8 @@ package struct LocalLogSettings: Sendable {
     package var compactionBytesPerSecond: Int
     /// The most segments kept open; `nil` for half of the files the process may have open.
     package var openFilesMax: Int?
+    /// Decides which appends their callers write by themselves; each writer thread begins with it.
+    package var loneCaller: LoneCaller
     /// The wall clock, in milliseconds since 1970.
     package var now: @Sendable () -> Int64
     /// Flushes a file's data; replaced in tests to see or fail flushes.
@@ -52,6 +54,7 @@ package struct LocalLogSettings: Sendable {
         compactionBytesMax: Int = 64 << 20,
         compactionBytesPerSecond: Int = 64 << 20,
         openFilesMax: Int? = nil,
+        loneCaller: LoneCaller = LoneCaller(),
         now: @escaping @Sendable () -> Int64 = { Int64(Date().timeIntervalSince1970 * 1000) },
         synchronize: @escaping @Sendable (Int32) -> Int32 = { fdatasync($0) == 0 ? 0 : errno },
         metrics: LogMetrics? = nil,
@@ -68,6 +71,7 @@ package struct LocalLogSettings: Sendable {
         self.compactionBytesMax = compactionBytesMax
         self.compactionBytesPerSecond = compactionBytesPerSecond
         self.openFilesMax = openFilesMax
+        self.loneCaller = loneCaller
         self.now = now
         self.synchronize = synchronize
         self.metrics = metrics
