@@ -107,7 +107,7 @@ struct GroupServiceTests {
                 #expect(group.partitions.map(\.committedOffset) == [nil])
                 #expect(group.summary.lagRecords == 10)
                 #expect(group.protocolName == "range")
-                #expect(group.partitions[0].partition == p0.partition)
+                #expect(group.partitions.first?.partition == p0.partition)
             }
         }
     }
