@@ -82,7 +82,7 @@ struct MissingFilesTests {
         let directory = try TemporaryDirectory()
         let killed = try await withLog(directory) { log async throws in
             try await log.createTopic("t", partitions: 1, settings: TopicSettings())
-            try await log.commit(group: "g", offsets: [p0: CommittedOffset(offset: 0)])
+            try await log.commit(group: "g", offsets: [p0: CommittedOffset(offset: 0, committedAt: 0)])
             return try directory.snapshot()
         }
         try killed.remove("log/groups/offsets.log")
