@@ -148,7 +148,7 @@ struct Engine: Sendable {
 
     /// Waits until the topic has that many events and returns them.
     @discardableResult
-    func events(atLeast count: Int, _ topic: String = "t", seconds: Double = 10) async throws -> [CloudEvent] {
+    func events(atLeast count: Int, _ topic: String = "t", seconds: Double = 40) async throws -> [CloudEvent] {
         let end = ContinuousClock.now + .seconds(seconds)
         while true {
             let found = try await events(topic)
@@ -159,7 +159,7 @@ struct Engine: Sendable {
 }
 
 /// Waits for a condition.
-func eventually(seconds: Double = 10, _ condition: () async throws -> Bool) async throws {
+func eventually(seconds: Double = 40, _ condition: () async throws -> Bool) async throws {
     let end = ContinuousClock.now + .seconds(seconds)
     while try await !condition() {
         try #require(ContinuousClock.now < end, "the condition did not come true")
