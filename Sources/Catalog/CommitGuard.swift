@@ -145,6 +145,9 @@ final class CommitGuard: Sendable {
 
     /// Runs a transaction and counts it where it changed something.
     func commit<T>(_ db: Database, _ body: (Database) throws -> T) throws -> T {
+        guard db.sqliteConnection != nil else {
+            throw DatabaseError(resultCode: .SQLITE_MISUSE, message: "the catalog is closed")
+        }
         let before = db.totalChangesCount
         var outcome: T?
         var number: Int64?

@@ -106,7 +106,8 @@ struct PartitionRecovery {
         state.snapshots = recovered.snapshots
         state.producersChanged = recovered.isNewer
         state.damage = damage + recovered.damage
-        state.changedSinceCheckpoint = !isAsCheckpointed
+        // What is missing in front is told once: the checkpoint then begins behind it.
+        state.changedSinceCheckpoint = !isAsCheckpointed || !damage.isEmpty
         state.compaction = compaction
         // Whoever writes or reads next opens it again: most partitions of many are idle.
         state.segments[state.segments.count - 1].file = nil
