@@ -86,7 +86,10 @@ struct OpenAPITests {
         }
         walk(document)
         #expect(references.isSubset(of: schemas))
-        #expect(schemas.subtracting(references).isEmpty, "unused: \(schemas.subtracting(references))")
+        // Readers of groups are served where there is a log, which this server has not.
+        let elsewhere: Set = ["GroupReader", "GroupReadRequest", "GroupRecords", "NewGroupReader"]
+        let unused = schemas.subtracting(references).subtracting(elsewhere)
+        #expect(unused.isEmpty, "unused: \(unused)")
         let ids = (document["paths"]?.objectValue?.members ?? []).flatMap { path in
             (path.value.objectValue?.members ?? []).compactMap { $0.value["operationId"]?.stringValue }
         }

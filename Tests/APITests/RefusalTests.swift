@@ -186,7 +186,8 @@ struct RefusalTests {
         let expected: [ServiceError.Code: Int] = [
             .invalid: 422, .notFound: 404, .alreadyExists: 409, .inUse: 409, .failedPrecondition: 409,
             .unauthenticated: 401,
-            .forbidden: 403, .tooLarge: 413, .unavailable: 503, .timeout: 504, .storageFull: 507, .internal: 500,
+            .forbidden: 403, .tooLarge: 413, .unavailable: 503, .timeout: 504, .storageFull: 507, .storageFailed: 500,
+            .internal: 500,
         ]
         for code in ServiceError.Code.allCases {
             let status = try await Harness.runFailing(with: Failing(code: code))

@@ -6,7 +6,7 @@ import Glibc
 import KafkaCodec
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(3)))
 struct CoordinatorStoreTests {
     static let file = "log/groups/offsets.log"
 

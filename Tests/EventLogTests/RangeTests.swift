@@ -19,7 +19,7 @@ extension RecordRange {
     }
 }
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(3)))
 struct RangeTests {
     private static let settings = TopicSettings(retentionMilliseconds: nil, segmentBytes: 20_000)
 
