@@ -13,6 +13,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import confluent_kafka.admin
 import harness
 import pytest
 
@@ -147,3 +148,15 @@ def shared(request):
         yield engine
         assert engine.process.poll() is None, f"the engine ended\n{engine.log_tail()}"
         assert engine.stop() == 0, f"the engine did not stop in order\n{engine.log_tail()}"
+
+
+@pytest.fixture(scope="module")
+def place(engine):
+    """Where Kafka's clients find the engine; for files whose `engine` is one for all of their tests."""
+    return engine.get("engine")["kafka_address"]
+
+
+@pytest.fixture(scope="module")
+def admin(place):
+    """confluent-kafka's administrator there."""
+    return confluent_kafka.admin.AdminClient({"bootstrap.servers": place})

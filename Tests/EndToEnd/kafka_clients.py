@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import aiokafka
 import confluent_kafka
+import confluent_kafka.admin
 import kafka
 
 
@@ -213,3 +214,9 @@ class Kcat:
 
 
 CLIENTS = [KafkaPython(), Confluent(), AIOKafka(), Kcat()]
+
+
+def create(admin, name: str, partitions: int = 1, **config) -> str:
+    """Makes a topic with settings and returns its name."""
+    admin.create_topics([confluent_kafka.admin.NewTopic(name, partitions, config=config)])[name].result(30)
+    return name

@@ -13,11 +13,11 @@ import confluent_kafka
 import kafka
 import pytest
 from confluent_kafka.admin import (
-    AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, OffsetSpec,
+    AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, OffsetSpec,
 )  # fmt: skip
 from append_tables import make
 from harness import Refused, crc32c, until
-from kafka_clients import CLIENTS, Confluent, Kcat, KafkaPython, Message, parse
+from kafka_clients import CLIENTS, Confluent, Kcat, KafkaPython, Message, parse, create
 
 BY_NAME = {client.name: client for client in CLIENTS}
 CODECS = [None, "gzip", "snappy", "lz4", "zstd"]
@@ -26,21 +26,6 @@ CODECS = [None, "gzip", "snappy", "lz4", "zstd"]
 @pytest.fixture(scope="module")
 def engine(shared):
     return shared
-
-
-@pytest.fixture(scope="module")
-def place(engine):
-    return engine.get("engine")["kafka_address"]
-
-
-@pytest.fixture(scope="module")
-def admin(place):
-    return AdminClient({"bootstrap.servers": place})
-
-
-def create(admin, name, partitions=1, **config):
-    admin.create_topics([NewTopic(name, partitions, config=config)])[name].result(30)
-    return name
 
 
 # Records

@@ -13,7 +13,7 @@ from collections import Counter
 
 import confluent_kafka
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import NewTopic
 from harness import until
 from kafka_wire import InBackground
 
@@ -40,16 +40,6 @@ os._exit(9)
 @pytest.fixture(scope="module")
 def engine(shared):
     return shared
-
-
-@pytest.fixture(scope="module")
-def place(engine):
-    return engine.get("engine")["kafka_address"]
-
-
-@pytest.fixture(scope="module")
-def admin(place):
-    return AdminClient({"bootstrap.servers": place})
 
 
 class Publisher(InBackground):

@@ -14,29 +14,13 @@ import confluent_kafka
 import kafka
 import pytest
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
 from harness import until
-from kafka_clients import AIOKafka, CLIENTS, Confluent, Kcat, KafkaPython, Message
+from kafka_clients import AIOKafka, CLIENTS, Confluent, Kcat, KafkaPython, Message, create
 
 
 @pytest.fixture(scope="module")
 def engine(shared):
     return shared
-
-
-@pytest.fixture(scope="module")
-def place(engine):
-    return engine.get("engine")["kafka_address"]
-
-
-@pytest.fixture(scope="module")
-def admin(place):
-    return AdminClient({"bootstrap.servers": place})
-
-
-def create(admin, name, partitions=1, **config):
-    admin.create_topics([NewTopic(name, partitions, config=config)])[name].result(30)
-    return name
 
 
 # Acknowledgements

@@ -12,7 +12,7 @@ import time
 import confluent_kafka
 import kafka
 import pytest
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 from harness import Engine, until
 from kafka_clients import CLIENTS, Confluent, Message
 
@@ -25,16 +25,6 @@ def engine(tmp_path_factory):
     engine.start()
     yield engine
     engine.clean_up()
-
-
-@pytest.fixture(scope="module")
-def place(engine):
-    return engine.get("engine")["kafka_address"]
-
-
-@pytest.fixture(scope="module")
-def admin(place):
-    return AdminClient({"bootstrap.servers": place})
 
 
 def make(admin, name, partitions=1, **config):

@@ -22,16 +22,6 @@ def engine(shared):
     return shared
 
 
-@pytest.fixture(scope="module")
-def place(engine):
-    return engine.get("engine")["kafka_address"]
-
-
-@pytest.fixture(scope="module")
-def admin(place):
-    return AdminClient({"bootstrap.servers": place})
-
-
 def filled(admin, place, name, partitions, each):
     """A topic with so many records in each partition."""
     admin.create_topics([NewTopic(name, partitions)])[name].result(30)

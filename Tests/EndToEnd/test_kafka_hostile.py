@@ -32,11 +32,6 @@ def engine(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def place(engine):
-    return engine.get("engine")["kafka_address"]
-
-
-@pytest.fixture(scope="module")
 def seed():
     found = int(os.environ.get("MARTLET_TEST_SEED") or random.randrange(1 << 32))
     print(f"MARTLET_TEST_SEED={found}")

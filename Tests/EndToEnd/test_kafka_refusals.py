@@ -9,7 +9,7 @@ import time
 import confluent_kafka
 import kafka
 import pytest
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 from harness import crc32c
 from kafka_clients import CLIENTS, Confluent, Message
 from kafka_wire import Wire, header
@@ -21,16 +21,6 @@ LIMITS = {"message.timestamp.before.max.ms": "60000", "message.timestamp.after.m
 @pytest.fixture(scope="module")
 def engine(shared):
     return shared
-
-
-@pytest.fixture(scope="module")
-def place(engine):
-    return engine.get("engine")["kafka_address"]
-
-
-@pytest.fixture(scope="module")
-def admin(place):
-    return AdminClient({"bootstrap.servers": place})
 
 
 def create(admin, name, **config):

@@ -11,7 +11,7 @@ import confluent_kafka
 import kafka
 import pytest
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import NewTopic
 from harness import until
 from kafka_clients import AIOKafka, Confluent, KafkaPython, Message
 
@@ -19,16 +19,6 @@ from kafka_clients import AIOKafka, Confluent, KafkaPython, Message
 @pytest.fixture(scope="module")
 def engine(shared):
     return shared
-
-
-@pytest.fixture(scope="module")
-def place(engine):
-    return engine.get("engine")["kafka_address"]
-
-
-@pytest.fixture(scope="module")
-def admin(place):
-    return AdminClient({"bootstrap.servers": place})
 
 
 def create(admin, name, partitions=1):
