@@ -26,16 +26,6 @@ def engine(shared):
 
 
 @pytest.fixture(scope="module")
-def place(engine):
-    return engine.get("engine")["kafka_address"]
-
-
-@pytest.fixture(scope="module")
-def admin(place):
-    return AdminClient({"bootstrap.servers": place})
-
-
-@pytest.fixture(scope="module")
 def python_admin(place):
     client = kafka.KafkaAdminClient(bootstrap_servers=place)
     yield client
@@ -168,7 +158,8 @@ def test_the_id_of_a_topic_is_the_same_at_every_door(engine, admin, python_admin
     topic = filled(admin, place, "identified", 1, 1)
     described = admin.describe_topics(confluent_kafka.TopicCollection([topic]))[topic].result(30)
     shown = engine.get(f"topics/{topic}")["kafka_topic_id"]
-    assert shown == str(described.topic_id)
+    # librdkafka writes ids in the other alphabet of base64, Kafka's own tools in the one for addresses.
+    assert shown == str(described.topic_id).replace("+", "-").replace("/", "_")
     [python] = python_admin.describe_topics([topic])
     assert base64.urlsafe_b64encode(uuid.UUID(str(python["topic_id"])).bytes).rstrip(b"=").decode() == shown
     assert shown in engine.cli("topics", "get", topic)
