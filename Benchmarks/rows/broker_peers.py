@@ -120,7 +120,8 @@ class Nats(Peer):
 
     def command(self) -> list[str]:
         settings = self.directory / "nats.conf"
-        settings.write_text(f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self.directory}/streams" }}\n')
+        # With 64 MiB, as shipped, the server cuts off a client that it pushes to faster than the client reads, and what was on its way is lost.
+        settings.write_text(f'listen: "127.0.0.1:{self.port}"\nmax_pending: 1GB\njetstream {{ store_dir: "{self.directory}/streams" }}\n')
         return ["nats-server", "-c", str(settings)]
 
     @property
