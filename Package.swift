@@ -20,12 +20,15 @@ let x509 = Target.Dependency.product(name: "X509", package: "swift-certificates"
 let httpTypes = Target.Dependency.product(name: "HTTPTypes", package: "swift-http-types")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let nioEmbedded = Target.Dependency.product(name: "NIOEmbedded", package: "swift-nio")
 let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 let signals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
+let nioHTTP2 = Target.Dependency.product(name: "NIOHTTP2", package: "swift-nio-http2")
+let nioHPACK = Target.Dependency.product(name: "NIOHPACK", package: "swift-nio-http2")
 let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let nioTLS = Target.Dependency.product(name: "NIOTLS", package: "swift-nio")
 let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
@@ -46,6 +49,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-http-types", exact: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-http2", exact: "1.46.0"),
         .package(url: "https://github.com/apple/swift-nio-ssl", exact: "2.37.6"),
         .package(url: "https://github.com/apple/swift-system", exact: "1.8.1"),
         .package(url: "https://github.com/apple/swift-protobuf", exact: "1.39.0"),
@@ -144,11 +148,14 @@ let package = Package(
             dependencies: ["MartletCore", "Workers", hummingbird, httpTypes, logging, nioCore, lifecycle],
             path: "Sources/API/Gateway"
         ),
+        .target(name: "RequestLimits", dependencies: [nioCore, collections], path: "Sources/API/Limits"),
         .target(
             name: "GRPCAPI",
             dependencies: [
-                "MartletCore", "OTLP", grpc, grpcProtobuf, grpcTransport, logging, nioCore, nioPosix, lifecycle,
-                protobuf,
+                "MartletCore", "OTLP", grpc, grpcProtobuf, grpcTransport, logging, nioCore, nioHPACK, nioHTTP2,
+                nioPosix,
+                lifecycle,
+                protobuf, "RequestLimits",
                 "Broker", "EventLog", "Groups", "KafkaCodec", "MartletProto", "Topics", collections,
             ],
             path: "Sources/API/GRPC"
@@ -156,8 +163,9 @@ let package = Package(
         .target(
             name: "KafkaAPI",
             dependencies: [
-                "EventLog", "Groups", "Identity", "KafkaCodec", "MartletCore", "Topics", "Transactions", collections,
-                logging,
+                "EventLog", "Groups", "Identity", "KafkaCodec", "MartletCore", "RequestLimits", "Topics",
+                "Transactions",
+                collections, logging,
                 nioCore,
                 nioPosix, nioSSL, nioTLS, lifecycle,
             ],
@@ -226,6 +234,10 @@ let package = Package(
                 "Transactions",
                 asn1, crypto, logging, nioCore, nioPosix, nioSSL, lifecycle, x509,
             ]
+        ),
+        .testTarget(
+            name: "GRPCAPITests",
+            dependencies: ["GRPCAPI", logging, nioCore, nioEmbedded, nioHPACK, nioHTTP2]
         ),
         .testTarget(
             name: "BrokerTests",

@@ -24,8 +24,22 @@ package struct GRPCConfiguration: Sendable {
     package var messageBytesMax = 2 * OTLPLimits.messageBytesMax
     /// Most calls at work at once on one connection.
     package var callsPerConnectionMax = 64
-    /// Bytes a client may send on one connection, and on one call, that nobody has read.
-    package var windowBytes = 4 << 20
+    /// Most calls at work at once on all connections.
+    package var callsMax = 2048
+    /// Most connections; where there are as many, a new one takes the place of the one that has gone without a call for longest.
+    package var connectionsMax = 1024
+    /// How long a connection may go without a call.
+    package var idle: Duration = .seconds(600)
+    /// Bytes of large messages that are held at once for all calls, apart from one that may always go on.
+    package var requestMemoryBytes = 256 << 20
+    /// How long a client may let a request rest that it has begun.
+    package var stall: Duration = .seconds(30)
+    /// The same where others wait for the memory it holds.
+    package var contendedStall: Duration = .seconds(5)
+    /// Lowest rate at which a message must arrive, in bytes a second.
+    package var requestBytesPerSecondMin = 64 << 10
+    /// Bytes a client may send in one call that were not looked at.
+    package var windowBytes = 256 << 10
     /// Bytes of an HTTP/2 frame.
     package var frameBytesMax = 256 << 10
     /// How long a connection may be silent before it is asked whether it lives; it has 20 s to answer.
@@ -44,7 +58,7 @@ package struct GRPCAPIServer: Service {
 
     private let configuration: GRPCConfiguration
     private let services: [any RegistrableRPCService]
-    private let interceptors: [any ServerInterceptor]
+    private let rules: IntakeRules
     private let logger: Logger
     private let onListening: @Sendable (_ port: Int) async -> Void
 
@@ -57,8 +71,7 @@ package struct GRPCAPIServer: Service {
     ) {
         self.configuration = configuration
         self.services = services
-        interceptors =
-            configuration.token.map { [TokenInterceptor(token: $0, readToken: configuration.readToken)] } ?? []
+        rules = IntakeRules(configuration, logger: logger)
         self.logger = logger
         self.onListening = onListening
     }
@@ -67,6 +80,10 @@ package struct GRPCAPIServer: Service {
     ///
     /// - Throws: `ServiceError` `.failedPrecondition` where the address cannot be listened on.
     package func run() async throws {
+        let connections = OpenConnections(
+            connectionsMax: configuration.connectionsMax,
+            callsMax: configuration.callsMax
+        )
         let transport = HTTP2ServerTransport.Posix(
             address: try await address(),
             transportSecurity: .plaintext,
@@ -76,11 +93,16 @@ package struct GRPCAPIServer: Service {
                 config.http2.maxConcurrentStreams = configuration.callsPerConnectionMax
                 config.http2.targetWindowSize = configuration.windowBytes
                 config.http2.maxFrameSize = configuration.frameBytesMax
+                config.connection.maxIdleTime = configuration.idle
+                config.channelDebuggingCallbacks.onAcceptTCPConnection = { take($0, connections) }
+                config.channelDebuggingCallbacks.onAcceptHTTP2Stream = { takeCall($0, connections) }
                 config.connection.keepalive.time = configuration.keepalive
                 config.connection.keepalive.clientBehavior.minPingIntervalWithoutCalls = .seconds(10)
                 config.connection.keepalive.clientBehavior.allowWithoutCalls = true
             }
         )
+        let interceptors: [any ServerInterceptor] =
+            [IntakeInterceptor(calls: rules.calls)] + (rules.token.map { [$0] } ?? [])
         let server = GRPCServer(transport: transport, services: services, interceptors: interceptors)
         try await withGracefulShutdownHandler {
             try await withThrowingTaskGroup(of: Bool.self) { group in
@@ -110,6 +132,30 @@ package struct GRPCAPIServer: Service {
                 server.beginGracefulShutdown()
             }
         }
+    }
+
+    private func take(_ channel: any Channel, _ connections: OpenConnections) -> EventLoopFuture<Void> {
+        guard connections.add(channel) else {
+            return refuse(
+                channel,
+                "a gRPC connection was refused: all there may be are at work",
+                configuration.connectionsMax
+            )
+        }
+        return channel.eventLoop.makeSucceededVoidFuture()
+    }
+
+    private func takeCall(_ call: any Channel, _ connections: OpenConnections) -> EventLoopFuture<Void> {
+        guard let connection = call.parent, connections.addCall(call, of: connection) else {
+            return refuse(call, "a gRPC call was refused: there are too many", configuration.callsMax)
+        }
+        return call.eventLoop.makeCompletedFuture { try rules.bound(call) }
+    }
+
+    private func refuse(_ channel: any Channel, _ why: Logger.Message, _ most: Int) -> EventLoopFuture<Void> {
+        logger.warning(why, metadata: ["most": "\(most)"])
+        channel.close(promise: nil)
+        return channel.eventLoop.makeFailedFuture(ChannelError.eof)
     }
 
     private func serve(_ server: GRPCServer<HTTP2ServerTransport.Posix>) async throws {

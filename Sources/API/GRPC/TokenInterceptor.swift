@@ -22,14 +22,36 @@ struct TokenInterceptor: ServerInterceptor {
     /// A token that may only read.
     private let readToken: [UInt8]?
 
-    init(token: String, readToken: String? = nil) {
+    /// Nil where no token is asked for.
+    init?(_ configuration: GRPCConfiguration) {
+        guard let token = configuration.token else { return nil }
         self.token = Array(token.utf8)
-        self.readToken = readToken.map { Array($0.utf8) }
+        readToken = configuration.readToken.map { Array($0.utf8) }
     }
 
     /// Whether the interceptor has let a caller through who may only read.
     static func isReader(_ metadata: Metadata) -> Bool {
         metadata[stringValues: readerKey].contains { _ in true }
+    }
+
+    /// Whether everybody may call the method of an HTTP/2 path.
+    static func isOpen(_ path: String) -> Bool {
+        openServices.contains { path.hasPrefix("/\($0)/") }
+    }
+
+    /// Who a caller is by what it shows; nil for nobody.
+    enum Caller {
+        case owner
+        case reader
+    }
+
+    /// Who shows these words, `Bearer <token>`, each compared in constant time.
+    func caller(_ authorization: String?) -> Caller? {
+        guard let given = authorization, given.prefix(7).lowercased() == "bearer " else { return nil }
+        let shown = Array(given.dropFirst(7).drop { $0 == " " }.utf8)
+        let isReader = readToken.map { SecretText.areEqual(shown, $0) } ?? false
+        if SecretText.areEqual(shown, token) { return .owner }
+        return isReader ? .reader : nil
     }
 
     func intercept<Input: Sendable, Output: Sendable>(
@@ -42,30 +64,26 @@ struct TokenInterceptor: ServerInterceptor {
         if Self.openServices.contains(context.descriptor.service.fullyQualifiedService) {
             return try await next(request, context)
         }
-        guard let given = request.metadata[stringValues: "authorization"].first(where: { _ in true }),
-            given.prefix(7).lowercased() == "bearer "
-        else {
-            throw RPCError(
-                code: .unauthenticated,
-                message: "this engine needs a bearer token; send it as metadata 'authorization: Bearer <token>'"
-            )
-        }
-        let shown = Array(given.dropFirst(7).drop { $0 == " " }.utf8)
-        let isReader = readToken.map { SecretText.areEqual(shown, $0) } ?? false
-        guard SecretText.areEqual(shown, token) else {
-            if isReader {
-                if Self.readMethods.contains(context.descriptor.fullyQualifiedMethod) {
-                    var request = request
-                    request.metadata.replaceOrAddString("true", forKey: Self.readerKey)
-                    return try await next(request, context)
-                }
+        let given = request.metadata[stringValues: "authorization"].first { _ in true }
+        switch caller(given) {
+        case .owner: return try await next(request, context)
+        case .reader:
+            guard Self.readMethods.contains(context.descriptor.fullyQualifiedMethod) else {
                 throw RPCError(
                     code: .permissionDenied,
                     message: "this token may only read; what changes something takes the engine's own token"
                 )
             }
-            throw RPCError(code: .unauthenticated, message: "the bearer token is wrong")
+            var request = request
+            request.metadata.replaceOrAddString("true", forKey: Self.readerKey)
+            return try await next(request, context)
+        case nil:
+            throw RPCError(
+                code: .unauthenticated,
+                message: given?.prefix(7).lowercased() == "bearer "
+                    ? "the bearer token is wrong"
+                    : "this engine needs a bearer token; send it as metadata 'authorization: Bearer <token>'"
+            )
         }
-        return try await next(request, context)
     }
 }

@@ -4,6 +4,7 @@
 import KafkaCodec
 import Logging
 import NIOCore
+import RequestLimits
 
 /// One request as it arrived: everything behind the length field.
 struct Frame: Sendable {

@@ -4,6 +4,7 @@
 import DequeModule
 import Logging
 import NIOCore
+import RequestLimits
 
 /// One client's connection: takes requests in their order, gives answers in the same.
 ///

@@ -7,6 +7,7 @@ import KafkaCodec
 package import Logging
 import MartletCore
 import NIOCore
+import RequestLimits
 import Synchronization
 package import Topics
 package import Transactions

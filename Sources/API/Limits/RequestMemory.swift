@@ -9,9 +9,9 @@ import Synchronization
 /// A request takes memory as its bytes arrive, in steps; who finds none waits, and those who wait are served in their order. One
 /// request at a time may go on from a reserve that any request fits in, so that requests which have each taken a part never keep one
 /// another from being finished: whatever is held becomes free again, unless its sender stalls, and that sender is closed.
-final class RequestMemory: Sendable {
+package final class RequestMemory: Sendable {
     /// Requests up to this size need no leave: connections are bounded, and so are such requests of each.
-    static let freeBytes = 64 << 10
+    package static let freeBytes = 64 << 10
 
     private struct Waiter {
         let loan: UInt64
@@ -34,18 +34,18 @@ final class RequestMemory: Sendable {
     private let state: Mutex<State>
 
     /// `bytes` for all; `largest` is the largest request of all, and `smallest` the largest of those that may not use the reserve.
-    init(bytes: Int, largest: Int, smallest: Int) {
+    package init(bytes: Int, largest: Int, smallest: Int) {
         state = Mutex(State(available: max(smallest, bytes - largest)))
     }
 
     /// Whether somebody waits for memory.
-    var isContended: Bool { state.withLock { !$0.waiting.isEmpty } }
+    package var isContended: Bool { state.withLock { !$0.waiting.isEmpty } }
 
     /// Bytes taken, for tests and reports; of the loan that goes on from the reserve only what it took before.
-    var takenBytes: Int { state.withLock { $0.taken.values.reduce(0, +) } }
+    package var takenBytes: Int { state.withLock { $0.taken.values.reduce(0, +) } }
 
     /// Begins a loan of nothing.
-    func open(mayUseReserve: Bool) -> RequestLoan {
+    package func open(mayUseReserve: Bool) -> RequestLoan {
         let number = state.withLock { state in
             state.lastLoan += 1
             return state.lastLoan
@@ -104,7 +104,7 @@ final class RequestMemory: Sendable {
 }
 
 /// What one request has of the ``RequestMemory``; given back when the last reference goes.
-final class RequestLoan: Sendable {
+package final class RequestLoan: Sendable {
     private let memory: RequestMemory
     private let number: UInt64
     private let mayUseReserve: Bool
@@ -118,7 +118,7 @@ final class RequestLoan: Sendable {
     deinit { memory.end(number) }
 
     /// Asks for `total` bytes in all; where they are not to be had now, `granted` is called once they are taken, and this is false.
-    func raise(to total: Int, _ granted: @escaping @Sendable () -> Void) -> Bool {
+    package func raise(to total: Int, _ granted: @escaping @Sendable () -> Void) -> Bool {
         memory.raise(number, to: total, mayUseReserve: mayUseReserve, granted)
     }
 }
