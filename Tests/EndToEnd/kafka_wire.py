@@ -11,6 +11,9 @@ import socket
 import struct
 import threading
 
+from kafka.protocol.api_message import ApiMessage
+from kafka.record.memory_records import MemoryRecordsBuilder
+
 
 class Closed(Exception):
     """The engine ended the connection."""
@@ -49,6 +52,12 @@ class Wire:
         self.send(body)
         return self.answer()
 
+    def call(self, request: ApiMessage, version: int) -> ApiMessage:
+        """The answer to one of kafka-python's messages, in a version its own clients may not use."""
+        request.API_VERSION = version
+        request.with_header(1, "test")
+        return request.header.get_response_class().decode(self.ask(request.encode(header=True)), header=True)
+
     def close(self) -> None:
         self.socket.close()
 
@@ -62,6 +71,18 @@ class Wire:
 def header(api: int, version: int, correlation: int = 1, flexible: bool = False, client: bytes = b"test") -> bytes:
     bytes = struct.pack(">hhih", api, version, correlation, len(client)) + client
     return bytes + b"\0" if flexible else bytes
+
+
+def batch(values: list[bytes], producer: int = -1, epoch: int = -1, sequence: int = -1, transactional: bool = False) -> bytes:
+    """A batch of records."""
+    builder = MemoryRecordsBuilder(
+        magic=2, compression_type=0, batch_size=1 << 20, transactional=transactional, producer_id=producer, producer_epoch=epoch,
+        base_sequence=sequence,
+    )  # fmt: skip
+    for value in values:
+        builder.append(timestamp=None, key=None, value=value)
+    builder.close()
+    return bytes(builder.buffer())
 
 
 def versions(text: str) -> range:

@@ -3,11 +3,13 @@
 
 """`kill -9` of the engine while plain, idempotent and transactional producers and several groups work through the Kafka door."""
 
+import contextlib
+import logging
 import os
 import random
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 
 import confluent_kafka
 import kafka
@@ -16,9 +18,24 @@ import pytest
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from harness import Engine, free_port, until
+from kafka.protocol.consumer import OffsetFetchRequest
+from kafka.protocol.producer import InitProducerIdRequest, ProduceRequest
+from kafka_wire import Wire, batch
 
 ROUNDS = int(os.environ.get("MARTLET_CRASH_ROUNDS") or 50)
+#: Every so many rounds the engine runs until it compacts and deletes, and is killed while it does.
+HOUSEKEEPING_EVERY = 10
 PARTITIONS = 3
+KEYS = 60
+#: Segments are closed all the time, so that kills meet that too.
+SMALL = {"segment.bytes": "16384"}
+TOPICS = {
+    "plain": SMALL, "idempotent": SMALL, "transactions": SMALL, "moved": SMALL, "repeated": SMALL,
+    "keys": {"cleanup.policy": "compact", "segment.bytes": "8192", "min.cleanable.dirty.ratio": "0"},
+    "aging": {"segment.bytes": "8192", "retention.bytes": "32768"},
+}  # fmt: skip
+#: What may be followed from beginning to end: nothing is deleted there.
+KEPT = ("plain", "idempotent", "transactions", "moved")
 IN_FLIGHT = 300
 PER_TRANSACTION = 6
 # With the other strategy librdkafka 2.16 throws its only broker's handle away when the broker is gone, and `send_offsets_to_transaction`,
@@ -62,6 +79,10 @@ class Worker:
 
     def step(self) -> None: ...
 
+    def progress(self) -> int:
+        """How much has been promised to it."""
+        return 0
+
     def finish(self) -> None: ...
 
     def check(self) -> None:
@@ -76,14 +97,15 @@ class Worker:
 
 
 class Producer(Worker):
-    """Numbers, spread over partitions, with librdkafka; remembers which were acknowledged."""
+    """Numbers, spread over partitions, with librdkafka; remembers which were acknowledged, and where they are said to be."""
 
     def __init__(self, place: str, seed: int, name: str, topic: str, **settings) -> None:
         super().__init__(place, seed)
         self.name, self.topic = name, topic
-        self.acknowledged: set[str] = set()
-        self.refused: set[str] = set()
+        self.acknowledged: dict[str, tuple[int, int]] = {}
+        self.refused: dict[str, object] = {}
         self.number = 0
+        self.keys: dict[int, int] = {}
         self.settings = settings
 
     def open(self) -> None:
@@ -91,14 +113,22 @@ class Producer(Worker):
             {"bootstrap.servers": self.place, "linger.ms": 2, "acks": "all"} | RETURN | self.settings
         )
 
+    def progress(self) -> int:
+        return len(self.acknowledged)
+
     def step(self) -> None:
         for _ in range(self.chance.randint(1, 20)):
             value = f"{self.name}-{self.number}"
 
-            def on_delivery(error, _, value=value):
-                (self.refused if error else self.acknowledged).add(value)
+            def on_delivery(error, record, value=value):
+                if error:
+                    self.refused[value] = error
+                else:
+                    self.acknowledged[value] = (record.partition(), record.offset())
 
-            self.client.produce(self.topic, value, partition=self.chance.randrange(PARTITIONS), on_delivery=on_delivery)
+            # A key has its partition.
+            key = self.keys[self.number] = self.chance.randrange(KEYS)
+            self.client.produce(self.topic, value, key=f"{key}", partition=key % PARTITIONS, on_delivery=on_delivery)
             self.number += 1
         self.client.poll(0.02)
         while len(self.client) > IN_FLIGHT and not self.stopping.is_set():
@@ -112,6 +142,7 @@ class PythonProducer(Producer):
     """The same with kafka-python, which is idempotent of its own accord."""
 
     def open(self) -> None:
+        logging.getLogger("kafka").setLevel(logging.CRITICAL)
         self.client = kafka.KafkaProducer(
             bootstrap_servers=self.place, linger_ms=2, reconnect_backoff_ms=20, reconnect_backoff_max_ms=100,
             retry_backoff_ms=20, request_timeout_ms=10000, delivery_timeout_ms=120000,
@@ -132,7 +163,10 @@ class PythonProducer(Producer):
             time.sleep(0.02)
         while self.waiting and self.waiting[0][1].is_done:
             value, future = self.waiting.pop(0)
-            (self.acknowledged if future.succeeded() else self.refused).add(value)
+            if future.succeeded():
+                self.acknowledged[value] = (future.value.partition, future.value.offset)
+            else:
+                self.refused[value] = future.exception
 
     def finish(self) -> None:
         self.client.flush(END_SECONDS)
@@ -148,6 +182,10 @@ class Transactions(Worker):
         super().__init__(place, seed)
         self.name, self.topic = name, topic
         self.outcomes: dict[str, str] = {}
+        self.committed = 0
+
+    def progress(self) -> int:
+        return self.committed
 
     def open(self) -> None:
         self.client = confluent_kafka.Producer(
@@ -170,6 +208,7 @@ class Transactions(Worker):
                 return
             persist(lambda: self.client.commit_transaction(5))
             self.outcomes[self.transaction] = "committed"
+            self.committed += 1
         except KafkaException as error:
             if error.args[0].txn_requires_abort():
                 self.abort()
@@ -188,18 +227,17 @@ class Transactions(Worker):
 
 
 class Mover(Transactions):
-    """Reads one topic and writes another, with the offsets as part of each transaction."""
+    """Reads one topic and writes another, with the offsets as part of each transaction; remembers what was promised to it."""
 
-    def __init__(self, place: str, seed: int, source: str, target: str) -> None:
+    def __init__(self, place: str, seed: int, group: str, source: str, target: str, promised: dict) -> None:
         super().__init__(place, seed, "mover", target)
-        self.source, self.target = source, target
-        self.moved = 0
+        self.group, self.source, self.target, self.promised = group, source, target, promised
 
     def open(self) -> None:
         super().open()
         if not hasattr(self, "consumer"):
             self.consumer = confluent_kafka.Consumer(
-                {"bootstrap.servers": self.place, "group.id": "movers", "enable.auto.commit": False,
+                {"bootstrap.servers": self.place, "group.id": self.group, "enable.auto.commit": False,
                  "auto.offset.reset": "earliest", "isolation.level": "read_committed"} | RETURN
             )  # fmt: skip
             self.consumer.assign([TopicPartition(self.source, one) for one in range(PARTITIONS)])
@@ -224,7 +262,8 @@ class Mover(Transactions):
             group = self.consumer.consumer_group_metadata()
             persist(lambda: self.client.send_offsets_to_transaction(offsets, group, 5))
             persist(lambda: self.client.commit_transaction(5))
-            self.moved += len(records)
+            self.promised.update(positions)
+            self.committed += 1
         except KafkaException as error:
             if error.args[0].txn_requires_abort():
                 persist(lambda: self.client.abort_transaction(5))
@@ -242,6 +281,10 @@ class Member(Worker):
     def __init__(self, place: str, seed: int, group: str, topic: str, promised: dict, seen: set) -> None:
         super().__init__(place, seed)
         self.group, self.topic, self.promised, self.seen = group, topic, promised, seen
+        self.commits = 0
+
+    def progress(self) -> int:
+        return self.commits
 
     def open(self) -> None:
         self.client = confluent_kafka.Consumer(
@@ -258,12 +301,83 @@ class Member(Worker):
         try:
             for one in self.client.commit(asynchronous=False):
                 if not one.error:
-                    self.promised[one.partition] = max(self.promised[one.partition], one.offset)
+                    self.promised[one.partition] = max(self.promised.get(one.partition, 0), one.offset)
+                    self.commits += 1
         except KafkaException:
             pass  # Not promised: what was read is read again by whoever has the partition next.
 
     def finish(self) -> None:
         self.client.close()
+
+
+class Watcher(Worker):
+    """Reads committed records as they come; what was seen once must stay as it was seen."""
+
+    def __init__(self, place: str, seed: int, topics: tuple[str, ...]) -> None:
+        super().__init__(place, seed)
+        self.seen: dict[tuple[str, int], dict[int, str]] = {(topic, part): {} for topic in topics for part in range(PARTITIONS)}
+        self.last = dict.fromkeys(self.seen, -1)
+
+    def progress(self) -> int:
+        return sum(map(len, self.seen.values()))
+
+    def open(self) -> None:
+        self.client = confluent_kafka.Consumer(
+            {"bootstrap.servers": self.place, "group.id": "unused", "enable.auto.commit": False, "auto.offset.reset": "error",
+             "isolation.level": "read_committed", "check.crcs": True} | RETURN
+        )  # fmt: skip
+        self.client.assign([TopicPartition(topic, part, 0) for topic, part in self.seen])
+
+    def step(self) -> None:
+        for one in self.client.consume(500, 0.2):
+            if one.error():
+                # Where it stood is gone: what it saw was taken back.
+                assert one.error().code() != confluent_kafka.KafkaError._AUTO_OFFSET_RESET, one.error()
+                continue
+            where = one.topic(), one.partition()
+            assert one.offset() > self.last[where], f"{where} gave offset {one.offset()} after {self.last[where]}"
+            self.last[where] = one.offset()
+            self.seen[where][one.offset()] = one.value().decode()
+
+    def finish(self) -> None:
+        self.client.close()
+
+
+class Repeater:
+    """An idempotent producer made by hand, which asks after each kill for what it was acknowledged before."""
+
+    def __init__(self, place: str) -> None:
+        self.sequence = 0
+        with Wire(place) as wire:
+            begun = wire.call(
+                InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=60000, producer_id=-1, producer_epoch=-1), 4
+            )
+        assert begun.error_code == 0, begun
+        self.producer, self.epoch = begun.producer_id, begun.producer_epoch
+
+    def send(self, place: str, sequence: int) -> tuple[int, int]:
+        """The code and the offset that one record of a kilobyte is answered with."""
+        records = batch([f"{sequence}".encode().ljust(1000)], self.producer, self.epoch, sequence)
+        topic = ProduceRequest.TopicProduceData
+        request = ProduceRequest(
+            transactional_id=None, acks=-1, timeout_ms=30000,
+            topic_data=[topic(name="repeated", partition_data=[topic.PartitionProduceData(index=0, records=records)])],
+        )  # fmt: skip
+        with Wire(place) as wire:
+            answer = wire.call(request, 9).responses[0].partition_responses[0]
+        return answer.error_code, answer.base_offset
+
+    def go_on(self, place: str) -> None:
+        """Sends the next few; what it sends is all there is in the topic, so numbers are offsets."""
+        for _ in range(3):
+            assert self.send(place, self.sequence) == (0, self.sequence), "the next record was not taken"
+            self.sequence += 1
+
+    def repeat(self, place: str) -> None:
+        """Sends the last ones again, as after lost answers: they are known, and where they are."""
+        for sequence in range(self.sequence - 3, self.sequence):
+            answer = self.send(place, sequence)
+            assert answer == (0, sequence), f"record {sequence} was sent again after a kill and answered with {answer}"
 
 
 def persist(call):
@@ -283,129 +397,242 @@ def persist(call):
             time.sleep(0.02)
 
 
-def committed(place: str, topic: str) -> list[list[str]]:
-    """All committed records of each partition in order."""
+def stand(place: str, group: str) -> dict[int, int]:
+    """What a group has committed, asked for without a client that could commit anything."""
+    topic = OffsetFetchRequest.OffsetFetchRequestTopic(name="idempotent", partition_indexes=[*range(PARTITIONS)])
+    with Wire(place) as wire:
+        answer = wire.call(OffsetFetchRequest(group_id=group, topics=[topic]), 5)
+    assert answer.error_code == 0, answer
+    assert all(one.error_code == 0 for one in answer.topics[0].partitions), answer
+    return {one.partition_index: max(one.committed_offset, 0) for one in answer.topics[0].partitions}
+
+
+def committed(place: str, topic: str, partitions: int = PARTITIONS) -> list[dict[int, str]]:
+    """All committed records of each partition by offset, in order."""
     client = confluent_kafka.Consumer(
         {"bootstrap.servers": place, "group.id": "unused", "enable.auto.commit": False, "isolation.level": "read_committed",
-         "enable.partition.eof": True}
+         "enable.partition.eof": True, "auto.offset.reset": "error", "check.crcs": True}
     )  # fmt: skip
-    found: list[list[str]] = [[] for _ in range(PARTITIONS)]
-    client.assign([TopicPartition(topic, one, 0) for one in range(PARTITIONS)])
+    found: list[dict[int, str]] = [{} for _ in range(partitions)]
+    starts = [client.get_watermark_offsets(TopicPartition(topic, one), 30)[0] for one in range(partitions)]
+    client.assign([TopicPartition(topic, one, start) for one, start in enumerate(starts)])
     ended: set[int] = set()
-    while len(ended) < PARTITIONS:
+    last = [-1] * partitions
+    while len(ended) < partitions:
         one = client.poll(30)
         assert one is not None, f"{topic}: reading stopped"
         if one.error():
             assert one.error().code() == confluent_kafka.KafkaError._PARTITION_EOF, one.error()
             ended.add(one.partition())
         else:
-            found[one.partition()].append(one.value().decode())
+            assert one.offset() > last[one.partition()], f"{topic}: offset {one.offset()} came after {last[one.partition()]}"
+            last[one.partition()] = one.offset()
+            found[one.partition()][one.offset()] = one.value().decode()
     client.close()
     return found
 
 
-def check_once_and_in_order(producer: Producer, partitions: list[list[str]]) -> None:
-    mine = [[one for one in partition if one.rpartition("-")[0] == producer.name] for partition in partitions]
+def check_in_order(producer: Producer, partitions: list[dict[int, str]]) -> Counter:
+    """That nothing of a producer is there twice or out of order; how often each of its records is there."""
+    mine = [[one for one in partition.values() if one.rpartition("-")[0] == producer.name] for partition in partitions]
     times = Counter(one for partition in mine for one in partition)
-    lost = producer.acknowledged - times.keys()
-    assert not lost, f"{producer.name}: {len(lost)} acknowledged records are lost, {sorted(lost)[:5]} among them"
     again = [one for one, count in times.items() if count > 1]
     assert not again, f"{producer.name}: {len(again)} records are there more than once: {again[:5]}"
     for partition in mine:
         numbers = [int(one.rpartition("-")[2]) for one in partition]
         assert numbers == sorted(numbers), f"{producer.name}: records stand out of order"
+    return times
 
 
-def check_all_or_nothing(transactions: Transactions, partitions: list[list[str]]) -> None:
-    found = defaultdict(list)
+def check_once_and_in_order(producer: Producer, partitions: list[dict[int, str]]) -> None:
+    times = check_in_order(producer, partitions)
+    lost = producer.acknowledged.keys() - times.keys()
+    assert not lost, f"{producer.name}: {len(lost)} acknowledged records are lost, {sorted(lost)[:5]} among them"
+    for value, (partition, offset) in producer.acknowledged.items():
+        assert offset < 0 or partitions[partition].get(offset) == value, f"{value} is not at {partition}/{offset}, where it was acknowledged"
+
+
+def check_compacted(producer: Producer, partitions: list[dict[int, str]]) -> None:
+    """That of each key there is what was acknowledged last, or something that came after it."""
+    check_in_order(producer, partitions)
+    latest: dict[int, int] = {}
+    for value in producer.acknowledged:
+        number = int(value.rpartition("-")[2])
+        key = producer.keys[number]
+        latest[key] = max(latest.get(key, -1), number)
+    found: dict[int, int] = {}
     for partition in partitions:
-        for one in partition:
+        for value in partition.values():
+            number = int(value.rpartition("-")[2])
+            found[producer.keys[number]] = number
+    behind = {key: (found.get(key), number) for key, number in latest.items() if found.get(key, -1) < number}
+    assert not behind, f"keys with something older than what was acknowledged: {behind}"
+    for value, (partition, offset) in producer.acknowledged.items():
+        assert partitions[partition].get(offset, value) == value, f"something else is at {partition}/{offset}, where {value} was acknowledged"
+
+
+def check_aged(producer: Producer, partitions: list[dict[int, str]]) -> None:
+    """That what is left is the end of what there was, without a gap."""
+    check_in_order(producer, partitions)
+    for number, partition in enumerate(partitions):
+        offsets = [*partition]
+        assert offsets == [*range(offsets[0], offsets[-1] + 1)], f"partition {number} has gaps"
+        assert offsets[0] > 0, f"nothing was deleted from partition {number}"
+        for value, (where, offset) in producer.acknowledged.items():
+            if where == number and offset >= offsets[0]:
+                assert partition.get(offset) == value, f"{value} is not at {number}/{offset}, where it was acknowledged"
+
+
+def check_all_or_nothing(transactions: Transactions, partitions: list[dict[int, str]]) -> None:
+    """That each transaction is there as its end says, and that a producer's transactions stand in their order."""
+    found: dict[str, list[int]] = {name: [] for name in transactions.outcomes}
+    for number, partition in enumerate(partitions):
+        order = []
+        for one in partition.values():
             name, _, index = one.rpartition("-")
-            found[name].append(int(index))
+            producer, _, transaction = name.rpartition("-")
+            if producer == transactions.name:
+                assert int(index) % PARTITIONS == number, f"{one} is in partition {number}"
+                order.append((int(transaction), int(index)))
+                found[name].append(int(index))
+        assert order == sorted(set(order)), f"{transactions.name}: partition {number} is out of order, or has something twice"
+    whole = [*range(PER_TRANSACTION)]
     for name, outcome in transactions.outcomes.items():
+        allowed = {"committed": (whole,), "aborted": ([],), "either": (whole, [])}[outcome]
         there = sorted(found[name])
-        allowed = {
-            "committed": ([*range(PER_TRANSACTION)],), "aborted": ([],), "either": ([*range(PER_TRANSACTION)], []),
-            "open": ([*range(PER_TRANSACTION)], []),
-        }[outcome]  # fmt: skip
         assert there in allowed, f"{name} was {outcome}, and of its records there are {there}"
+
+
+def signs_of_housekeeping(engine: Engine) -> set:
+    """What changes when the engine compacts or deletes."""
+    folder = engine.data / "log/topics"
+    signs: set = {path.name for path in folder.glob("keys/*/*") if ".compacting" in path.name or ".replacement" in path.name}
+    for path in folder.glob("keys/*/compaction"):
+        with contextlib.suppress(FileNotFoundError):
+            signs.add((path.parent.name, path.stat().st_mtime_ns))
+    for part in range(PARTITIONS):
+        signs.add(min(path.name for path in folder.glob(f"aging/{part}/*.log")))
+    return signs
 
 
 def test_fifty_kills_under_mixed_load_lose_nothing_and_repeat_nothing(make_engine, seed):
     chance = random.Random(seed)
-    engine: Engine = make_engine("kafka-crash", settings={"MARTLET_KAFKA_PORT": str(free_port())})
+    port, elsewhere = str(free_port()), str(free_port())
+    engine: Engine = make_engine("kafka-crash", settings={"MARTLET_KAFKA_PORT": port})
     engine.start()
     place = engine.get("engine")["kafka_address"]
     admin = AdminClient({"bootstrap.servers": place})
-    for future in admin.create_topics([NewTopic(name, PARTITIONS) for name in ("plain", "idempotent", "transactions", "moved")]).values():
+    topics = [NewTopic(name, 1 if name == "repeated" else PARTITIONS, config=config) for name, config in TOPICS.items()]
+    for future in admin.create_topics(topics).values():
         future.result(30)
 
     # Without retries a plain producer sends each record at most once, so what is there twice would be ours.
     plain = Producer(place, seed, "plain", "plain", retries=0, **{"message.timeout.ms": 3000})
-    idempotent = [
-        Producer(place, seed + 1, "librdkafka", "idempotent", **{"enable.idempotence": True, "message.timeout.ms": 120000}),
-        PythonProducer(place, seed + 2, "python", "idempotent"),
-    ]
+    once = {"enable.idempotence": True, "message.timeout.ms": 120000}
+    idempotent = [Producer(place, seed + 1, "librdkafka", "idempotent", **once), PythonProducer(place, seed + 2, "python", "idempotent")]
+    keys, aging = Producer(place, seed + 6, "keys", "keys", **once), Producer(place, seed + 7, "aging", "aging", **once)
     transactions = [Transactions(place, seed + 3 + number, f"transactions{number}", "transactions") for number in range(2)]
-    mover = Mover(place, seed + 5, "idempotent", "moved")
-    promised = {group: defaultdict(int) for group in ("first", "second")}
-    seen: dict[str, set] = {group: set() for group in promised}
+    promised: dict[str, dict[int, int]] = {group: {} for group in ("first", "second", "movers")}
+    mover = Mover(place, seed + 5, "movers", "idempotent", "moved", promised["movers"])
+    seen: dict[str, set] = {group: set() for group in ("first", "second")}
     members = [
         Member(place, seed + 10 + number, group, "idempotent", promised[group], seen[group])
         for number, group in enumerate(("first", "first", "second"))
     ]
-    workers = [plain, *idempotent, *transactions, mover, *members]
+    watcher = Watcher(place, seed + 20, KEPT)
+    sending = [plain, *idempotent, keys, aging, *transactions]
+    workers = [*sending, mover, *members, watcher]
     for worker in workers:
         worker.start()
-    until(lambda: plain.acknowledged and all(one.acknowledged for one in idempotent), "the load has begun", 60)
+    repeater = Repeater(place)
 
-    def stand(group: str) -> dict[int, int]:
-        reader = confluent_kafka.Consumer({"bootstrap.servers": place, "group.id": group} | RETURN)
-        wanted = [TopicPartition("idempotent", one) for one in range(PARTITIONS)]
-        found = {one.partition: max(one.offset, 0) for one in persist(lambda: reader.committed(wanted, 10))}
-        reader.close()
-        return found
-
-    def check_promises() -> None:
-        for group, before in {group: dict(values) for group, values in promised.items()}.items():
-            now = stand(group)
-            for partition, offset in before.items():
-                assert now[partition] >= offset, f"{group}: partition {partition} went back from {offset} to {now[partition]}"
-
-    for round in range(ROUNDS):
-        time.sleep(chance.uniform(0.1, 0.9))
-        engine.kill()
-        engine.start()
+    def check_workers() -> bool:
         for worker in workers:
             worker.check()
-        if round % 5 == 0:
-            check_promises()
-    check_promises()
+        return True
 
-    for worker in [plain, *idempotent, *transactions]:
+    def all_get_on(since: list[int]) -> bool:
+        return check_workers() and all(worker.progress() > before for worker, before in zip(sending, since, strict=True))
+
+    def check_behind_a_closed_door() -> None:
+        """What the log holds while no client can reach it: one that goes on would commit and send what was lost again."""
+        engine.settings["MARTLET_KAFKA_PORT"] = elsewhere
+        engine.start()
+        aside = engine.get("engine")["kafka_address"]
+        for group, before in {group: dict(values) for group, values in promised.items()}.items():
+            now = stand(aside, group)
+            for partition, offset in before.items():
+                assert now[partition] >= offset, f"{group}: partition {partition} went back from {offset} to {now[partition]}"
+        (last,) = engine.get("topics/repeated/records?offset=-1")["data"]
+        assert last["offset"] == repeater.sequence - 1, "what was acknowledged last is gone"
+        repeater.repeat(aside)
+        assert engine.get("engine")["damage"] == []
+        engine.kill()
+        engine.settings["MARTLET_KAFKA_PORT"] = port
+
+    since = [0] * len(sending)
+    slowest = 0.0
+    kept_house = 0
+    for round in range(ROUNDS):
+        began = time.monotonic()
+        until(lambda since=since: all_get_on(since), f"all producers get on before kill {round}", END_SECONDS)
+        slowest = max(slowest, time.monotonic() - began)
+        repeater.go_on(place)
+        is_housekeeping = round % HOUSEKEEPING_EVERY == HOUSEKEEPING_EVERY - 1
+        if is_housekeeping:
+            before = signs_of_housekeeping(engine)
+            until(lambda before=before: signs_of_housekeeping(engine) != before, "the engine compacts or deletes", END_SECONDS, every=0.001)
+            kept_house += 1
+        time.sleep(chance.uniform(0, 0.1 if is_housekeeping else 0.7))
+        engine.kill()
+        since = [worker.progress() for worker in sending]
+        check_workers()
+        check_behind_a_closed_door()
+        engine.start()
+    until(lambda: all_get_on(since), "all producers get on after the last kill", END_SECONDS)
+
+    for worker in sending:
         worker.stop()
     held = committed(place, "idempotent")
-    everything = {one for partition in held for one in partition}
+    everything = {one for partition in held for one in partition.values()}
     until(lambda: mover.error or all_moved(place, everything), "all records are moved", END_SECONDS, every=1)
     for group, values in seen.items():
         until(lambda values=values: {one.decode() for one in set(values)} >= everything, f"{group} has read everything", END_SECONDS, every=0.5)
     for worker in [mover, *members]:
         worker.stop()
+    final = {topic: held if topic == "idempotent" else committed(place, topic) for topic in KEPT}
+    until(lambda: watcher.error or watcher.progress() >= sum(len(part) for one in final.values() for part in one), "all was seen", END_SECONDS)
+    watcher.stop()
 
-    check_once_and_in_order(plain, committed(place, "plain"))
+    check_once_and_in_order(plain, final["plain"])
     for producer in idempotent:
         check_once_and_in_order(producer, held)
-    held_transactions = committed(place, "transactions")
+    for producer in (*idempotent, keys, aging):
+        assert not producer.refused, f"{producer.name}: {len(producer.refused)} were refused: {[*producer.refused.items()][:3]}"
+        assert len(producer.acknowledged) == producer.number
+    check_compacted(keys, committed(place, "keys"))
+    until(lambda: sum(map(len, committed(place, "keys"))) < keys.number / 2, "it is compacted after all these kills", END_SECONDS, every=1)
+    check_compacted(keys, committed(place, "keys"))
+    check_aged(aging, committed(place, "aging"))
     for one in transactions:
-        check_all_or_nothing(one, held_transactions)
-    moved = committed(place, "moved")
-    assert moved == held, "what was moved is not what there was, once and in order"
-    outcomes = Counter(outcome for one in transactions for outcome in one.outcomes.values())
+        check_all_or_nothing(one, final["transactions"])
+    assert [[*part.values()] for part in final["moved"]] == [[*part.values()] for part in held], "what was moved is not what there was, once and in order"
+    for (topic, partition), records in watcher.seen.items():
+        assert records == final[topic][partition], f"{topic}/{partition}: a reader saw something else than what there is"
+    for group, values in seen.items():
+        assert {one.decode() for one in values} == everything, f"{group} read what is not there"
+    assert [*committed(place, "repeated", 1)[0].values()] == [f"{number}".ljust(1000) for number in range(repeater.sequence)]
+    assert engine.stop() == 0
+
+    outcomes = [Counter(one.outcomes.values()) for one in transactions]
     print(
-        f"{ROUNDS} kills: {len(plain.acknowledged)} plain records acknowledged, {len(plain.refused)} not, "
-        f"{[len(one.acknowledged) for one in idempotent]} idempotent ones, transactions {dict(outcomes)}, {len(everything)} records moved"
+        f"{ROUNDS} kills, {kept_house} of them during housekeeping: {len(plain.acknowledged)} plain records acknowledged, {len(plain.refused)} not, "
+        f"{[len(one.acknowledged) for one in (*idempotent, keys, aging)]} idempotent ones, transactions {[dict(one) for one in outcomes]}, "
+        f"{len(everything)} records moved in {mover.committed} transactions, commits {[one.commits for one in members]}, "
+        f"{slowest:.1f} s at most until all went on"
     )
-    assert len(plain.acknowledged) > 20 * ROUNDS and outcomes["committed"] > 2 * ROUNDS, "there was no load"
+    assert len(plain.acknowledged) > 20 * ROUNDS and all(one["committed"] > ROUNDS for one in outcomes), "there was no load"
+    assert mover.committed > ROUNDS / 2 and sum(one.commits for one in members) > ROUNDS, "nobody committed offsets"
 
 
 def all_moved(place: str, everything: set[str]) -> bool:
