@@ -4,6 +4,8 @@
 """Idempotent producers and transactions of the Kafka door with real clients."""
 
 import asyncio
+import os
+import random
 import time
 
 import aiokafka
@@ -13,7 +15,10 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import NewTopic
 from harness import until
+from kafka.protocol.consumer import OffsetFetchRequest
+from kafka.protocol.producer import EndTxnRequest, InitProducerIdRequest, ProduceRequest, TxnOffsetCommitRequest
 from kafka_clients import AIOKafka, Confluent, KafkaPython, Message
+from kafka_wire import Wire, batch
 
 
 @pytest.fixture(scope="module")
@@ -235,3 +240,196 @@ def test_transactions_are_listed_and_described(admin, place):
     assert described.state.value == "Ongoing" and "listed" in str(described.topic_partitions)
     producer.abort_transaction(30)
     client.close()
+
+
+NONE, INVALID_PRODUCER_EPOCH, PRODUCER_FENCED = 0, 47, 90
+
+
+class SecondVersion:
+    """A producer of the second version of transactions (KIP-890), as the Java client from 4.0 is and none of Python's: each transaction
+    ends with a raised epoch, and what it has adds itself to it."""
+
+    def __init__(self, place: str, name: str) -> None:
+        self.name = name
+        self.connect(place)
+        begun = self.begin()
+        assert begun.error_code == NONE, begun
+        self.id, self.epoch = begun.producer_id, begun.producer_epoch
+        self.sequences: dict[tuple[str, int], int] = {}
+
+    def connect(self, place: str) -> None:
+        self.wire = Wire(place)
+
+    def begin(self, id: int = -1, epoch: int = -1):
+        request = InitProducerIdRequest(transactional_id=self.name, transaction_timeout_ms=60000, producer_id=id, producer_epoch=epoch)
+        return self.wire.call(request, 5)
+
+    def put(self, topic: str, *values: str, partition: int = 0, epoch: int | None = None, sequence: int | None = None) -> int:
+        """The code that a batch is answered with."""
+        place = topic, partition
+        sequence = self.sequences.get(place, 0) if sequence is None else sequence
+        records = batch([one.encode() for one in values], self.id, self.epoch if epoch is None else epoch, sequence, True)
+        kind = ProduceRequest.TopicProduceData
+        request = ProduceRequest(
+            transactional_id=self.name, acks=-1, timeout_ms=30000,
+            topic_data=[kind(name=topic, partition_data=[kind.PartitionProduceData(index=partition, records=records)])],
+        )  # fmt: skip
+        code = self.wire.call(request, 12).responses[0].partition_responses[0].error_code
+        if code == NONE:
+            self.sequences[place] = sequence + len(values)
+        return code
+
+    def commit_offset(self, group: str, topic: str, offset: int) -> int:
+        kind = TxnOffsetCommitRequest.TxnOffsetCommitRequestTopic
+        partition = kind.TxnOffsetCommitRequestPartition(
+            partition_index=0, committed_offset=offset, committed_leader_epoch=-1, committed_metadata=""
+        )
+        request = TxnOffsetCommitRequest(
+            transactional_id=self.name, group_id=group, producer_id=self.id, producer_epoch=self.epoch, generation_id=-1, member_id="",
+            group_instance_id=None, topics=[kind(name=topic, partitions=[partition])],
+        )  # fmt: skip
+        return self.wire.call(request, 5).topics[0].partitions[0].error_code
+
+    def end_request(self, commit: bool) -> EndTxnRequest:
+        request = EndTxnRequest(transactional_id=self.name, producer_id=self.id, producer_epoch=self.epoch, committed=commit)
+        request.API_VERSION = 5
+        request.with_header(1, "test")
+        return request
+
+    def ask_to_end(self, commit: bool):
+        return self.wire.call(self.end_request(commit), 5)
+
+    def go_on_as(self, ended) -> None:
+        """Takes the epoch that the end of a transaction gave."""
+        assert ended.error_code == NONE, ended
+        self.id, self.epoch = ended.producer_id, ended.producer_epoch
+        self.sequences.clear()
+
+
+def offset_of(place: str, group: str, topic: str) -> int:
+    wanted = OffsetFetchRequest.OffsetFetchRequestTopic(name=topic, partition_indexes=[0])
+    with Wire(place) as wire:
+        return wire.call(OffsetFetchRequest(group_id=group, topics=[wanted]), 5).topics[0].partitions[0].committed_offset
+
+
+def test_the_epoch_is_raised_by_each_transaction(admin, place):
+    topic, source = create(admin, "raised", 2), create(admin, "raised-source")
+    producer = SecondVersion(place, "raised")
+    expected = []
+    for number in range(12):
+        commits = number % 3 != 2
+        before = producer.id, producer.epoch
+        values = [f"{number}-{part}" for part in range(3)]
+        # Nothing is added by hand: a batch and an offset add themselves.
+        assert producer.put(topic, *values) == NONE
+        assert producer.put(topic, f"{number}-other", partition=1) == NONE
+        assert producer.commit_offset("raised", source, number + 1) == NONE
+        ended = producer.ask_to_end(commits)
+        assert (ended.error_code, ended.producer_id, ended.producer_epoch) == (NONE, before[0], before[1] + 1)
+        # The answer was lost: the same again is answered the same.
+        again = producer.ask_to_end(commits)
+        assert (again.error_code, again.producer_epoch) == (NONE, before[1] + 1)
+        # A batch that was on its way when the transaction ended belongs to none: neither this one nor the next.
+        assert producer.put(topic, "late", sequence=3) == INVALID_PRODUCER_EPOCH
+        producer.go_on_as(ended)
+        assert producer.put(topic, "late as well", epoch=before[1], sequence=3) == INVALID_PRODUCER_EPOCH
+        expected += values if commits else []
+        assert offset_of(place, "raised", source) == (number + 1 if commits else number)
+    assert producer.epoch == 12
+    assert committed(place, topic, len(expected)) == expected
+    assert committed(place, topic, 8, 1) == [f"{number}-other" for number in range(12) if number % 3 != 2]
+    # A batch of the transaction before comes when the next one has begun.
+    assert producer.put(topic, "next") == NONE
+    assert producer.put(topic, "late", epoch=producer.epoch - 1, sequence=3) == INVALID_PRODUCER_EPOCH
+    producer.go_on_as(producer.ask_to_end(True))
+    assert committed(place, topic, len(expected) + 1) == [*expected, "next"]
+    # Who is shut out is told, and can do nothing.
+    second = SecondVersion(place, "raised")
+    assert (second.id, second.epoch > producer.epoch) == (producer.id, True)
+    assert producer.put(topic, "shut out") == INVALID_PRODUCER_EPOCH
+    assert producer.ask_to_end(True).error_code == PRODUCER_FENCED
+    assert second.put(topic, "second") == NONE
+    second.go_on_as(second.ask_to_end(True))
+    assert committed(place, topic, len(expected) + 2)[-2:] == ["next", "second"]
+
+
+@pytest.mark.parametrize("commits", [True, False], ids=["commit", "abort"])
+def test_raised_epochs_hold_over_kills(make_engine, commits):
+    engine = make_engine()
+    engine.start()
+
+    def place() -> str:
+        return engine.get("engine")["kafka_address"]
+
+    admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": place()})
+    topic, source = create(admin, "raised"), create(admin, "source")
+    producer = SecondVersion(place(), "x")
+
+    def killed() -> None:
+        engine.kill()
+        engine.start()
+        producer.connect(place())
+
+    assert producer.put(topic, "first") == NONE and producer.commit_offset("g", source, 1) == NONE
+    before = producer.epoch
+    # In the middle of a transaction: it goes on, with the epoch and the sequence numbers it had.
+    killed()
+    assert producer.put(topic, "first", sequence=0) == NONE, "a batch that is there was not known"
+    assert producer.put(topic, "first, too") == NONE
+    ended = producer.ask_to_end(commits)
+    # Between the end of a transaction and the next: the answer is known, the old epoch is over, the raised one goes on.
+    killed()
+    again = producer.ask_to_end(commits)
+    assert (again.error_code, again.producer_id, again.producer_epoch) == (NONE, producer.id, before + 1) and ended == again
+    assert producer.ask_to_end(not commits).error_code not in (NONE, PRODUCER_FENCED)
+    assert producer.put(topic, "late") == INVALID_PRODUCER_EPOCH
+    assert producer.commit_offset("g", source, 9) != NONE
+    producer.go_on_as(ended)
+    expected = ["first", "first, too"] if commits else []
+    assert committed(place(), topic, len(expected)) == expected
+    assert offset_of(place(), "g", source) == (1 if commits else -1)
+    assert producer.put(topic, "second") == NONE
+    assert producer.put(topic, "late", epoch=before, sequence=2) == INVALID_PRODUCER_EPOCH
+    ended = producer.ask_to_end(True)
+    assert (ended.error_code, ended.producer_epoch) == (NONE, before + 2)
+    # And over an orderly stop.
+    assert engine.stop() == 0
+    engine.start()
+    producer.connect(place())
+    assert producer.put(topic, "late") == INVALID_PRODUCER_EPOCH
+    producer.go_on_as(ended)
+    assert producer.put(topic, "third") == NONE
+    producer.go_on_as(producer.ask_to_end(True))
+    assert producer.epoch == before + 3
+    assert committed(place(), topic, len(expected) + 2) == [*expected, "second", "third"]
+
+
+def test_an_end_that_a_kill_cut_off_is_asked_for_again(make_engine):
+    """Whether the kill came before the decision, after it or among the markers, the answer is the same, and so is what is there."""
+    seed = int(os.environ.get("MARTLET_TEST_SEED") or random.randrange(2**31))
+    print(f"MARTLET_TEST_SEED={seed}")
+    chance = random.Random(seed)
+    engine = make_engine()
+    engine.start()
+    place = engine.get("engine")["kafka_address"]
+    topic = create(confluent_kafka.admin.AdminClient({"bootstrap.servers": place}), "cut-off", 3)
+    producer = SecondVersion(place, "x")
+    expected: list[str] = []
+    for number in range(6):
+        commits = chance.random() < 0.6
+        for partition in range(3):
+            assert producer.put(topic, f"{number}", partition=partition) == NONE
+        before = producer.epoch
+        producer.wire.send(producer.end_request(commits).encode(header=True))
+        time.sleep(chance.uniform(0, 0.004))
+        engine.kill()
+        engine.start()
+        place = engine.get("engine")["kafka_address"]
+        producer.connect(place)
+        ended = producer.ask_to_end(commits)
+        assert (ended.error_code, ended.producer_id, ended.producer_epoch) == (NONE, producer.id, before + 1), number
+        assert producer.put(topic, "late", sequence=1) == INVALID_PRODUCER_EPOCH
+        producer.go_on_as(ended)
+        expected += [f"{number}"] if commits else []
+    for partition in range(3):
+        assert committed(place, topic, len(expected), partition) == expected
