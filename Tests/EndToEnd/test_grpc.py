@@ -485,8 +485,8 @@ def test_tokens(make_engine):
 
 def test_kill_of_the_engine_loses_nothing(make_engine):
     """Publishers and subscribers go on over several kills: what was acknowledged is there, and every event is delivered."""
-    seed = int(os.environ.get("MARTLET_SEED") or random.randrange(1 << 30))
-    print(f"seed {seed}")
+    seed = int(os.environ.get("MARTLET_TEST_SEED") or random.randrange(1 << 30))
+    print(f"MARTLET_TEST_SEED={seed}")
     chance = random.Random(seed)
     engine = make_engine()
     engine.start()
@@ -495,7 +495,19 @@ def test_kill_of_the_engine_loses_nothing(make_engine):
     published: set[bytes] = set()
     processed: set[bytes] = set()
     committed: dict[int, int] = {}
-    number = 0
+    faults: list[str] = []
+
+    def watched(work, *arguments) -> threading.Thread:
+        """A thread whose failure is the test's."""
+
+        def run() -> None:
+            try:
+                work(*arguments)
+            except Exception as error:
+                faults.append(f"{work.__name__}: {error!r}")
+
+        return threading.Thread(target=run)
+
     for round in range(6):
         stop = threading.Event()
         client = Client(engine)
@@ -524,13 +536,15 @@ def test_kill_of_the_engine_loses_nothing(make_engine):
                 pass
 
         def consume(client=client, stop=stop) -> None:
+            with lock:
+                told = dict(committed)
             try:
                 subscription = client.subscribe(topic, group="survivors", start=EARLIEST, report_commits=True).begin()
             except grpc.RpcError:
                 return
             for (_, partition), offset in subscription.positions.items():
                 # The group is never behind what it was told is on disk.
-                assert offset >= committed.get(partition, 0)
+                assert offset >= told.get(partition, 0), f"partition {partition} begins at {offset}, and {told[partition]} was committed"
             while not stop.is_set() and subscription.error is None:
                 try:
                     delivery = subscription.deliveries.get(timeout=0.05)
@@ -543,9 +557,7 @@ def test_kill_of_the_engine_loses_nothing(make_engine):
                         committed[partition] = max(committed.get(partition, 0), offset)
             subscription.cut()
 
-        number += 2
-        threads = [threading.Thread(target=publish, args=(f"{round}{n}",)) for n in "ab"]
-        threads += [threading.Thread(target=consume) for _ in range(2)]
+        threads = [watched(publish, f"{round}{n}") for n in "ab"] + [watched(consume) for _ in range(2)]
         for thread in threads:
             thread.start()
         time.sleep(0.4 + chance.random())
@@ -554,6 +566,7 @@ def test_kill_of_the_engine_loses_nothing(make_engine):
         for thread in threads:
             thread.join(30)
             assert not thread.is_alive()
+        assert not faults, f"seed {seed}: {faults}"
         client.close()
         engine.start()
         client = Client(engine)
@@ -564,7 +577,7 @@ def test_kill_of_the_engine_loses_nothing(make_engine):
         assert published <= set(stored), f"seed {seed}: acknowledged events are missing"
         assert len(stored) == len(set(stored)), f"seed {seed}: events are there twice"
         client.close()
-    assert len(published) > 100
+    assert len(published) > 100 and sum(committed.values()) > 100, "there was no load"
     client = Client(engine)
     everything = set(values(client.read_all(topic)))
     last = client.subscribe(topic, group="survivors", start=EARLIEST, in_flight_max=10_000, report_commits=True).begin()
