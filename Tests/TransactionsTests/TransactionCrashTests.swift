@@ -27,8 +27,12 @@ struct TransactionCrashTests {
         let directory = try TemporaryDirectory()
         var outcomes: [Key: Outcome] = [:]
         var plain: [String: Int64] = [:]
+        let given = ProcessInfo.processInfo.environment["MARTLET_TEST_SEED"].flatMap { UInt64($0) }
+        let seed = given ?? UInt64.random(in: 0...UInt64.max)
+        print("keepsTransactionsWholeWhenKilled: MARTLET_TEST_SEED=\(seed)")
+        var generator = SeededGenerator(state: seed)
         for round in 0..<12 {
-            let delay = Int.random(in: 0...300)
+            let delay = Int.random(in: 0...300, using: &generator)
             for line in try await Self.lines(directory, round: round, killedAfterMilliseconds: delay) {
                 switch line.first {
                 case "ending", "ended":

@@ -23,7 +23,7 @@ struct TransactionModelTests {
 }
 
 /// A generator whose numbers follow from its seed.
-private struct SeededGenerator: RandomNumberGenerator {
+struct SeededGenerator: RandomNumberGenerator {
     var state: UInt64
 
     mutating func next() -> UInt64 {
