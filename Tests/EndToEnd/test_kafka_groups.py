@@ -11,9 +11,12 @@ import aiokafka
 import confluent_kafka
 import kafka
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from harness import until
+from group_members import MEMBERS, AIOKafkaMember, ConfluentMember, KafkaPythonMember, KcatMember
+from kafka.admin import OffsetSpec, OffsetTimestamp
 from kafka_clients import Confluent, Message
 
 
@@ -99,67 +102,92 @@ def test_a_group_reads_everything_and_goes_on_where_it_was(admin, place, name):
             Confluent().produce(place, topic, [Message(b"later")], partition=1)
 
 
-@pytest.mark.parametrize("strategy", ["range", "roundrobin", "cooperative-sticky"])
-def test_members_share_the_partitions_and_take_over(admin, place, strategy):
-    topic = filled(admin, place, f"shared-{strategy}", 6, 1)
-    group = f"sharers-{strategy}"
-    settings = {
-        "bootstrap.servers": place, "group.id": group, "auto.offset.reset": "earliest",
-        "partition.assignment.strategy": strategy, "session.timeout.ms": 6000, "heartbeat.interval.ms": 500,
-    }  # fmt: skip
-    consumers = [confluent_kafka.Consumer(settings) for _ in range(3)]
+SHARING = [
+    (ConfluentMember, "range"), (ConfluentMember, "roundrobin"), (ConfluentMember, "cooperative-sticky"),
+    (KafkaPythonMember, "range"), (KafkaPythonMember, "cooperative-sticky"), (AIOKafkaMember, "roundrobin"),
+    (KcatMember, "range"), (KcatMember, "cooperative-sticky"),
+]  # fmt: skip
 
-    def parts():
-        for consumer in consumers:
-            consumer.poll(0.1)
-        return [sorted(one.partition for one in consumer.assignment()) for consumer in consumers]
+
+@pytest.mark.parametrize(("member", "strategy"), SHARING, ids=[f"{one.name}-{strategy}" for one, strategy in SHARING])
+def test_members_share_the_partitions_and_take_over(engine, admin, place, member, strategy):
+    """Each record is read once however many members there are; who stays in a cooperative group keeps what it has."""
+    topic, group = f"shared-{member.name}-{strategy}", f"sharers-{member.name}-{strategy}"
+    admin.create_topics([NewTopic(topic, 6)])[topic].result(30)
+    members = [member(place, group, topic, strategy) for _ in range(3)]
+    everyone = list(members)
+    sent: list[str] = []
 
     def are_shared():
-        held = parts()
-        everything = sorted(number for one in held for number in one)
-        return held if everything == list(range(6)) and all(len(one) == 6 // len(consumers) for one in held) else None
+        for one in members:
+            one.check()
+        held = sorted(number for one in members for number in one.held)
+        return held == list(range(6)) and all(len(one.held) == 6 // len(members) for one in members)
 
-    for consumer in consumers:
-        consumer.subscribe([topic])
-    until(are_shared, "each of three members has two partitions", 60)
-    consumers.pop().close()
-    until(are_shared, "each of two members has three partitions", 60)
-    # One that ends without a word is noticed by its session.
-    consumers.pop()  # Its memory goes away without close(): librdkafka still leaves, so both ways end here.
-    until(are_shared, "the last member has all six", 60)
-    consumers.pop().close()
+    def fill():
+        for partition in range(6):
+            messages = [f"{len(members)}-{partition}-{number}" for number in range(5)]
+            sent.extend(messages)
+            Confluent().produce(place, topic, [Message(one.encode()) for one in messages], partition=partition)
+        until(lambda: sum(len(one.values) for one in everyone) >= len(sent), "everything is read", 60)
+        # kcat commits every five seconds, when partitions are taken from it, and when it ends.
+        if member is not KcatMember:
+            until(lambda: engine.get(f"groups/{group}")["lag_records"] == 0, "everything is committed", 60)
+
+    try:
+        until(are_shared, "each of three members has two partitions", 60)
+        fill()
+        assert all(len(one.values) == 10 for one in members), "each has its share of the records"
+        for count in (2, 1):
+            for one in members:
+                one.revoked.clear()
+            members.pop().leave()
+            until(are_shared, f"each of {count} members has its share", 60)
+            if strategy == "cooperative-sticky":
+                assert not any(one.revoked for one in members), "who stays keeps what it has"
+            fill()
+    finally:
+        for one in everyone:
+            one.ending.set()
+    members.pop().leave()
+    assert engine.get(f"groups/{group}")["lag_records"] == 0
+    assert sorted(value for one in everyone for value in one.values) == sorted(sent), "each record once"
 
 
-def test_a_static_member_comes_back_without_a_rebalance(admin, place):
-    topic = filled(admin, place, "static", 4, 1)
-    settings = {
-        "bootstrap.servers": place, "group.id": "statics", "auto.offset.reset": "earliest",
-        "session.timeout.ms": 30_000, "heartbeat.interval.ms": 500,
-    }  # fmt: skip
-    revoked = Counter()
+def test_a_member_that_is_killed_is_missed_after_its_session(admin, place):
+    topic = filled(admin, place, "killed-member", 4, 1)
+    killed, other = (KcatMember(place, "killed-members", topic, session=6000) for _ in range(2))
+    until(lambda: len(killed.held) == 2 and len(other.held) == 2, "both have two partitions", 60)
+    killed.process.kill()
+    until(lambda: len(other.held) == 4, "the other one has all four", 60)
+    killed.leave()
+    other.leave()
 
-    def member(name):
-        consumer = confluent_kafka.Consumer(settings | {"group.instance.id": name})
-        consumer.subscribe([topic], on_revoke=lambda consumer, partitions: revoked.update([name]))
-        return consumer
 
-    first, second = member("one"), member("two")
+@pytest.mark.parametrize("member", MEMBERS, ids=lambda one: one.name)
+def test_a_static_member_comes_back_without_a_rebalance(engine, admin, place, member):
+    topic, group = filled(admin, place, f"static-{member.name}", 4, 1), f"statics-{member.name}"
 
-    def both():
-        first.poll(0.1)
-        second.poll(0.1)
-        return len(first.assignment()) == 2 and len(second.assignment()) == 2
+    def start(name):
+        return member(place, group, topic, instance=name, session=30_000)
 
-    until(both, "both have two partitions", 60)
-    held = sorted(one.partition for one in second.assignment())
-    revoked.clear()
-    second.close()
-    second = member("two")
-    until(both, "the second is back", 60)
-    assert sorted(one.partition for one in second.assignment()) == held
-    assert revoked["one"] == 0, "the first member kept what it had"
-    first.close()
-    second.close()
+    first, second = start("one"), start("two")
+    try:
+        until(lambda: len(first.held) == 2 and len(second.held) == 2, "both have two partitions", 60)
+        held, generation = set(second.held), engine.get(f"groups/{group}")["generation"]
+        first.revoked.clear()
+        second.leave()
+        second = start("two")
+        until(lambda: second.held == held, "the second is back with what it had", 60)
+        assert not first.revoked and len(first.held) == 2, "the first member kept what it had"
+        status = engine.get(f"groups/{group}")
+        assert status["generation"] == generation and status["state"] == "Stable", "there was no rebalance"
+        assert sorted(one["instance_id"] for one in status["members"]) == ["one", "two"]
+    finally:
+        for one in (first, second):
+            one.ending.set()
+    first.leave()
+    second.leave()
 
 
 def test_offsets_are_listed_changed_and_deleted(admin, place):
@@ -186,6 +214,78 @@ def test_offsets_are_listed_changed_and_deleted(admin, place):
     with pytest.raises(confluent_kafka.KafkaException) as refused:
         admin.delete_consumer_groups([group])[group].result(30)
     assert refused.value.args[0].code() == confluent_kafka.KafkaError.GROUP_ID_NOT_FOUND
+
+
+def test_groups_are_administered_with_kafka_python(admin, place):
+    topic, group = filled(admin, place, "administered-python", 2, 10), "administered-python-group"
+    first, second = (kafka.TopicPartition(topic, number) for number in range(2))
+    member = KafkaPythonMember(place, group, topic)
+    client = kafka.KafkaAdminClient(bootstrap_servers=place)
+
+    def offsets():
+        found = client.list_group_offsets({group: None})[group]
+        return {where.partition: one.offset for where, one in found.items()}
+
+    def described():
+        return client.describe_groups([group])[group]
+
+    until(lambda: member.held == {0, 1} and offsets() == {0: 10, 1: 10}, "all is read and committed", 60)
+    assert group in {one["group_id"] for one in client.list_groups()}
+    found = described()
+    assert found["group_state"] == "Stable" and found["protocol_data"] == "range" and found["error"] is None, found
+    [one] = found["members"]
+    assert one["client_id"].startswith("kafka-python") and one["client_host"] == "/127.0.0.1"
+    assert "NonEmptyGroup" in client.delete_groups([group])[group]
+    member.leave()
+    until(lambda: described()["group_state"] == "Empty", "the group is left", 60)
+    now = int(time.time() * 1000)
+    for spec, wanted in (
+        (OffsetSpec.EARLIEST, 0), (OffsetSpec.LATEST, 10), (4, 4), (99, 10), (OffsetTimestamp(1), 0), (OffsetTimestamp(now + 10**6), 10),
+    ):  # fmt: skip
+        done = client.reset_group_offsets(group, {first: spec})
+        assert done[first]["offset"] == wanted and done[first]["error"] is kafka.errors.NoError, (spec, done)
+        assert offsets() == {0: wanted, 1: 10}, spec
+    client.reset_group_offsets(group, {first: 7, second: 8})
+    assert sorted(read_kafka_python(place, group, topic, 5)) == ["0-7", "0-8", "0-9", "1-8", "1-9"]
+    assert client.delete_groups([group])[group] == "OK"
+    assert group not in {one["group_id"] for one in client.list_groups()} and described()["group_state"] == "Dead"
+    assert "GroupIdNotFound" in client.delete_groups([group])[group]
+    client.close()
+
+
+def test_groups_are_administered_with_aiokafka(admin, place):
+    topic, group = filled(admin, place, "administered-aiokafka", 2, 10), "administered-aiokafka-group"
+    member = AIOKafkaMember(place, group, topic)
+
+    async def run():
+        client = AIOKafkaAdminClient(bootstrap_servers=place)
+        await client.start()
+        try:
+            found = await client.list_consumer_group_offsets(group)
+            assert {where.partition: one.offset for where, one in found.items()} == {0: 10, 1: 10}
+            [one] = await client.list_consumer_group_offsets(group, partitions=[aiokafka.TopicPartition(topic, 1)])
+            assert one.partition == 1
+            assert (group, "consumer") in {tuple(one)[:2] for one in await client.list_consumer_groups()}
+            [answer] = await client.describe_consumer_groups([group])
+            [described] = answer.to_object()["groups"]
+            assert (described["error_code"], described["group"], described["state"], described["protocol"]) == (0, group, "Stable", "range")
+            [found] = described["members"]
+            assert found["client_id"].startswith("aiokafka") and found["client_host"] == "/127.0.0.1"
+        finally:
+            await client.close()
+
+    until(lambda: len(member.values) == 20, "all is read", 60)
+    until(lambda: [one.offset for one in committed(place, group, topic, 2)] == [10, 10], "all is committed", 60)
+    asyncio.run(run())
+    member.leave()
+
+
+def committed(place, group, topic, partitions):
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": place, "group.id": group})
+    try:
+        return consumer.committed([TopicPartition(topic, number) for number in range(partitions)], 30)
+    finally:
+        consumer.close()
 
 
 def test_a_group_with_members_is_described_and_not_deleted(admin, place):
