@@ -182,9 +182,10 @@ class Kcat:
             given += ["-z", compression] if compression else []
             given += [word for name, value in settings.items() for word in ("-X", f"{name}={value}")]
             key = ["-K", "\x01"] if one.key is not None else []
-            line = (one.key + b"\x01" if one.key is not None else b"") + one.value
+            null = ["-Z"] if one.value is None else []
+            line = (one.key + b"\x01" if one.key is not None else b"") + (one.value or b"")
             done = subprocess.run(
-                [self.program, "-b", place, "-P", "-t", topic, "-D", "\x02", *given, *key],
+                [self.program, "-b", place, "-P", "-t", topic, "-D", "\x02", *given, *key, *null],
                 input=line, capture_output=True, timeout=60,
             )  # fmt: skip
             assert done.returncode == 0, done.stderr

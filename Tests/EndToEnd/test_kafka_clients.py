@@ -13,7 +13,8 @@ import aiokafka
 import confluent_kafka
 import kafka
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import IsolationLevel, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 from harness import until
 from kafka_clients import AIOKafka, CLIENTS, Confluent, Kcat, KafkaPython, Message, create
 
@@ -139,12 +140,176 @@ def at_aiokafka(place, topic, time):
     return asyncio.run(run())
 
 
+@pytest.mark.parametrize("codec", [None, "gzip", "snappy", "lz4", "zstd"])
 @pytest.mark.parametrize("at", [at_kcat, at_confluent, at_aiokafka], ids=lambda one: one.__name__[3:])
-def test_offsets_by_time(admin, place, at):
-    topic = create(admin, f"times-{at.__name__}")
-    Confluent().produce(place, topic, [Message(b"x", timestamp=BASE + 10 * number) for number in range(10)], partition=0)
+def test_offsets_by_time(admin, place, at, codec):
+    """Exact inside a batch too, and in front of it and behind."""
+    topic = create(admin, f"times-{at.__name__}-{codec}")
+    messages = [Message(b"x" * 200, timestamp=BASE + 10 * number) for number in range(10)]
+    # Long enough for one batch of all, short enough to be quick.
+    Confluent().produce(place, topic, messages, partition=0, compression=codec, **{"linger.ms": 100})
     for asked, wanted in TIMES:
         assert at(place, topic, asked) == wanted, asked
+
+
+def end_confluent(place, topic, isolation):
+    level = IsolationLevel.READ_COMMITTED if isolation == "read_committed" else IsolationLevel.READ_UNCOMMITTED
+    client = AdminClient({"bootstrap.servers": place})
+    where = TopicPartition(topic, 0)
+    return client.list_offsets({where: OffsetSpec.latest()}, isolation_level=level)[where].result(30).offset
+
+
+def end_kafka_python(place, topic, isolation):
+    consumer = kafka.KafkaConsumer(bootstrap_servers=place, isolation_level=isolation)
+    try:
+        where = kafka.TopicPartition(topic, 0)
+        return consumer.end_offsets([where])[where]
+    finally:
+        consumer.close()
+
+
+def end_aiokafka(place, topic, isolation):
+    async def run():
+        consumer = aiokafka.AIOKafkaConsumer(bootstrap_servers=place, isolation_level=isolation)
+        await consumer.start()
+        try:
+            where = aiokafka.TopicPartition(topic, 0)
+            return (await consumer.end_offsets([where]))[where]
+        finally:
+            await consumer.stop()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("end", [end_confluent, end_kafka_python, end_aiokafka], ids=lambda one: one.__name__[4:])
+def test_the_end_is_where_the_first_open_transaction_begins_for_who_reads_what_is_committed(admin, place, end):
+    topic = create(admin, f"ends-{end.__name__}")
+    Confluent().produce(place, topic, [Message(b"1"), Message(b"2"), Message(b"3")], partition=0)
+    producers = []
+    for number in range(2):
+        producer = confluent_kafka.Producer({"bootstrap.servers": place, "transactional.id": f"{topic}-{number}"})
+        producer.init_transactions(30)
+        producer.begin_transaction()
+        producer.produce(topic, b"open", partition=0)
+        assert producer.flush(30) == 0
+        producers.append(producer)
+    Confluent().produce(place, topic, [Message(b"behind")], partition=0)
+    # Three records, one of each transaction, one behind; each end of a transaction is a marker.
+    assert (end(place, topic, "read_committed"), end(place, topic, "read_uncommitted")) == (3, 6)
+    producers[0].commit_transaction(30)
+    assert (end(place, topic, "read_committed"), end(place, topic, "read_uncommitted")) == (4, 7)
+    producers[1].abort_transaction(30)
+    assert (end(place, topic, "read_committed"), end(place, topic, "read_uncommitted")) == (8, 8)
+
+
+# Sizes of answers
+
+
+def smallest(client):
+    """Settings with which a client asks for a byte of a partition, and for its largest answer at least."""
+    if client.name in ("confluent-kafka", "kcat"):
+        one, many = {"max.partition.fetch.bytes": 1}, {"fetch.min.bytes": 100_000, "fetch.wait.max.ms": 20_000}
+    else:
+        one, many = {"max_partition_fetch_bytes": 1}, {"fetch_min_bytes": 100_000, "fetch_max_wait_ms": 20_000}
+    return one, many
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda one: one.name)
+def test_the_first_batch_comes_however_little_is_asked_for(admin, place, client):
+    topic = create(admin, f"first-batch-{client.name}")
+    sent = [Message(f"{number} ".encode() + b"x" * 50_000) for number in range(4)]
+    for one in sent:
+        Confluent().produce(place, topic, [one], partition=0)
+    one, _ = smallest(client)
+    seen = client.consume(place, topic, 0, 0, 4, **one)
+    assert [one.message.value for one in seen] == [one.value for one in sent]
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda one: one.name)
+def test_a_fetch_that_wants_more_waits_until_there_is_that_much(admin, place, client):
+    """Half of what is wanted does not come before its time; the other half brings both at once."""
+    topic = create(admin, f"wanted-{client.name}")
+    _, many = smallest(client)
+    Confluent().produce(place, topic, [Message(b"a" * 60_000)], partition=0)
+    came = []
+
+    def read():
+        # One record: it would be there at once if it came alone.
+        came.append((client.consume(place, topic, 0, 0, 1, **many), time.monotonic()))
+
+    thread = threading.Thread(target=read, daemon=True)
+    began = time.monotonic()
+    thread.start()
+    thread.join(1.5)
+    assert not came, "it waits"
+    Confluent().produce(place, topic, [Message(b"b" * 60_000)], partition=0)
+    thread.join(60)
+    [(seen, when)] = came
+    assert seen[0].offset == 0 and when - began < 15, "well before the fetch's own time"
+
+
+# Places that are not there
+
+
+def outside_confluent(place, topic, offset):
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": place, "group.id": "unused", "auto.offset.reset": "error"})
+    try:
+        consumer.assign([TopicPartition(topic, 0, offset)])
+        record = consumer.poll(30)
+        return record.error().name() if record.error() else record.offset()
+    finally:
+        consumer.close()
+
+
+def outside_aiokafka(place, topic, offset):
+    async def run():
+        consumer = aiokafka.AIOKafkaConsumer(bootstrap_servers=place, auto_offset_reset="none")
+        await consumer.start()
+        try:
+            where = aiokafka.TopicPartition(topic, 0)
+            consumer.assign([where])
+            consumer.seek(where, offset)
+            return (await asyncio.wait_for(consumer.getone(), 30)).offset
+        except aiokafka.errors.OffsetOutOfRangeError as error:
+            return error.args[0]
+        finally:
+            await consumer.stop()
+
+    return asyncio.run(run())
+
+
+def outside_kcat(place, topic, offset):
+    done = subprocess.run(
+        [Kcat.program, "-b", place, "-C", "-t", topic, "-p", "0", "-o", str(offset), "-c", "1", "-f", "%o", "-X", "topic.auto.offset.reset=error"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    return int(done.stdout) if done.returncode == 0 else done.stderr
+
+
+@pytest.mark.parametrize("offset", [1, 9])
+@pytest.mark.parametrize("read", [outside_confluent, outside_aiokafka, outside_kcat], ids=lambda one: one.__name__[8:])
+def test_an_offset_outside_the_log_is_an_error_and_within_it_a_record(admin, place, read, offset):
+    """In front of the start, which was moved, and behind the end."""
+    topic = create(admin, f"outside-{read.__name__}-{offset}")
+    Confluent().produce(place, topic, [Message(b"x")] * 5, partition=0)
+    for future in admin.delete_records([TopicPartition(topic, 0, 3)]).values():
+        future.result(30)
+    said = read(place, topic, offset)
+    # librdkafka has its own code for a reset that it is not to make; it names the broker's as the reason.
+    assert said == "_AUTO_OFFSET_RESET" or said == {kafka.TopicPartition(topic, 0): offset} or "out of range" in str(said), said
+    assert read(place, topic, 3) == 3
+
+
+def test_an_idempotent_producer_of_kcat_is_numbered(admin, place):
+    topic = create(admin, "kcat-idempotent")
+    Kcat().produce(place, topic, [Message(b"1"), Message(b"2")], partition=0, **{"enable.idempotence": "true"})
+    client = kafka.KafkaAdminClient(bootstrap_servers=place)
+    where = kafka.TopicPartition(topic, 0)
+    found = client.describe_producers([where])[where]
+    client.close()
+    # Each record came from a kcat of its own.
+    assert [one.last_sequence for one in getattr(found, "active_producers", found)] == [0, 0]
+    assert [one.message.value for one in Confluent().consume(place, topic, 0, 0, 2)] == [b"1", b"2"]
 
 
 # Groups

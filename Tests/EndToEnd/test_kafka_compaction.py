@@ -89,22 +89,6 @@ def test_each_client_reads_what_compaction_left(engine, place, admin, client, co
     assert client.consume(place, topic, 0, 5, 1)[0].offset == next(offset for offset in offsets if offset >= 5)
 
 
-def test_records_without_a_key_are_refused(engine, place, admin):
-    topic = make(admin, "keyless")
-    with pytest.raises(confluent_kafka.KafkaException) as refused:
-        Confluent().produce(place, topic, [Message(b"x")])
-    assert refused.value.args[0].code() == confluent_kafka.KafkaError.INVALID_RECORD
-    with pytest.raises(kafka.errors.KafkaError):
-        producer = kafka.KafkaProducer(bootstrap_servers=place, retries=0)
-        try:
-            producer.send(topic, value=b"x", key=None).get(20)
-        finally:
-            producer.close()
-    body = {"records": [{"value": "x"}]}
-    problem = engine.http("POST", f"/api/v1/topics/{topic}/records", body).json
-    assert problem["status"] in (409, 422) and "compacted" in problem["detail"], problem
-
-
 def test_settings_are_taken_and_shown(place, admin):
     topic = make(admin, "settings", **{"delete_retention_ms": "1000", "max_compaction_lag_ms": "60000"})
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
