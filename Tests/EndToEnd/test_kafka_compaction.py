@@ -5,6 +5,7 @@
 
 import contextlib
 import json
+import os
 import random
 import threading
 import time
@@ -39,7 +40,7 @@ def make(admin, name, partitions=1, **config):
 def read_all(place, topic, partition=0, **settings):
     """Everything a partition has, with what tells the end."""
     consumer = confluent_kafka.Consumer(
-        {"bootstrap.servers": place, "group.id": "unused", "enable.partition.eof": True} | settings
+        {"bootstrap.servers": place, "group.id": "unused", "enable.partition.eof": True, "auto.offset.reset": "earliest"} | settings
     )
     try:
         consumer.assign([confluent_kafka.TopicPartition(topic, partition, 0)])
@@ -135,61 +136,115 @@ def test_append_time(place, admin):
     assert answer.timestamp >= began
 
 
-def test_readers_writers_and_transactions_while_it_runs(engine, place, admin):
-    seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
-    topic = make(admin, "churn")
-    ended = threading.Event()
-    faults = []
-    expected: dict[bytes, bytes | None] = {}
+class Rounds:
+    """How often a partition has been compacted: each round that did something writes its file anew."""
 
-    def watched(work):
-        def run():
-            try:
-                work()
-            except Exception as error:
-                faults.append(error)
-                ended.set()
+    def __init__(self, engine, topic):
+        self.file = engine.data / "log/topics" / topic / "0/compaction"
+        self.seen: list[int] = []
 
-        return threading.Thread(target=run)
+    def count(self):
+        with contextlib.suppress(FileNotFoundError):
+            when = self.file.stat().st_mtime_ns
+            if when not in self.seen:
+                self.seen.append(when)
+        return len(self.seen)
 
-    def write():
-        chance = random.Random(seed)
+
+class Churn:
+    """Writers and readers of two topics, one of which loses its oldest segments too, until each was compacted several times meanwhile."""
+
+    def __init__(self, engine, place, admin, seed):
+        self.engine, self.place = engine, place
+        self.chance = random.Random(seed)
+        self.topic = make(admin, "churn")
+        self.both = make(admin, "churn-both", cleanup_policy="compact,delete", retention_bytes="150000")
+        self.ended = threading.Event()
+        self.faults: list[BaseException] = []
+        self.transactions = 0
+        #: What the transactions that committed left, and the last offset and value of each key of the other topic.
+        self.expected: dict[bytes, bytes | None] = {}
+        self.latest: dict[bytes, tuple[int, bytes | None]] = {}
+        self.starts: set[int] = set()
+
+    def run(self):
+        works = [self.write, self.write_both, self.follow, self.follow_both, self.reread, self.reread]
+        threads = [threading.Thread(target=self.watched, args=(work,)) for work in works]
+        for thread in threads:
+            thread.start()
+        for thread in threads[:2]:
+            thread.join(240)
+        self.ended.set()
+        for thread in threads[2:]:
+            thread.join(60)
+        assert not self.faults, self.faults
+
+    def watched(self, work):
+        try:
+            work()
+        except BaseException as error:
+            self.faults.append(error)
+            self.ended.set()
+
+    def wanted(self):
+        return {key: value for key, value in self.expected.items() if value}
+
+    def write(self):
+        """Transactions until two rounds of compaction were among them, and a third one is behind them."""
         producer = confluent_kafka.Producer(
-            {"bootstrap.servers": place, "transactional.id": "churn", "compression.type": "lz4", "linger.ms": 1}
+            {"bootstrap.servers": self.place, "transactional.id": "churn", "compression.type": "lz4", "linger.ms": 1}
         )
         producer.init_transactions(30)
-        for number in range(300):
-            commit = chance.random() < 0.8
+        rounds = Rounds(self.engine, self.topic)
+        while rounds.count() < 2 and not self.ended.is_set():
+            self.transactions += 1
+            commits = self.chance.random() < 0.8
             producer.begin_transaction()
             changed = {}
             for _ in range(20):
-                key = f"key {chance.randrange(40)}".encode()
-                value = None if chance.random() < 0.1 else json.dumps({"n": number, "x": chance.random()}).encode()
-                producer.produce(topic, value=value, key=key)
+                key = f"key {self.chance.randrange(40)}".encode()
+                value = None if self.chance.random() < 0.1 else json.dumps({"n": self.transactions, "x": self.chance.random()}).encode()
+                producer.produce(self.topic, value=value, key=key)
                 changed[key] = value
-            if commit:
+            if commits:
                 producer.commit_transaction(30)
-                expected.update(changed)
+                self.expected.update(changed)
             else:
                 producer.abort_transaction(30)
-        # Another topic's worth of filler, so that everything of interest stands in closed segments.
+        # So that everything of interest stands in closed segments.
         producer.begin_transaction()
-        for number in range(200):
-            producer.produce(topic, value=b"x" * 500, key=b"filler")
+        for _ in range(200):
+            producer.produce(self.topic, value=random.randbytes(250).hex(), key=b"filler")
         producer.commit_transaction(30)
+        count = rounds.count()
+        until(lambda: self.ended.is_set() or rounds.count() > count, "what was written last is compacted", 60, every=0.2)
 
-    def follow():
-        consumer = confluent_kafka.Consumer(
-            {"bootstrap.servers": place, "group.id": "unused", "isolation.level": "read_committed"}
-        )
-        consumer.assign([confluent_kafka.TopicPartition(topic, 0, 0)])
-        last = -1
-        state = {}
-        while not ended.is_set() or state != followed_wanted():
+    def write_both(self):
+        producer = confluent_kafka.Producer({"bootstrap.servers": self.place, "linger.ms": 5})
+        chance = random.Random(self.chance.random())
+        rounds = Rounds(self.engine, self.both)
+
+        def keep(error, record):
+            assert error is None, error
+            self.latest[record.key()] = max(self.latest.get(record.key(), (-1, None)), (record.offset(), record.value()), key=lambda one: one[0])
+
+        while (rounds.count() < 2 or len(self.starts) < 3) and not self.ended.is_set():
+            for _ in range(20):
+                # Few keys come again and again, many once: those make segments that only retention deletes.
+                key = f"key {chance.randrange(10)}" if chance.random() < 0.5 else f"once {chance.random()}"
+                value = None if chance.random() < 0.05 else chance.randbytes(150).hex().encode()
+                producer.produce(self.both, value=value, key=key.encode(), partition=0, on_delivery=keep)
+            assert producer.flush(30) == 0
+            time.sleep(0.02)
+
+    def follow(self):
+        """A reader of what is committed, from the start: what it has in the end is what was written."""
+        consumer = self.consumer(self.topic)
+        last, state = -1, {}
+        while not self.ended.is_set() or state != self.wanted():
             record = consumer.poll(0.5)
             if record is None:
-                if ended.is_set():
+                if self.ended.is_set():
                     break
                 continue
             assert not record.error(), record.error()
@@ -197,34 +252,61 @@ def test_readers_writers_and_transactions_while_it_runs(engine, place, admin):
             last = record.offset()
             if record.key() != b"filler":
                 state[record.key()] = record.value()
+                if record.value() is None:
+                    del state[record.key()]
         consumer.close()
-        assert {key: value for key, value in state.items() if value} == followed_wanted()
+        assert state == self.wanted()
 
-    def followed_wanted():
-        return {key: value for key, value in expected.items() if value}
+    def follow_both(self):
+        """A reader at the end of the other topic, which also sees how its start moves on."""
+        consumer = self.consumer(self.both)
+        last = -1
+        while not self.ended.is_set():
+            record = consumer.poll(0.2)
+            start, end = consumer.get_watermark_offsets(confluent_kafka.TopicPartition(self.both, 0), timeout=30)
+            assert start >= max(self.starts, default=0) and start <= end, "the start only moves on"
+            self.starts.add(start)
+            if record is not None:
+                assert not record.error(), record.error()
+                assert record.offset() > last, "offsets only grow"
+                last = record.offset()
+        consumer.close()
 
-    def reread():
-        while not ended.is_set():
-            offsets = [record.offset() for record in read_all(place, topic, **{"isolation.level": "read_committed"})]
-            assert offsets == sorted(set(offsets))
+    def reread(self):
+        while not self.ended.is_set():
+            for topic in (self.topic, self.both):
+                offsets = [record.offset() for record in read_all(self.place, topic, **{"isolation.level": "read_committed"})]
+                assert offsets == sorted(set(offsets))
 
-    readers = [watched(follow), watched(reread), watched(reread)]
-    writer = watched(write)
-    for thread in [writer, *readers]:
-        thread.start()
-    writer.join(120)
-    # Two rounds of housekeeping at least happen while they read.
-    time.sleep(25)
-    ended.set()
-    for thread in readers:
-        thread.join(60)
-    assert not faults, faults
-    left = [record for record in read_all(place, topic, **{"isolation.level": "read_committed"})]
+    def consumer(self, topic):
+        consumer = confluent_kafka.Consumer(
+            {"bootstrap.servers": self.place, "group.id": "unused", "isolation.level": "read_committed", "auto.offset.reset": "earliest"}
+        )
+        consumer.assign([confluent_kafka.TopicPartition(topic, 0, 0)])
+        return consumer
+
+
+def test_readers_writers_and_transactions_while_it_runs(engine, place, admin):
+    seed = int(os.environ.get("MARTLET_TEST_SEED") or random.randrange(2**31))
+    print(f"MARTLET_TEST_SEED={seed}")
+    churn = Churn(engine, place, admin, seed)
+    churn.run()
+    left = read_all(place, churn.topic, **{"isolation.level": "read_committed"})
     found = {record.key(): record.value() for record in left if record.key() != b"filler"}
-    assert {key: value for key, value in found.items() if value} == followed_wanted()
-    assert len(left) < 2500, "of 4,800 committed records some are gone"
+    assert {key: value for key, value in found.items() if value} == churn.wanted()
+    assert churn.transactions > 50 and len(left) < churn.transactions * 20 * 0.8 / 2, "most of what was replaced is gone"
+    # The other topic: what retention left has the last value of each of its keys.
+    kept = read_all(place, churn.both)
+    # Asked for afterwards: retention goes on.
+    start = engine.items(f"topics/{churn.both}/partitions")[0]["start_offset"]
+    assert start > 0 and kept[0].offset() > 0
+    latest = {record.key(): (record.offset(), record.value()) for record in kept}
+    for key, (offset, value) in churn.latest.items():
+        # A tombstone may be gone already.
+        assert latest.get(key) == (offset, value) or offset < start or value is None, (key, offset, start)
+    assert sum(record.offset() >= start for record in kept) < kept[-1].offset() + 1 - start, "compaction took some of what retention left"
     # The other doors see the same.
-    lines = engine.cli("topics", "consume", topic, "-e", "-o", "json").splitlines()
+    lines = engine.cli("topics", "consume", churn.topic, "-e", "-o", "json").splitlines()
     assert [json.loads(line)["offset"] for line in lines] == [record.offset() for record in left]
     engine.stop()
     engine.start()
