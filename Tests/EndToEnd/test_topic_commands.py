@@ -5,11 +5,13 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
 import subprocess
 import threading
+import time
 
 import pytest
 from harness import PROGRAM, until
@@ -95,6 +97,84 @@ def test_a_reset_beyond_the_end_says_so(engine):
     assert done.returncode == 0 and "9999 lies behind the last offset of partition 0 of t-reset, which is 2" in done.stderr
     done = engine.run("groups", "reset", "t-readers", "--by", "-9", "--topic", "t-reset")
     assert "-7 lies before the first offset" in done.stderr
+
+
+def test_groups_are_listed_with_their_lag_in_records_and_time_and_deleted(engine):
+    """Records of given ages: the lag in time is the age of the oldest one that is not read."""
+    topic, group = "t-lagging", "t-laggards"
+    engine.post("topics", {"name": topic, "partitions": 2})
+    begun = int(time.time() * 1000)
+    ages = {0: [7200, 3600, 90], 1: [5400]}
+    records = [
+        {"partition": partition, "value": f"{age}", "timestamp": begun - age * 1000} for partition, some in ages.items() for age in some
+    ]
+    engine.post(f"topics/{topic}/records", {"records": records})
+    engine.cli("groups", "reset", group, "--to", "earliest", "--topic", topic)
+
+    def listed():
+        [found] = [one for one in engine.ask("groups", "list", "--name", group)["data"] if one["name"] == group]
+        return found
+
+    def is_age(seconds, age):
+        return age <= seconds <= age + (time.time() * 1000 - begun) / 1000 + 1
+
+    def row(text, first):
+        """The cells of a line of a table."""
+        line = next(line for line in text.splitlines() if line.startswith(first))
+        return [cell for cell in re.split(r"\s{2,}", line.strip())]
+
+    found = listed()
+    assert (found["lag_records"], found["member_count"], found["state"], found["topics"]) == (4, 0, "Empty", [topic])
+    assert is_age(found["lag_seconds"], 7200), found
+    text = engine.cli("groups", "list")
+    assert re.split(r"\s{2,}", text.splitlines()[0].strip()) == ["Group", "State", "Members", "Lag", "Behind", "Topics"]
+    assert row(text, group)[3:] == ["4", "2 h 0 min", topic]
+    # Partition by partition, as far as the group has come.
+    for offset, lag, behind in (("1", 2, (3600, "1 h 0 min")), ("2", 1, (90, "1 min 3")), ("3", 0, (0, "-"))):
+        engine.cli("groups", "reset", group, "--offset", offset, "--topic", topic, "--partition", "0")
+        shown = engine.ask("groups", "get", group)
+        first, second = shown["partitions"]
+        assert (first["partition"], first["lag_records"], second["lag_records"]) == (0, lag, 1)
+        assert is_age(first["lag_seconds"], behind[0]) if lag else first["lag_seconds"] == 0
+        assert is_age(second["lag_seconds"], 5400) and is_age(shown["lag_seconds"], 5400), "the oldest of all partitions"
+        lines = [re.split(r"\s{2,}", line.strip()) for line in engine.cli("groups", "get", group).splitlines() if line.startswith(topic)]
+        assert lines[0][:5] == [topic, "0", offset, "3", str(lag)] and lines[0][5].startswith(behind[1]), lines
+        assert lines[1][:6] == [topic, "1", "0", "1", "1", "1 h 30 min"], lines
+    assert "1 record, the oldest 1 h 30 min old" in engine.cli("groups", "get", group)
+    engine.cli("groups", "reset", group, "--to", "latest")
+    assert listed()["lag_records"] == 0 and listed()["lag_seconds"] == 0
+    assert row(engine.cli("groups", "list"), group)[3:] == ["0", "-", topic]
+    # Deleted it is with --force alone where nobody can be asked, and not while it has members.
+    done = engine.run("groups", "delete", group)
+    assert done.returncode != 0 and "--force" in done.stderr, done
+    engine.cli("groups", "reset", "t-other-laggards", "--to", "latest", "--topic", topic)
+    engine.cli("groups", "delete", "--force", group, "t-other-laggards")
+    assert not {group, "t-other-laggards"} & {one["name"] for one in engine.ask("groups", "list")["data"]}
+    done = engine.run("groups", "get", group)
+    assert done.returncode == 3 and "groups list" in done.stderr, done
+    assert engine.run("groups", "delete", "--force", group).returncode == 3
+    done = engine.run("groups", "delete", "--force", "__table.none")
+    assert done.returncode != 0 and "engine's own" in done.stderr, done
+
+
+def test_a_group_with_a_reader_is_listed_and_not_deleted(engine):
+    engine.post("topics", {"name": "t-read"})
+    reader = subprocess.Popen(
+        [PROGRAM, "topics", "consume", "t-read", "--group", "t-reading"], stdout=subprocess.PIPE, text=True,
+        env=engine.environment | {"MARTLET_SERVER": f"http://127.0.0.1:{engine.port}"},
+    )  # fmt: skip
+    try:
+        until(lambda: any(one["name"] == "t-reading" and one["member_count"] == 1 for one in engine.ask("groups", "list")["data"]), "the reader is a member")
+        shown = engine.ask("groups", "get", "t-reading")
+        assert shown["state"] == "Stable" and [one["partition_count"] for one in shown["members"]] == [1], shown
+        assert "martlet-grpc" in engine.cli("groups", "get", "t-reading")
+        done = engine.run("groups", "delete", "--force", "t-reading")
+        assert done.returncode == 7 and "has members" in done.stderr, done
+    finally:
+        reader.terminate()
+        reader.wait(30)
+    until(lambda: engine.get("groups/t-reading")["member_count"] == 0, "the reader has left")
+    engine.cli("groups", "delete", "--force", "t-reading")
 
 
 def test_groups_are_completed(engine):
