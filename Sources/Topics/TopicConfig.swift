@@ -64,6 +64,8 @@ package struct TopicConfig: Sendable {
             .honoured,
             "What happens to old records: segments past retention are deleted, or the last record of each key is kept, or both."
         ),
+        TopicConfig("compression.gzip.level", .integer(-1...9), "-1", .kept, "Batches are kept as they were sent."),
+        TopicConfig("compression.lz4.level", .integer(1...17), "9", .kept, "Batches are kept as they were sent."),
         TopicConfig(
             "compression.type",
             .choice(["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]),
@@ -71,6 +73,7 @@ package struct TopicConfig: Sendable {
             .only(["producer"]),
             "Batches are kept as they were sent."
         ),
+        TopicConfig("compression.zstd.level", .integer(-131_072...22), "3", .kept, "Batches are kept as they were sent."),
         TopicConfig(
             "delete.retention.ms",
             .integer(positive),
@@ -182,6 +185,8 @@ package struct TopicConfig: Sendable {
             .only(["true"]),
             "Room is always reserved ahead, as much as is useful."
         ),
+        TopicConfig("remote.log.copy.disable", .boolean, "false", .kept, "There is no remote tier."),
+        TopicConfig("remote.log.delete.on.disable", .boolean, "false", .kept, "There is no remote tier."),
         TopicConfig("remote.storage.enable", .boolean, "false", .only(["false"]), "There is no remote tier."),
         TopicConfig(
             "retention.bytes",

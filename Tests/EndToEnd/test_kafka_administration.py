@@ -9,13 +9,18 @@ import re
 import struct
 import uuid
 
+import aiokafka
 import confluent_kafka
 import kafka
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import NewPartitions as AIONewPartitions
+from aiokafka.admin import NewTopic as AIONewTopic
+from aiokafka.admin.config_resource import ConfigResource as AIOConfigResource
+from aiokafka.admin.config_resource import ConfigResourceType as AIOConfigResourceType
 from aiokafka import TopicPartition as AIOTopicPartition
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 from kafka_clients import Confluent, KafkaPython, Message
 from kafka_wire import Wire, header
 
@@ -193,6 +198,218 @@ def test_settings_are_replaced_the_old_way(admin, python_admin, place):
         [kafka.admin.ConfigResource(kind, topic, configs={"retention.ms": "1800000"})], incremental=False
     )
     assert settings()["retention.ms"].value == "1800000"
+
+
+#: The keys of Apache Kafka 4.0's topic configuration, and what there is beside them.
+SETTINGS = """
+    cleanup.policy compression.gzip.level compression.lz4.level compression.type compression.zstd.level delete.retention.ms
+    file.delete.delay.ms flush.messages flush.ms follower.replication.throttled.replicas index.interval.bytes
+    leader.replication.throttled.replicas local.retention.bytes local.retention.ms max.compaction.lag.ms max.message.bytes
+    message.timestamp.after.max.ms message.timestamp.before.max.ms message.timestamp.type min.cleanable.dirty.ratio
+    min.compaction.lag.ms min.insync.replicas preallocate remote.log.copy.disable remote.log.delete.on.disable remote.storage.enable
+    retention.bytes retention.ms segment.bytes segment.index.bytes segment.jitter.ms segment.ms unclean.leader.election.enable
+""".split()
+OLDER = ["message.downconversion.enable", "message.timestamp.difference.max.ms"]
+
+
+def describe_confluent(place, topic):
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    client = AdminClient({"bootstrap.servers": place})  # Held, since one that goes away takes its answers with it.
+    found = client.describe_configs([resource])[resource].result(30)
+    return {one.name: (one.value, one.is_default) for one in found.values()}
+
+
+def describe_kafka_python(place, topic):
+    client = kafka.KafkaAdminClient(bootstrap_servers=place)
+    try:
+        resource = kafka.admin.ConfigResource(kafka.admin.ConfigResourceType.TOPIC, topic)
+        found = client.describe_configs([resource], config_filter="all")["topic"][topic]
+        return {name: (one["value"], one["config_source"] == "DEFAULT_CONFIG") for name, one in found.items()}
+    finally:
+        client.close()
+
+
+def describe_aiokafka(place, topic):
+    async def run():
+        client = AIOKafkaAdminClient(bootstrap_servers=place)
+        await client.start()
+        try:
+            [answer] = await client.describe_configs([AIOConfigResource(AIOConfigResourceType.TOPIC, topic)])
+            [resource] = answer.to_object()["resources"]
+            assert resource["error_code"] == 0, resource
+            return {one["config_names"]: (one["config_value"], one["config_source"] == 5) for one in resource["config_entries"]}
+        finally:
+            await client.close()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("describe", [describe_confluent, describe_kafka_python, describe_aiokafka], ids=lambda one: one.__name__[9:])
+def test_every_setting_that_kafka_has_is_described(admin, place, describe):
+    topic = filled(admin, place, f"described-{describe.__name__}", 1, 0, **{"retention.ms": "3600000"})
+    found = describe(place, topic)
+    assert sorted(found) == sorted([*SETTINGS, *OLDER, "martlet.durability"])
+    assert found["retention.ms"] == ("3600000", False) and found["compression.zstd.level"] == ("3", True)
+    assert all(is_default for name, (_, is_default) in found.items() if name != "retention.ms")
+    assert all(value is not None for value, _ in found.values())
+
+
+def altered(answer):
+    """kafka-python raises no errors of settings: it returns them."""
+    for error in answer["topic"].values():
+        if error != "OK":
+            raise kafka.errors.KafkaError(error)
+
+
+def test_elements_are_put_into_lists_and_taken_out(admin, python_admin, place):
+    """APPEND and SUBTRACT, with both clients that have them."""
+    topic = filled(admin, place, "listed-setting", 1, 0)
+
+    def with_confluent(operation, value, name="cleanup.policy"):
+        entry = ConfigEntry(name, value, incremental_operation=getattr(AlterConfigOpType, operation))
+        change = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+        admin.incremental_alter_configs([change])[change].result(30)
+
+    def with_kafka_python(operation, value, name="cleanup.policy"):
+        change = {name: (kafka.admin.AlterConfigOp[operation], value)}
+        resource = kafka.admin.ConfigResource(kafka.admin.ConfigResourceType.TOPIC, topic, configs=change)
+        altered(python_admin.alter_configs([resource], incremental=True))
+
+    def policy():
+        return describe_confluent(place, topic)["cleanup.policy"][0]
+
+    for change in (with_confluent, with_kafka_python):
+        assert policy() == "delete"
+        change("APPEND", "compact")
+        assert policy() == "delete,compact"
+        change("APPEND", "compact")
+        assert policy() == "delete,compact", "it is there already"
+        change("SUBTRACT", "delete")
+        assert policy() == "compact"
+        change("SUBTRACT", "delete")
+        assert policy() == "compact", "it is not there"
+        for operation, value, name in (
+            ("SUBTRACT", "compact", "cleanup.policy"), ("APPEND", "nonsense", "cleanup.policy"), ("APPEND", "1", "retention.ms"),
+            ("SUBTRACT", "604800000", "retention.ms"),
+        ):  # fmt: skip
+            with pytest.raises(Exception, match="(?i)invalid.?config|is no list"):
+                change(operation, value, name)
+        assert policy() == "compact"
+        change("APPEND", "delete")
+        change("SUBTRACT", "compact")
+
+
+class PythonTopics:
+    """Topics by kafka-python."""
+
+    name = "kafka-python"
+
+    def __init__(self, place):
+        self.client = kafka.KafkaAdminClient(bootstrap_servers=place)
+
+    def create(self, topic, partitions, **configs):
+        self.client.create_topics({topic: {"num_partitions": partitions, "replication_factor": 1, "configs": configs}})
+
+    def partitions(self, topic, count):
+        self.client.create_partitions({topic: count})
+
+    def alter(self, topic, **configs):
+        altered(self.client.alter_configs([kafka.admin.ConfigResource(kafka.admin.ConfigResourceType.TOPIC, topic, configs=configs)]))
+
+    def reset(self, topic, *names):
+        altered(self.client.reset_configs([kafka.admin.ConfigResource(kafka.admin.ConfigResourceType.TOPIC, topic, configs=list(names))]))
+
+    def delete(self, topic):
+        self.client.delete_topics([topic])
+
+    def topics(self):
+        return set(self.client.list_topics())
+
+    def close(self):
+        self.client.close()
+
+
+class AIOTopics:
+    """Topics by aiokafka, which has older requests; it raises errors of partitions alone."""
+
+    name = "aiokafka"
+
+    def __init__(self, place):
+        self.runner = asyncio.Runner()
+        self.client = self.runner.run(self.start(place))
+
+    async def start(self, place):
+        client = AIOKafkaAdminClient(bootstrap_servers=place)
+        await client.start()
+        return client
+
+    def checked(self, answer, place):
+        """Raises the first error among tuples that have its code at this place."""
+        for one in answer:
+            if one[place]:
+                raise aiokafka.errors.for_code(one[place])(str(one))
+
+    def create(self, topic, partitions, **configs):
+        new = AIONewTopic(topic, partitions, 1, topic_configs=configs)
+        self.checked(self.runner.run(self.client.create_topics([new])).topic_errors, 1)
+
+    def partitions(self, topic, count):
+        self.runner.run(self.client.create_partitions({topic: AIONewPartitions(count)}))
+
+    def alter(self, topic, **configs):
+        [answer] = self.runner.run(self.client.alter_configs([AIOConfigResource(AIOConfigResourceType.TOPIC, topic, configs)]))
+        self.checked(answer.resources, 0)
+
+    def reset(self, topic, *names):
+        # What AlterConfigs does not name is the default again.
+        self.alter(topic)
+
+    def delete(self, topic):
+        self.checked(self.runner.run(self.client.delete_topics([topic])).topic_error_codes, 1)
+
+    def topics(self):
+        return set(self.runner.run(self.client.list_topics()))
+
+    def close(self):
+        self.runner.run(self.client.close())
+        self.runner.close()
+
+
+@pytest.mark.parametrize("kind", [PythonTopics, AIOTopics], ids=lambda one: one.name)
+def test_topics_are_made_changed_and_deleted_with_other_clients(engine, admin, place, kind):
+    client = kind(place)
+    topic = f"managed-by-{kind.name}"
+    try:
+        client.create(topic, 3, **{"retention.ms": "3600000"})
+        assert topic in client.topics()
+        ours = engine.get(f"topics/{topic}")
+        assert ours["partitions"] == 3 and ours["retention_milliseconds"] == 3_600_000
+        with pytest.raises(Exception, match="TopicAlreadyExists"):
+            client.create(topic, 3)
+        with pytest.raises(Exception, match="InvalidConfig"):
+            client.create(f"{topic}-not", 1, **{"no.such.setting": "1"})
+        with pytest.raises(Exception, match="InvalidPartitions"):
+            client.create(f"{topic}-not", 0)
+        client.partitions(topic, 5)
+        assert engine.get(f"topics/{topic}")["partitions"] == 5
+        with pytest.raises(Exception, match="InvalidPartitions"):
+            client.partitions(topic, 2)
+        client.alter(topic, **{"retention.ms": "7200000", "segment.bytes": "1048576"})
+        found = describe_confluent(place, topic)
+        assert (found["retention.ms"], found["segment.bytes"]) == (("7200000", False), ("1048576", False))
+        with pytest.raises(Exception, match="InvalidConfig"):
+            client.alter(topic, **{"retention.ms": "soon"})
+        assert describe_confluent(place, topic)["retention.ms"] == ("7200000", False)
+        client.reset(topic, "retention.ms", "segment.bytes")
+        found = describe_confluent(place, topic)
+        assert found["retention.ms"] == ("604800000", True) and found["segment.bytes"][1]
+        client.delete(topic)
+        assert topic not in client.topics() and engine.http("GET", f"/api/v1/topics/{topic}").status == 404
+        with pytest.raises(Exception, match="UnknownTopicOrPartition"):
+            client.delete(topic)
+        assert f"{topic}-not" not in client.topics()
+    finally:
+        client.close()
 
 
 def test_topics_are_only_checked_where_that_is_asked(engine, admin, python_admin):
