@@ -14,7 +14,7 @@ MARTLET := .build/release/martlet
 EXR_DIR ?=
 DATA_DIR ?= ./martlet-data
 
-.PHONY: help setup build demo serve check test test-swift test-sdk test-examples test-tools test-end-to-end bench bench-tables bench-broker clean
+.PHONY: help setup build demo serve check check-generated test test-swift test-sdk test-examples test-tools test-end-to-end bench bench-tables bench-broker clean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -33,6 +33,11 @@ serve: build  ## Run the engine in the foreground on DATA_DIR (./martlet-data)
 
 check:  ## Check format, licence lines, banned calls, lengths, documentation, imports and links
 	@Tools/check
+
+check-generated: setup  ## Check that generated code is what its generators write; builds the plugins they need
+	$(SWIFT) build $(SWIFT_FLAGS) --product protoc-gen-swift
+	$(SWIFT) build $(SWIFT_FLAGS) --product protoc-gen-grpc-swift-2
+	@Tools/check generated
 
 test: test-tools test-swift test-sdk test-examples test-end-to-end  ## Run every test
 

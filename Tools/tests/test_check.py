@@ -3,8 +3,11 @@
 
 """Each check finds a fault that was put into a sound tree, and nothing in the sound tree."""
 
+import subprocess
+import sys
+
 import pytest
-from conftest import CHECK, HEAD, PYTHON_HEAD
+from conftest import CHECK, HEAD, PYTHON_HEAD, TOOLS
 
 BOX = "Sources/MartletCore/Box.swift"
 
@@ -119,3 +122,49 @@ def test_an_unknown_name_is_refused(check, capsys):
 def test_python_head_is_accepted_after_a_shebang(small):
     small.write("Tools/run.py", "#!/usr/bin/env python3\n" + PYTHON_HEAD)
     assert small.faults("licence") == []
+
+
+GENERATOR = "#!/usr/bin/env python3\n" + PYTHON_HEAD + "import sys\nsys.exit('a file differs' if {} else 0)\n"
+
+
+def run(small, *names):
+    """The check as a command, over the small tree; its exit code and what it said."""
+    small.write("Tools/check", (TOOLS / "check").read_text())
+    (small.root / "Tools/check").chmod(0o755)
+    done = subprocess.run([sys.executable, small.root / "Tools/check", *names], capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def give_generator(small, differs):
+    small.write("Tools/generate", GENERATOR.format(differs))
+    (small.root / "Tools/generate").chmod(0o755)
+
+
+def give_tools(small):
+    for tool in (".venv/bin/python", ".build/release/protoc-gen-swift", ".build/release/protoc-gen-grpc-swift-2"):
+        (small.root / tool).parent.mkdir(parents=True, exist_ok=True)
+        (small.root / tool).symlink_to(sys.executable)
+
+
+def test_generated_code_is_not_passed_over_where_tools_are_missing(small):
+    give_generator(small, differs=False)
+    code, said = run(small, "generated")
+    assert code == 1 and "protoc-gen-swift" in said and "make check-generated" in said, said
+    code, said = run(small)
+    assert code == 0 and "note: what it writes was not looked at" in said, said
+
+
+@pytest.mark.parametrize("differs", [False, True])
+def test_generated_code_is_compared_where_the_tools_are(small, differs):
+    give_tools(small)
+    give_generator(small, differs)
+    code, said = run(small, "generated")
+    assert code == int(differs) and ("a file differs" in said) == differs, said
+
+
+def test_every_generator_is_checked(check):
+    found = subprocess.run(
+        ["git", "-C", str(TOOLS.parent), "grep", "-l", "-e", 'add_argument("--check"', "--", "Tools", "Tests/Fixtures", ":!Tools/tests"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert set(found.stdout.split()) == set(check.GENERATORS)
