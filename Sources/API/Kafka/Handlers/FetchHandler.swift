@@ -7,9 +7,6 @@ import MartletCore
 import NIOCore
 
 extension KafkaDoor {
-    /// The longest a fetch may wait, in milliseconds.
-    private static let waitMax: Int32 = 300_000
-
     /// Answers with whole batches, waiting until there are as many bytes as the client wants or its time is up.
     func fetch(_ call: Call) async throws -> ResponseQueue.Answer {
         let request = try call.head.body(call.frame, as: FetchRequest.self)
@@ -26,12 +23,10 @@ extension KafkaDoor {
             mayRead: { may(call.session, .read, topic: $0) }
         )
         let clock = ContinuousClock()
-        let deadline = clock.now + .milliseconds(min(max(0, request.maxWaitMs), Self.waitMax))
+        let began = clock.now
         while true {
             await plan.read(from: log, answers, memoryBytesMax: configuration.answerRecordBytesMax)
-            if plan.isSatisfied { break }
-            let left = clock.now.duration(to: deadline)
-            guard left > .zero else { break }
+            guard case .wait(let left) = plan.decision.next(after: began.duration(to: clock.now)) else { break }
             do {
                 guard try await log.waitForRecords(behind: plan.ends, atMost: left, isolation: plan.isolation)
                 else { break }
@@ -61,18 +56,9 @@ struct FetchPlan {
     private(set) var records: [RecordRange.Content] = []
     /// The memory they are in.
     private(set) var loan: AnswerLoan?
+    /// Whether it is answered, and what there is room for.
+    private(set) var decision: FetchDecision
     private var parts: [Part] = []
-    private let bytesMax: Int
-    private let bytesMin: Int
-    private var hasError = false
-    /// Whether there are records that the limits left out.
-    private var hasMore = false
-    private var byteCount = 0
-    /// What of it is in memory.
-    private var memoryBytes = 0
-    /// Stretches of files, each of which keeps its file open.
-    private var fileCount = 0
-    private static let fileCountMax = 256
 
     init(
         _ request: FetchRequest,
@@ -81,8 +67,11 @@ struct FetchPlan {
         topicName: (KafkaUUID) -> String?,
         mayRead: (String) -> Bool
     ) {
-        self.bytesMax = min(bytesMax, Int(max(0, request.maxBytes)))
-        bytesMin = Int(max(0, request.minBytes))
+        decision = FetchDecision(
+            bytesMax: min(bytesMax, Int(max(0, request.maxBytes))),
+            bytesMin: request.minBytes,
+            waitMilliseconds: request.maxWaitMs
+        )
         isolation = request.isolationLevel == 1 ? .committed : .uncommitted
         var seen: Set<TopicPartition> = []
         for (topic, asked) in request.topics.enumerated() {
@@ -107,9 +96,12 @@ struct FetchPlan {
                     // Asked for twice, it would be given twice, as often as a request has room for.
                     data.errorCode = .invalidRequest
                 }
-                hasError = hasError || data.errorCode != .noError
                 answer.partitions.append(data)
-                guard data.errorCode == .noError else { continue }
+                guard data.errorCode == .noError else {
+                    decision.fail()
+                    continue
+                }
+                decision.addPartition()
                 parts.append(
                     Part(
                         topic: topic,
@@ -124,31 +116,21 @@ struct FetchPlan {
         }
     }
 
-    /// Whether the answer need not wait for more; where the limits keep records back, waiting brings none.
-    var isSatisfied: Bool { hasError || hasMore || byteCount >= bytesMin || parts.isEmpty }
-
     /// Where each partition was read up to.
     var ends: [(TopicPartition, Int64)] { parts.map { ($0.id, $0.end ?? $0.offset) } }
 
     /// Reads every partition anew, at most `memoryBytesMax` of it from memory.
     mutating func read(from log: LocalLog, _ answers: AnswerMemory, memoryBytesMax: Int) async {
         records.removeAll()
-        byteCount = 0
-        memoryBytes = 0
-        fileCount = 0
-        hasMore = false
-        let loan = answers.take(upTo: min(memoryBytesMax, bytesMax))
-        let memoryMax = loan.bytes
+        let loan = answers.take(upTo: decision.memoryWanted(upTo: memoryBytesMax))
+        decision.begin(memoryBytesMax: loan.bytes)
         defer {
-            loan.set(memoryBytes)
+            loan.set(decision.memoryBytes)
             self.loan = loan
         }
         for number in parts.indices {
             let part = parts[number]
-            // The very first batch is given whatever its size; where nothing more fits, only the bounds are.
-            let room = min(part.bytesMax, bytesMax - byteCount)
-            let hasRoom = byteCount == 0 || (room > 0 && fileCount < Self.fileCountMax && log.lendsFiles)
-            set(number, await read(part, hasRoom ? room : nil, memoryBytesMax: memoryMax - memoryBytes, log))
+            set(number, await read(part, decision.share(of: part.bytesMax, lendsFiles: log.lendsFiles), log))
         }
     }
 
@@ -161,9 +143,9 @@ struct FetchPlan {
         case failed(EventLogError, Bounds?)
     }
 
-    private func read(_ part: Part, _ bytesMax: Int?, memoryBytesMax: Int, _ log: LocalLog) async -> Found {
+    private func read(_ part: Part, _ share: FetchDecision.Share?, _ log: LocalLog) async -> Found {
         do {
-            guard let bytesMax else {
+            guard let share else {
                 let bounds = try log.bounds(part.id)
                 return .bounds(start: bounds.start, end: bounds.end, stable: bounds.stable)
             }
@@ -171,9 +153,9 @@ struct FetchPlan {
                 try await log.readRange(
                     part.id,
                     from: part.offset,
-                    bytesMax: bytesMax,
+                    bytesMax: share.bytes,
                     isolation: isolation,
-                    memoryBytesMax: memoryBytesMax
+                    memoryBytesMax: share.memoryBytes
                 )
             )
         } catch let error as EventLogError {
@@ -195,10 +177,14 @@ struct FetchPlan {
             data.lastStableOffset = range.lastStableOffset
             data.logStartOffset = range.logStartOffset
             parts[number].end = range.nextOffset
-            let readable = isolation == .committed ? range.lastStableOffset : range.highWatermark
-            hasMore = hasMore || range.nextOffset < readable
-            // A batch that is larger than what is left waits for the next answer, unless it is the first.
-            if range.byteCount > 0, byteCount == 0 || byteCount + range.byteCount <= bytesMax {
+            let isFile = if case .file = range.content { true } else { false }
+            let isTaken = decision.take(
+                byteCount: range.byteCount,
+                isFile: isFile,
+                next: range.nextOffset,
+                readable: isolation == .committed ? range.lastStableOffset : range.highWatermark
+            )
+            if isTaken {
                 data.records = KafkaRecords(reference: records.count, byteCount: range.byteCount)
                 if isolation == .committed {
                     data.abortedTransactions = range.abortedTransactions.map {
@@ -206,20 +192,18 @@ struct FetchPlan {
                     }
                 }
                 records.append(range.content)
-                byteCount += range.byteCount
-                if case .bytes = range.content { memoryBytes += range.byteCount } else { fileCount += 1 }
             }
         case .bounds(let start, let end, let stable):
             data.highWatermark = end
             data.lastStableOffset = stable
             data.logStartOffset = start
-            hasMore = hasMore || part.offset < (isolation == .committed ? stable : end)
+            decision.pass(offset: part.offset, readable: isolation == .committed ? stable : end)
         case .failed(let error, let bounds):
             data.errorCode = error.kafkaCode
             data.highWatermark = bounds?.end ?? -1
             data.lastStableOffset = bounds?.stable ?? -1
             data.logStartOffset = bounds?.start ?? -1
-            hasError = true
+            decision.fail()
         }
         response.responses[part.topic].partitions[part.place] = data
     }
