@@ -47,7 +47,7 @@ struct LogMetricSource: MetricSource {
             guard bounds.stable > offset else { continue }
             records += bounds.stable - max(offset, bounds.start)
             if let since = await timestamp(partition, max(offset, bounds.start)) {
-                seconds = max(seconds, Double(now - since * 1000) / 1_000_000)
+                seconds = max(seconds, Timestamp.age(milliseconds: since, nowMicroseconds: now))
             }
         }
         return (records, seconds)

@@ -34,7 +34,10 @@ struct GroupLag: Sendable {
             status.committedAt = .init(timeIntervalSince1970: Double(committed.committedAt) / 1000)
         }
         if status.lagRecords > 0, let time = await time(of: partition, at: next) {
-            status.lagSeconds = max(0, Double(nowMilliseconds - time) / 1000)
+            status.lagSeconds = Timestamp.age(
+                milliseconds: time,
+                nowMicroseconds: Timestamp.microseconds(milliseconds: nowMilliseconds)
+            )
         }
         return status
     }

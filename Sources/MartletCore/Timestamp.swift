@@ -4,9 +4,16 @@
 package import Foundation
 
 /// UTC times as the engine writes them: RFC 3339 with microseconds.
+///
+/// Times come from clients and files, too, and can be any number: what is beyond the years 1 to 9999, which RFC 3339 can write, is taken
+/// for their beginning or their end. Times of this range can be subtracted from each other.
 package enum Timestamp {
+    /// From `0001-01-01T00:00:00Z` to the last microsecond of 9999.
+    package static let microsecondsRange: ClosedRange<Int64> = -62_135_596_800_000_000...253_402_300_799_999_999
+
     /// `2026-04-08T15:41:29.591955Z`.
     package static func format(microseconds: Int64) -> String {
+        let microseconds = clamped(microseconds)
         var seconds = microseconds / 1_000_000
         var fraction = microseconds % 1_000_000
         if fraction < 0 {
@@ -40,9 +47,25 @@ package enum Timestamp {
         format(microseconds: microseconds(date))
     }
 
-    /// Microseconds since 1970, rounded.
+    /// Microseconds since 1970, rounded, in ``microsecondsRange``.
     package static func microseconds(_ date: Date) -> Int64 {
-        Int64((date.timeIntervalSince1970 * 1_000_000).rounded())
+        let value = (date.timeIntervalSince1970 * 1_000_000).rounded()
+        return clamped(Int64(exactly: value) ?? (value > 0 ? .max : .min))
+    }
+
+    /// Microseconds since 1970 of milliseconds since then, in ``microsecondsRange``.
+    package static func microseconds(milliseconds: Int64) -> Int64 {
+        let (value, isBeyond) = milliseconds.multipliedReportingOverflow(by: 1000)
+        return clamped(isBeyond ? (milliseconds > 0 ? .max : .min) : value)
+    }
+
+    /// How many seconds have passed since a time in milliseconds since 1970; 0 where it is yet to come.
+    package static func age(milliseconds: Int64, nowMicroseconds: Int64 = nowMicroseconds()) -> Double {
+        Double(max(0, clamped(nowMicroseconds) - microseconds(milliseconds: milliseconds))) / 1_000_000
+    }
+
+    private static func clamped(_ microseconds: Int64) -> Int64 {
+        min(max(microseconds, microsecondsRange.lowerBound), microsecondsRange.upperBound)
     }
 
     /// Now, in microseconds since 1970.

@@ -106,8 +106,7 @@ extension TableService {
             let first = try await log.read(partition, from: next, bytesMax: 1)
             if let time = Self.timestamp(of: next, in: first.bytes) { oldest = min(oldest ?? .max, time) }
         }
-        let now = Timestamp.nowMicroseconds() / 1000
-        return (records, oldest.map { max(0, Double(now - $0) / 1000) } ?? 0)
+        return (records, oldest.map { Timestamp.age(milliseconds: $0) } ?? 0)
     }
 
     private static func timestamp(of offset: Int64, in bytes: [UInt8]) -> Int64? {

@@ -56,10 +56,17 @@ extension ElementState {
         self.init(
             inode: UInt64(info.st_ino),
             sizeBytes: Int64(info.st_size),
-            modifiedNanos: Int64(info.st_mtim.tv_sec) * 1_000_000_000 + Int64(info.st_mtim.tv_nsec),
-            changedNanos: Int64(info.st_ctim.tv_sec) * 1_000_000_000 + Int64(info.st_ctim.tv_nsec),
+            modifiedNanos: Self.nanos(info.st_mtim),
+            changedNanos: Self.nanos(info.st_ctim),
             tags: tags
         )
+    }
+
+    /// Nanoseconds since 1970. Whoever owns a file gives it any time: years before 1843 and after 2255 are taken for these, so that
+    /// times can be subtracted from each other.
+    private static func nanos(_ time: timespec) -> Int64 {
+        let seconds = min(max(Int64(time.tv_sec), -4_000_000_000), 9_000_000_000)
+        return seconds * 1_000_000_000 + Int64(time.tv_nsec)
     }
 }
 

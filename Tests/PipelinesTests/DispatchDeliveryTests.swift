@@ -26,6 +26,17 @@ import Workers
         #expect(rig.commit() == nil)
     }
 
+    @Test(arguments: [Int64.max, .min, 1_700_000_000_000_000_000, 253_402_300_800_000, -1])
+    func eventsOfAnyTimeAreSent(milliseconds: Int64) throws {
+        let rig = Rig(Rig.plan())
+        _ = rig.startWorker()
+        let headers = [
+            [:], ["ce_time": "soon"], ["ce_time": "0000-01-01T00:00:00Z"], ["ce_time": "9999-12-31T23:59:59Z"],
+        ]
+        rig.feed(Rig.records(from: 0, keys: [nil, nil, nil, nil], headers: headers, timestamp: milliseconds))
+        #expect(try #require(rig.takeSends().first).offsets == [0, 1, 2, 3])
+    }
+
     @Test func aRestartFromTheCommittedStateRepeatsOnlyWhatWasNotDone() throws {
         let state = CommitState(finished: [6..<8], retries: [.init(offset: 8, attempts: 2, dueMicros: 0)])
         let rig = Rig(Rig.plan(), committed: 5, state: CommitState(metadata: state.metadata))

@@ -219,13 +219,17 @@ final class DispatchRig {
     }
 
     /// Records at consecutive offsets, one for each key.
-    static func records(from offset: Int64, keys: [String?], headers: [[String: String]] = [], bytes: Int = 4)
-        -> [RecordView]
-    {
+    static func records(
+        from offset: Int64,
+        keys: [String?],
+        headers: [[String: String]] = [],
+        bytes: Int = 4,
+        timestamp: Int64 = 1
+    ) -> [RecordView] {
         guard !keys.isEmpty else { return [] }
         let records = keys.enumerated().map { index, key in
             Record(
-                timestamp: 1,
+                timestamp: timestamp,
                 key: key.map { Array($0.utf8) },
                 value: [UInt8](repeating: 0x31, count: bytes),
                 headers: (index < headers.count ? headers[index] : [:]).map {

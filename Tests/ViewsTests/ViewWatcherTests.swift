@@ -21,6 +21,19 @@ struct ViewWatcherTests {
         }
     }
 
+    /// Such times are a copy's mistake, or malice; what a file system cannot keep it brings near.
+    @Test(arguments: [Int.max >> 8, 20_000_000_000, -20_000_000_000, Int.min >> 8])
+    func filesOfAnyTimeAreReported(seconds: Int) async throws {
+        try await WatchedDirectory.with { directory async throws in
+            let path = "\(directory.path)/old.txt"
+            let file = open(path, O_WRONLY | O_CREAT, 0o644)
+            let times = [timespec(tv_sec: seconds, tv_nsec: 0), timespec(tv_sec: seconds, tv_nsec: 999_999_999)]
+            try #require(futimens(file, times) == 0)
+            close(file)
+            #expect(try await directory.flushed() == ["created old.txt"])
+        }
+    }
+
     @Test func neverReportsAFileSomebodyStillWrites() async throws {
         try await WatchedDirectory.with { directory async throws in
             let path = "\(directory.path)/slow.bin"

@@ -128,7 +128,7 @@ extension Route {
                     fix: "write earliest, latest, RFC 3339 or 2h; offsets are moved with: martlet groups reset"
                 )
             }
-            return .timestamp(Int64(date.timeIntervalSince1970 * 1000))
+            return .timestamp(Timestamp.microseconds(date) / 1000)
         }
     }
 

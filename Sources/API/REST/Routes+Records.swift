@@ -145,7 +145,7 @@ enum RecordRequest {
                     fix: "use milliseconds since 1970, RFC 3339 (2026-04-08T15:41:29Z) or a time ago (5m, 2h, 1d)"
                 )
             }
-            return .timestamp(Int64(date.timeIntervalSince1970 * 1000))
+            return .timestamp(Timestamp.microseconds(date) / 1000)
         }
         switch call.query.text("offset") {
         case nil: return follows ? .latest : .earliest

@@ -66,7 +66,8 @@ struct EventEncoder {
         text("source", "\(authority):\(topic)", to: &out)
         text("type", "\(authority):Record", to: &out)
         text("subject", "martlet.\(topic)", to: &out)
-        text("time", Timestamp.format(microseconds: event.record.timestamp * 1000), to: &out)
+        let made = Timestamp.microseconds(milliseconds: event.record.timestamp)
+        text("time", Timestamp.format(microseconds: made), to: &out)
         if let key = event.record.key { member(Array("partitionkey".utf8)[...], key, to: &out) }
     }
 

@@ -10,9 +10,10 @@ enum EventTime {
     ///
     /// A redriven event counts from when it was put back: how long it lay among the dead letters says nothing about the engine.
     static func micros(_ record: RecordView, isRedriven: Bool) -> Int64 {
-        guard !isRedriven, let time = record.header("ce_time") else { return record.timestamp * 1000 }
+        let made = Timestamp.microseconds(milliseconds: record.timestamp)
+        guard !isRedriven, let time = record.header("ce_time") else { return made }
         return time.withUnsafeBufferPointer(utc) ?? Timestamp.parseMicroseconds(String(decoding: time, as: UTF8.self))
-            ?? record.timestamp * 1000
+            ?? made
     }
 
     /// Reads `2026-04-08T15:41:29.591955Z`, with any number of decimals or none; nil for other forms.

@@ -197,7 +197,8 @@ struct TableMaintenance: Sendable {
         var expired: [AppendTableFile] = []
         var left = files
         if let milliseconds = spec.retentionMilliseconds {
-            let cutoff = now - milliseconds * 1000
+            let (kept, isForever) = milliseconds.multipliedReportingOverflow(by: 1000)
+            let cutoff = isForever ? Int64.min : now - kept
             expired = files.filter { newest($0).map { $0 < cutoff } ?? false }
             let ids = Set(expired.map(\.id))
             left.removeAll { ids.contains($0.id) }
