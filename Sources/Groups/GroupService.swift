@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import EventLog
-import Foundation
 package import MartletCore
 
 /// Consumer groups as people manage them, over the coordinator and the log.
@@ -170,8 +169,7 @@ package struct GroupService: GroupServices {
         case .by(let count):
             let (sum, isTooLarge) = (old ?? bounds.start).addingReportingOverflow(count)
             wanted = isTooLarge ? (count < 0 ? bounds.start : bounds.end) : sum
-        case .time(let date):
-            let milliseconds = Timestamp.microseconds(date) / 1000
+        case .time(let milliseconds):
             wanted = try await log.offset(partition, atOrAfter: milliseconds)?.offset ?? bounds.end
         }
         return min(max(wanted, bounds.start), bounds.end)

@@ -86,7 +86,7 @@ struct GroupRouteTests {
         #expect(
             groups.resets == [
                 GroupReset(.earliest), GroupReset(.latest, topics: ["t"]), GroupReset(.offset(5), partitions: [0, 2]),
-                GroupReset(.by(-3)), GroupReset(.time(Date(timeIntervalSince1970: 1_775_662_889))),
+                GroupReset(.by(-3)), GroupReset(.time(milliseconds: 1_775_662_889_000)),
                 GroupReset(.earliest, isDryRun: true),
             ]
         )

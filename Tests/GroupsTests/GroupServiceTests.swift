@@ -95,6 +95,25 @@ struct GroupServiceTests {
         }
     }
 
+    /// Clients choose the time of a record; nanoseconds are a usual mistake.
+    @Test(
+        arguments: [(.max, 0), (1_700_000_000_000_000_000, 0), (-1, 1020.001), (.min, 62_135_597_820)]
+            as [(Int64, Double)]
+    )
+    func recordsOfAnyTimeHaveAnAge(milliseconds: Int64, age: Double) async throws {
+        try await Self.withDirectory { directory in
+            try await Self.withStand(directory, now: 1_020_000) { [p0] stand in
+                try await stand.log.createTopic("t", partitions: 3, settings: TopicSettings())
+                let record = Record(timestamp: milliseconds, value: [1])
+                _ = try await stand.log.append(RecordBatchEncoder.encode([record]), to: p0)
+                _ = await stand.coordinator.commit(group: "g", by: .simple, [p0: .init(0)])
+                #expect(try await stand.service.get("g").summary.lagSeconds == age)
+                let reset = GroupReset(.time(milliseconds: milliseconds))
+                #expect(try await stand.service.reset("g", reset).map(\.newOffset) == [0])
+            }
+        }
+    }
+
     @Test func membersAreShownWithTheirPartitions() async throws {
         try await Self.withDirectory { directory in
             try await Self.withStand(directory) { [p0] stand in
@@ -114,8 +133,8 @@ struct GroupServiceTests {
 
     @Test(arguments: [
         (GroupReset.Target.earliest, Int64(0)), (.latest, 10), (.offset(7), 7), (.offset(99), 10), (.by(2), 6),
-        (.by(-3), 1), (.by(-9), 0), (.by(.max), 10), (.time(Date(timeIntervalSince1970: 1003.5)), 4),
-        (.time(Date(timeIntervalSince1970: 5000)), 10),
+        (.by(-3), 1), (.by(-9), 0), (.by(.max), 10), (.time(milliseconds: 1_003_500), 4),
+        (.time(milliseconds: 5_000_000), 10), (.time(milliseconds: .max), 10), (.time(milliseconds: .min), 0),
     ])
     func offsetsAreReset(target: GroupReset.Target, expected: Int64) async throws {
         try await Self.withDirectory { directory in

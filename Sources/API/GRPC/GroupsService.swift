@@ -1,7 +1,6 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
-import Foundation
 package import GRPCCore
 package import MartletCore
 package import MartletProto
@@ -103,7 +102,7 @@ package struct GroupsService: Martlet_V1_Groups.SimpleServiceProtocol {
         switch request.to {
         case .earliest: .earliest
         case .latest: .latest
-        case .timestampMs(let time): .time(Date(timeIntervalSince1970: Double(time) / 1000))
+        case .timestampMs(let time): .time(milliseconds: time)
         case .offset(let offset): .offset(offset)
         case .by(let count): .by(count)
         case nil:

@@ -92,7 +92,7 @@ extension Route {
                     fix: "write RFC 3339 (\"2026-04-08T15:41:29Z\"), or a duration before now (\"2h\")"
                 )
             }
-            targets.append(.time(date))
+            targets.append(.time(milliseconds: Timestamp.microseconds(date) / 1000))
         }
         let topics = try fields.strings("topics")
         let partitions = try fields.array("partitions")?.map { value in

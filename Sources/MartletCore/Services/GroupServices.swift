@@ -169,8 +169,8 @@ package struct GroupReset: Sendable, Equatable {
         case earliest
         /// Behind the last record.
         case latest
-        /// The first record of this time or later; behind the last one where there is none.
-        case time(Date)
+        /// The first record of this time, in milliseconds since 1970, or later; behind the last one where there is none.
+        case time(milliseconds: Int64)
         /// This offset.
         case offset(Int64)
         /// So many records on; back where negative.
