@@ -204,14 +204,16 @@ extension KafkaDoor {
                 response.topics.append(Topic(errorCode: .unknownTopicOrPartition, name: name))
                 continue
             }
-            let first = request.cursor.map { $0.topicName == name ? max(0, $0.partitionIndex) : 0 } ?? 0
+            // Any number can stand there: behind the last partition there are none.
+            let asked = request.cursor.map { $0.topicName == name ? max(0, $0.partitionIndex) : 0 } ?? 0
+            let first = min(asked, topic.partitions)
             let end = min(topic.partitions, first + Int32(left))
             response.topics.append(
                 Topic(
                     name: name,
                     topicID: KafkaUUID(topic.id),
                     isInternal: topic.isInternal,
-                    partitions: (min(first, end)..<end).map { number in
+                    partitions: (first..<end).map { number in
                         Partition(
                             partitionIndex: number,
                             leaderID: Self.nodeID,
@@ -223,7 +225,7 @@ extension KafkaDoor {
                     topicAuthorizedOperations: operations(call.session, .topic, name)
                 )
             )
-            left -= Int(max(0, end - first))
+            left -= Int(end - first)
             if end < topic.partitions {
                 response.nextCursor = DescribeTopicPartitionsResponse.Cursor(topicName: name, partitionIndex: end)
                 break
