@@ -285,8 +285,8 @@ package final class GroupCoordinator: Sendable {
         }
     }
 
-    /// Refuses names that are none, and the engine's own groups.
-    func refusal(of group: String, allowsInternal: Bool = false) -> GroupError? {
+    /// Refuses names that are none, and the engine's own groups; nil for other names.
+    package func refusal(of group: String, allowsInternal: Bool = false) -> GroupError? {
         guard settings.allows(groupName: group) else { return .invalidGroupID }
         return Self.isInternal(group) && !allowsInternal ? .groupAuthorizationFailed : nil
     }

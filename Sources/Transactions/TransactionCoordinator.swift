@@ -117,10 +117,25 @@ package final class TransactionCoordinator: Sendable {
 
     /// Lets the producer's transaction commit offsets of a group (AddOffsetsToTxn).
     ///
-    /// - Throws: as ``addPartitions(transactionalID:producer:partitions:)``.
+    /// Whether the group has a name that groups may have is the group coordinator's to say first.
+    /// - Throws: as ``addPartitions(transactionalID:producer:partitions:)``; `.invalidRequest` where the transaction has too many
+    ///   groups, or the name cannot be stored.
     package func addOffsets(transactionalID id: String, producer: ProducerIdentity, group: String) async throws {
+        guard group.utf8.count <= TransactionState.nameBytesMax else {
+            throw TransactionError(
+                .invalidRequest,
+                "a group's name has up to \(TransactionState.nameBytesMax) bytes, not \(group.utf8.count)"
+            )
+        }
         try await change(id, producer) { state, now throws(TransactionError) in
-            try state.adding(group: group, by: producer, at: now)
+            let next = try state.adding(group: group, by: producer, at: now)
+            if let next, next.groups.count > settings.groupsMax {
+                throw TransactionError(
+                    .invalidRequest,
+                    "a transaction commits offsets of up to \(settings.groupsMax) groups: end it and begin another"
+                )
+            }
+            return next
         }
     }
 

@@ -13,6 +13,8 @@ package struct TransactionSettings: Sendable {
     package var transactionalIDsMax: Int
     /// The longest transactional id, in bytes of UTF-8.
     package var transactionalIDBytesMax: Int
+    /// The most groups whose offsets one transaction commits.
+    package var groupsMax: Int
     /// The most requests that wait for another one of the same transactional id.
     package var waitingMax: Int
     /// How often ``TransactionCoordinator/run()`` looks for what is overdue or unfinished.
@@ -26,6 +28,7 @@ package struct TransactionSettings: Sendable {
         expirationMilliseconds: Int64 = 7 * 24 * 3_600_000,
         transactionalIDsMax: Int = 100_000,
         transactionalIDBytesMax: Int = 1024,
+        groupsMax: Int = 1000,
         waitingMax: Int = 64,
         interval: Duration = .seconds(1),
         now: @escaping @Sendable () -> Int64 = { Int64(Date().timeIntervalSince1970 * 1000) }
@@ -34,6 +37,7 @@ package struct TransactionSettings: Sendable {
         self.expirationMilliseconds = expirationMilliseconds
         self.transactionalIDsMax = transactionalIDsMax
         self.transactionalIDBytesMax = transactionalIDBytesMax
+        self.groupsMax = groupsMax
         self.waitingMax = waitingMax
         self.interval = interval
         self.now = now

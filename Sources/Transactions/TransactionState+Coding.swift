@@ -9,6 +9,9 @@ extension TransactionState {
     /// The first version that has the leader epochs of offsets.
     private static let leaderEpochsFrom: UInt8 = 2
 
+    /// The longest name of a topic or group that the stored form has room for, in bytes of UTF-8.
+    static let nameBytesMax = Int(UInt16.max)
+
     /// Returns the stored form.
     package func encoded() -> [UInt8] {
         var bytes: [UInt8] = [Self.formatVersion, phase.rawValue]

@@ -306,4 +306,23 @@ struct TransactionCoordinatorTests {
             #expect(identities.map(\.epoch).sorted() == (0..<20).map { Int16($0) })
         }
     }
+
+    /// What a transaction has is stored with each step.
+    @Test func groupsOfATransactionAreBounded() async throws {
+        let stand = try await Stand()
+        let settings = TransactionSettings(groupsMax: 2)
+        let coordinator = TransactionCoordinator(log: stand.log, settings: settings, logger: quietLogger)
+        let producer = try await coordinator.initProducerID(transactionalID: "x", timeoutMilliseconds: 60_000)
+        for group in ["a", "b", "a"] {
+            try await coordinator.addOffsets(transactionalID: "x", producer: producer, group: group)
+        }
+        for group in ["c", String(repeating: "g", count: 65_536)] {
+            let error = await #expect(throws: TransactionError.self) {
+                try await coordinator.addOffsets(transactionalID: "x", producer: producer, group: group)
+            }
+            #expect(error?.code == .invalidRequest)
+        }
+        #expect(try coordinator.describe("x").groups == ["a", "b"])
+        await stand.log.close()
+    }
 }

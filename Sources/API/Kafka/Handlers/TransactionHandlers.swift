@@ -137,6 +137,7 @@ extension KafkaDoor {
         guard may(call.session, .read, group: request.groupID) else {
             return AddOffsetsToTxnResponse(errorCode: .groupAuthorizationFailed)
         }
+        if let error = groups.refusal(of: request.groupID) { return AddOffsetsToTxnResponse(errorCode: .of(error)) }
         do {
             try await transactions.addOffsets(
                 transactionalID: request.transactionalID,
