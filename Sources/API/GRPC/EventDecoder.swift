@@ -154,6 +154,13 @@ struct EventDecoder {
 
     private mutating func place(of name: Bytes) throws(AttributeFault) -> Int {
         if let known = topics.firstIndex(where: { $0.utf8.elementsEqual(name) }) { return known }
+        guard name.count <= PublishDeserializer.topicBytesMax else {
+            throw AttributeFault(
+                "topic",
+                "has \(name.count) bytes",
+                fix: "a topic's name has up to \(PublishDeserializer.topicBytesMax)"
+            )
+        }
         guard let text = String(validating: name, as: UTF8.self), topics.count < Self.namesMax else {
             throw AttributeFault("topic", "is not UTF-8, or one of too many", fix: "name up to \(Self.namesMax) topics")
         }

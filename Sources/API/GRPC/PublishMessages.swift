@@ -31,6 +31,8 @@ struct PublishDeserializer: MessageDeserializer {
     static let bytesMax = 32 << 20
     /// Most events of a message.
     static let eventsMax = 10_000
+    /// Longest name of a topic, which each outcome repeats.
+    static let topicBytesMax = 249
 
     let shape: Shape
 
@@ -66,7 +68,9 @@ struct PublishDeserializer: MessageDeserializer {
         while let (field, value) = try scan.next() {
             switch (field, value) {
             case (1, .number(let found)) where shape == .stream: number = found
-            case (topicField, .bytes(let bytes)): topic = String(decoding: bytes, as: UTF8.self)
+            case (topicField, .bytes(let bytes)):
+                guard bytes.count <= Self.topicBytesMax else { throw Self.longTopic(bytes.count) }
+                topic = String(decoding: bytes, as: UTF8.self)
             case (eventField, .bytes): count += 1
             default: break
             }
@@ -91,6 +95,14 @@ struct PublishDeserializer: MessageDeserializer {
             try decoder.add(bytes, place: shape == .one ? "event." : "events[\(place)].")
         }
         return PublishMessage(number: number, records: decoder.records(), bytes: buffer.count)
+    }
+
+    private static func longTopic(_ bytes: Int) -> RPCError {
+        RPCError(
+            code: .invalidArgument,
+            message:
+                "topic: has \(bytes) bytes; a topic's name has up to \(topicBytesMax): see ListTopics of martlet.v1.Topics"
+        )
     }
 }
 
