@@ -1,6 +1,7 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
+import DequeModule
 package import EventLog
 import Foundation
 import Groups
@@ -30,12 +31,24 @@ package final class GroupReaders: GroupReaderServices {
             self.sink = sink
             self.topic = topic
         }
+
+        func acknowledge(through mark: UInt64) {
+            guard mark > 0 else { return }
+            handle.acknowledge(ids: [], through: mark)
+            sink.forget(through: mark)
+        }
+    }
+
+    private struct State {
+        var readers: [String: Reader] = [:]
+        /// How many are about to be among them.
+        var beginning = 0
     }
 
     private let hub: SubscriptionHub
     private let log: LocalLog
     private let topicName: @Sendable (String) async throws -> String
-    private let readers = Mutex([String: Reader]())
+    private let state = Mutex(State())
 
     /// Reads through `hub`; `topicName` finds the name of a topic by whatever people call it.
     package init(
@@ -53,16 +66,16 @@ package final class GroupReaders: GroupReaderServices {
         while !Task.isCancelled {
             do { try await Task.sleep(for: .seconds(1)) } catch { break }
             let oldest = ContinuousClock.now - .seconds(GroupReaderLimits.idleSeconds)
-            let gone = readers.withLock { readers -> [Reader] in
-                let idle = readers.filter { _, reader in
+            let gone = state.withLock { state -> [Reader] in
+                let idle = state.readers.filter { _, reader in
                     !reader.isBusy.load(ordering: .relaxed) && reader.used.withLock { $0 } < oldest
                 }
-                for id in idle.keys { readers[id] = nil }
+                for id in idle.keys { state.readers[id] = nil }
                 return Array(idle.values)
             }
             for reader in gone { reader.handle.leave() }
         }
-        for reader in readers.withLock({ Array($0.values) }) { reader.handle.leave() }
+        for reader in state.withLock({ Array($0.readers.values) }) { reader.handle.leave() }
     }
 
     // MARK: GroupReaderServices
@@ -88,13 +101,8 @@ package final class GroupReaders: GroupReaderServices {
                 fix: "use earliest, latest or a time; offsets are moved with: martlet groups reset"
             )
         }
-        guard readers.withLock({ $0.count }) < GroupReaderLimits.readersMax else {
-            throw ServiceError(
-                .unavailable,
-                "\(GroupReaderLimits.readersMax) readers of groups are at work, which is the most",
-                fix: "end some of them, or subscribe over gRPC"
-            )
-        }
+        try reservePlace()
+        defer { state.withLock { $0.beginning -= 1 } }
         let sink = ReaderSink(bytesMax: Self.bytesMax)
         let handle = try await hub.subscribe(
             SubscriptionRequest(
@@ -114,8 +122,22 @@ package final class GroupReaders: GroupReaderServices {
         )
         let id = UUID().uuidString.lowercased()
         let reader = Reader(group: request.group, handle: handle, sink: sink, topic: topic)
-        readers.withLock { $0[id] = reader }
+        state.withLock { $0.readers[id] = reader }
         return id
+    }
+
+    private func reservePlace() throws(ServiceError) {
+        let hasPlace = state.withLock { state in
+            guard state.readers.count + state.beginning < GroupReaderLimits.readersMax else { return false }
+            state.beginning += 1
+            return true
+        }
+        guard !hasPlace else { return }
+        throw ServiceError(
+            .unavailable,
+            "\(GroupReaderLimits.readersMax) readers of groups are at work, which is the most",
+            fix: "end some of them, or subscribe over gRPC"
+        )
     }
 
     package func read(_ group: String, _ id: String, _ next: GroupReadRequest) async throws -> GroupRecords {
@@ -131,22 +153,18 @@ package final class GroupReaders: GroupReaderServices {
             reader.used.withLock { $0 = .now }
             reader.isBusy.store(false, ordering: .releasing)
         }
-        if next.mark > 0 { reader.handle.acknowledge(ids: [], through: next.mark) }
+        reader.acknowledge(through: next.mark)
         reader.sink.limit(to: min(next.limit, GroupReaderLimits.recordsMax))
         let end = ContinuousClock.now + next.wait
         while true {
             if let taken = reader.handle.takeDeliveries() {
                 return GroupRecords(records: reader.sink.taken(), mark: taken.lastID, isAtEnd: false)
             }
-            if let failure = reader.sink.failure() {
-                _ = readers.withLock { $0.removeValue(forKey: id) }
-                reader.handle.leave()
-                throw failure
-            }
+            if let failure = ended(reader, id) { throw failure }
             let isAtEnd = try isAtEnd(reader)
             if (isAtEnd && next.stopsAtEnd) || ContinuousClock.now >= end || Task.isCancelled {
                 // What is said of the end is to be true after a crash as well.
-                if isAtEnd { await reader.handle.flush() }
+                if isAtEnd { try await store(reader) }
                 return GroupRecords(records: [], mark: next.mark, isAtEnd: isAtEnd)
             }
             await reader.sink.wait(until: end)
@@ -159,15 +177,16 @@ package final class GroupReaders: GroupReaderServices {
 
     package func end(_ group: String, _ id: String, through mark: UInt64) async throws {
         let reader = try find(group, id)
-        _ = readers.withLock { $0.removeValue(forKey: id) }
-        if mark > 0 { reader.handle.acknowledge(ids: [], through: mark) }
-        await reader.handle.flush()
+        reader.acknowledge(through: mark)
+        // Where that fails the reader stays for a while, so that it can be ended again.
+        do throws(ServiceError) { try await store(reader) } catch { throw ended(reader, id) ?? error }
+        _ = state.withLock { $0.readers.removeValue(forKey: id) }
         reader.handle.leave()
         await reader.handle.leftByAll()
     }
 
     private func find(_ group: String, _ id: String) throws(ServiceError) -> Reader {
-        guard let reader = readers.withLock({ $0[id] }), reader.group == group else {
+        guard let reader = state.withLock({ $0.readers[id] }), reader.group == group else {
             throw ServiceError(
                 .notFound,
                 "consumer group '\(group.prefix(260))' has no reader '\(id.prefix(60))'",
@@ -175,6 +194,24 @@ package final class GroupReaders: GroupReaderServices {
             )
         }
         return reader
+    }
+
+    /// Why the group is no longer read for, which ends the reader; nil where it is.
+    private func ended(_ reader: Reader, _ id: String) -> ServiceError? {
+        guard let failure = reader.sink.failure() else { return nil }
+        _ = state.withLock { $0.readers.removeValue(forKey: id) }
+        reader.handle.leave()
+        return failure
+    }
+
+    /// Waits for what the group has acknowledged to be on disk.
+    private func store(_ reader: Reader) async throws(ServiceError) {
+        if await reader.handle.flush() { return }
+        throw ServiceError(
+            .unavailable,
+            "what was acknowledged for consumer group '\(reader.group)' cannot be stored now",
+            fix: "try again; the engine's log has the cause, which may be a full disk"
+        )
     }
 
     private func isAtEnd(_ reader: Reader) throws -> Bool {
@@ -185,10 +222,13 @@ package final class GroupReaders: GroupReaderServices {
     }
 }
 
-/// A reader's records until they are asked for.
+/// A reader's records until they are acknowledged: whoever did not get an answer asks again and is given the same.
 private final class ReaderSink: DeliverySink {
     private struct State {
-        var waiting: [(record: TopicRecord, id: UInt64)] = []
+        /// What the reader was given, and behind it what it has yet to be given; as much as it may have unacknowledged.
+        var held: Deque<(record: TopicRecord, id: UInt64, bytes: Int)> = []
+        /// The last id it was given.
+        var givenThrough: UInt64 = 0
         var taken: [TopicRecord] = []
         var limit = 1
         var failure: ServiceError?
@@ -213,27 +253,38 @@ private final class ReaderSink: DeliverySink {
                 .init(name: String(decoding: header.name, as: UTF8.self), value: header.value.map { Array($0) })
             }
         )
-        state.withLock { $0.waiting.append((copy, id)) }
+        state.withLock { $0.held.append((copy, id, record.deliveryByteCount)) }
     }
 
     func takeDeliveries() -> EncodedDeliveries? {
         state.withLock { state in
             var count = 0
             var bytes = 0
-            while count < min(state.limit, state.waiting.count), bytes < bytesMax {
-                let record = state.waiting[count].record
-                bytes += 64 + (record.key?.count ?? 0) + (record.value?.count ?? 0)
+            while count < min(state.limit, state.held.count), bytes < bytesMax {
+                bytes += state.held[count].bytes
                 count += 1
             }
             guard count > 0 else { return nil }
-            state.taken = state.waiting[..<count].map(\.record)
-            let last = state.waiting[count - 1].id
-            state.waiting.removeFirst(count)
+            state.taken = state.held.prefix(count).map(\.record)
+            let last = state.held[count - 1].id
+            state.givenThrough = max(state.givenThrough, last)
             return EncodedDeliveries(bytes: [], lastID: last)
         }
     }
 
-    func discard() { state.withLock { $0.waiting.removeAll() } }
+    func discard() {
+        state.withLock { state in
+            while let last = state.held.last, last.id > state.givenThrough { state.held.removeLast() }
+        }
+    }
+
+    /// Gives up what is acknowledged, of what the reader was given.
+    func forget(through mark: UInt64) {
+        state.withLock { state in
+            let last = min(mark, state.givenThrough)
+            while let first = state.held.first, first.id <= last { state.held.removeFirst() }
+        }
+    }
 
     func add(committed: [TopicPartition: Int64]) {}
 

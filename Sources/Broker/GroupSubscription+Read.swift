@@ -123,7 +123,7 @@ extension GroupSubscription {
                     taken += 1
                     continue
                 }
-                let bytes = Self.size(of: record)
+                let bytes = record.deliveryByteCount
                 let hash = record.key.map(Self.hash)
                 let offer = contents.machine.offer(place, offset: record.offset, bytes: bytes, keyHash: hash, now: now)
                 guard case .deliver(let subscriber, let id, let attempt) = offer else { break }
@@ -175,11 +175,6 @@ extension GroupSubscription {
         return nil
     }
 
-    private static func size(of record: RecordView) -> Int {
-        // What attributes and headers take beside is counted with a share of their number.
-        (record.key?.count ?? 0) + (record.value?.count ?? 0) + 64 * record.headerCount + 64
-    }
-
     /// FNV-1a, never 0, which stands for records without a key.
     private static func hash(_ key: ArraySlice<UInt8>) -> UInt64 {
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
@@ -225,7 +220,7 @@ extension GroupSubscription {
                     continue
                 }
                 let (records, next) = decode(found, from: first.offset, of: partition)
-                let held = records.reduce(found.bytes.count) { $0 + Self.size(of: $1) }
+                let held = records.reduce(found.bytes.count) { $0 + $1.deliveryByteCount }
                 claim.resize(to: max(Self.redeliveryClaim, held))
                 let end = max(next, first.offset + 1)
                 let part = rest.prefix { $0.partition == first.partition && $0.offset < end }
@@ -326,7 +321,12 @@ extension GroupSubscription {
             contents.commitWaiters = []
             return (contents.machine.takeCommittable(), contents.partitions, waiters)
         }
-        defer { for waiter in waiters { waiter.resume() } }
+        let isStored = await commit(moved, partitions)
+        for waiter in waiters { waiter.resume(returning: isStored) }
+        return isStored
+    }
+
+    private func commit(_ moved: [(partition: Int, offset: Int64)], _ partitions: [TopicPartition]) async -> Bool {
         guard !moved.isEmpty else { return true }
         var offsets: [TopicPartition: Int64] = [:]
         for (place, offset) in moved { offsets[partitions[place]] = offset }
@@ -349,17 +349,20 @@ extension GroupSubscription {
         return true
     }
 
-    /// Waits until what was acknowledged has been committed, or could not be.
-    func flush() async {
-        await withCheckedContinuation { continuation in
-            let isAtWork = contents.withLock { contents in
-                guard !contents.isClosing, contents.machine.hasCommittable || !contents.machine.isCommitted else {
-                    return false
-                }
+    /// Waits until what was acknowledged has been committed, or could not be; whether it is on disk.
+    func flush() async -> Bool {
+        let isStored = await withCheckedContinuation { continuation in
+            let answer = contents.withLock { contents -> Bool? in
+                if contents.machine.isCommitted { return true }
+                if contents.isClosing { return false }
                 contents.commitWaiters.append(continuation)
-                return true
+                return nil
             }
-            if isAtWork { commitBell.ring() } else { continuation.resume() }
+            if let answer { continuation.resume(returning: answer) } else { commitBell.ring() }
         }
+        if isStored || !contents.withLock({ $0.isClosing }) { return isStored }
+        // The last thing a subscription does is to commit; who is cancelled does not wait for it.
+        _ = try? await ended.value()
+        return contents.withLock { $0.machine.isCommitted }
     }
 }

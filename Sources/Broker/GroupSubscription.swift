@@ -23,7 +23,7 @@ final class GroupSubscription: Sendable {
         var bells: [Bell] = []
         var subscribers: [Int: Subscriber] = [:]
         /// Who waits for the next commit.
-        var commitWaiters: [CheckedContinuation<Void, Never>] = []
+        var commitWaiters: [CheckedContinuation<Bool, Never>] = []
         /// Why it ends; nil while it goes on.
         var failure: ServiceError?
         var isClosing = false

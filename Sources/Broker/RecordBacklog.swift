@@ -74,7 +74,7 @@ package struct RecordBacklog: Sendable {
             while found.count < Self.countMax, bytes < Self.bytesMax, let record = try walk.nextRecord() {
                 guard record.offset >= nextOffset else { continue }
                 found.append(record)
-                bytes += (record.key?.count ?? 0) + (record.value?.count ?? 0)
+                bytes += record.contentByteCount
             }
         } catch {
             guard !found.isEmpty else { throw error }

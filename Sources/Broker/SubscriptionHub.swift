@@ -165,8 +165,8 @@ package struct SubscriberHandle: Sendable {
         subscription.change { $0.machine.extend(number, ids: ids, by: time, now: .now) }
     }
 
-    /// Waits until what was acknowledged is on disk, or could not be stored.
-    package func flush() async { await subscription.flush() }
+    /// Waits until what was acknowledged is on disk, or could not be stored; whether it is.
+    package func flush() async -> Bool { await subscription.flush() }
 
     /// Ends the subscriber's part; what it has not acknowledged goes to others at once.
     package func leave() { subscription.remove(number) }

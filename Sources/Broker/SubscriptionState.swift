@@ -114,7 +114,8 @@ package struct SubscriptionState: Sendable {
 
         /// Notes what the network has taken; whether something may be given again that could not be because of it.
         mutating func noteSent(_ id: UInt64) -> Bool {
-            sentThrough = id
+            // A reader may be given again what it had.
+            sentThrough = max(sentThrough, id)
             let hadNoRoom = isStalled || unsentBytes >= Self.unsentBytesMax
             while let first = unsent.first, first.id <= id {
                 unsent.removeFirst()

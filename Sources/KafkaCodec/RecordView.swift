@@ -21,6 +21,10 @@ package struct RecordView: Sendable {
     package var key: ArraySlice<UInt8>? { keyRange.map { bytes[$0] } }
     /// The value, or `nil` for null.
     package var value: ArraySlice<UInt8>? { valueRange.map { bytes[$0] } }
+    /// The bytes of key, value and headers as they stand in the batch.
+    package var contentByteCount: Int {
+        (keyRange?.count ?? 0) + (valueRange?.count ?? 0) + headersEnd - headersStart
+    }
     /// The headers in order, decoded as they are asked for.
     package var headers: RecordHeaders {
         RecordHeaders(bytes: bytes, position: headersStart, end: headersEnd, count: headerCount)

@@ -111,10 +111,11 @@ package struct SubscriberService: RegistrableRPCService {
             if let failure = news.failure { throw RPCError(failure) }
             if news.isEnded {
                 // What it was given and has not acknowledged goes to others.
-                await handle.flush()
+                let isStored = await handle.flush()
                 let last = call.queue.news().committed
                 if !last.isEmpty { try await writer.write(Self.committed(last)) }
-                if let failure = call.failure { throw failure }
+                if let failure = call.failure ?? call.queue.news().failure.map({ RPCError($0) }) { throw failure }
+                guard isStored else { throw RPCError(Self.notStored) }
                 return
             }
             if let deliveries = handle.takeDeliveries() {
@@ -124,6 +125,12 @@ package struct SubscriberService: RegistrableRPCService {
             }
         }
     }
+
+    private static let notStored = ServiceError(
+        .unavailable,
+        "what was acknowledged cannot be stored now, so it is delivered again",
+        fix: "subscribe again in a moment; the engine's log has the cause, which may be a full disk"
+    )
 
     private static func opened(_ positions: [(partition: TopicPartition, offset: Int64)]) throws -> [UInt8] {
         let response = Martlet_V1_SubscribeResponse.with { response in

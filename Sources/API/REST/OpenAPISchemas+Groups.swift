@@ -56,7 +56,7 @@ extension OpenAPISchemas {
             "GroupReadRequest",
             #"""
             {"type":"object","additionalProperties":false,"properties":{
-            "acknowledge":{"type":"integer","minimum":0,"description":"The member acknowledge of an answer: its records, and all given before, are done with."},
+            "acknowledge":{"type":"integer","minimum":0,"description":"The member acknowledge of an answer: its records, and all given before, are done with. What was given and is not acknowledged is given again."},
             "limit":{"type":"integer","minimum":1,"maximum":5000,"default":100},
             "wait":{"type":"integer","minimum":0,"maximum":30000,"default":0,"description":"Milliseconds to wait for a record."},
             "stop_at_end":{"type":"boolean","default":false,"description":"Answer at once where the group has acknowledged all there is."}},

@@ -53,7 +53,8 @@ extension Route {
                 parameters: [group, reader],
                 body: .json("GroupReadRequest", isRequired: false),
                 contents: json("GroupRecords"),
-                refusals: [404, 409, 422, 503]
+                refusals: [404, 409, 422, 503],
+                endsWithCaller: true
             ) { call in
                 var fields = try call.fields()
                 let mark = try mark(&fields)

@@ -20,7 +20,7 @@ package struct GroupReaderRequest: Sendable, Equatable {
 
 /// What a reader of a group asks for next.
 package struct GroupReadRequest: Sendable, Equatable {
-    /// What it was given up to here is done with; 0 for nothing.
+    /// What it was given up to here is done with; 0 for nothing. Below the mark of the last answer, the rest of that is given again.
     package var mark: UInt64
     /// Most records to give.
     package var limit: Int
@@ -65,13 +65,18 @@ package protocol GroupReaderServices: Sendable {
 
     /// Acknowledges through `mark` and returns the next records, waiting for a first one, or for the end where it is to stop there.
     ///
-    /// - Throws: `ServiceError` `.notFound` for a reader that has ended, and why the group is no longer read for.
+    /// What was given before and is not acknowledged by then is given again: its answer may never have arrived. That the end is reached is
+    /// said when what was acknowledged is on disk.
+    /// - Throws: `ServiceError` `.notFound` for a reader that has ended, `.failedPrecondition` while another request of it is under way,
+    ///   `.unavailable` where what was acknowledged cannot be stored, and why the group is no longer read for.
     func read(_ group: String, _ reader: String, _ next: GroupReadRequest) async throws -> GroupRecords
 
     /// Says that the reader is still at work.
     func touch(_ group: String, _ reader: String) async throws
 
     /// Acknowledges through `mark`, which is on disk on return, and ends the reader: what it did not acknowledge goes to others.
+    ///
+    /// - Throws: `ServiceError` `.notFound`; `.unavailable` where it cannot be stored: the reader has not ended then.
     func end(_ group: String, _ reader: String, through mark: UInt64) async throws
 }
 
