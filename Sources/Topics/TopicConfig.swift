@@ -75,6 +75,13 @@ package struct TopicConfig: Sendable {
         ),
         TopicConfig("compression.zstd.level", .integer(-131_072...22), "3", .kept, "Batches are kept as they were sent."),
         TopicConfig(
+            "compression.zstd.level",
+            .integer(-131_072...22),
+            "3",
+            .kept,
+            "Batches are kept as they were sent."
+        ),
+        TopicConfig(
             "delete.retention.ms",
             .integer(positive),
             "86400000",
