@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import random
+import subprocess
 import threading
 import time
 
@@ -17,7 +18,7 @@ from grpc_client import Client, event, events_pb2, record
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from harness import until
+from harness import PROGRAM, until
 from kafka_clients import Kcat, KafkaPython, Message
 from martlet.v1 import groups_pb2, topics_pb2
 
@@ -345,6 +346,87 @@ def test_published_over_grpc_is_read_by_kcat_with_ce_headers(client, engine, top
         "content-type": b"application/json",
     }  # fmt: skip
     assert seen.message.value == b'{"a":1}' and seen.message.key == b"key"
+
+
+CE_HEADERS = {
+    "ce_specversion": "1.0", "ce_id": "e-1", "ce_source": "/tests", "ce_type": "tests:Thing.Happened", "ce_subject": "s", "ce_x": "y",
+    "content-type": "application/json",
+}  # fmt: skip
+
+
+def test_published_over_grpc_is_read_and_followed_over_http_and_on_the_command_line(client, engine, topic):
+    path = f"http://127.0.0.1:{engine.port}/api/v1/topics/{topic}/records"
+    environment = engine.environment | {"MARTLET_SERVER": f"http://127.0.0.1:{engine.port}"}
+    followers = [
+        subprocess.Popen(["curl", "-sSN", "-H", "Accept: text/event-stream", path], stdout=subprocess.PIPE, text=True),
+        subprocess.Popen([PROGRAM, "topics", "tail", topic, "-o", "json"], stdout=subprocess.PIPE, text=True, env=environment),
+    ]
+    try:
+        # The stream begins with a place; the other one has begun when it shows what was there.
+        assert followers[0].stdout.readline()
+        client.publish(topic, record(b"first"))
+        assert json.loads(followers[1].stdout.readline())["value"] == "first"
+        sent = event("e-1", b'{"a":1}', key=b"key", subject="s", data_content_type="application/json", extensions={"x": "y"},
+                     headers=[events_pb2.Header(name="own", value=b"\xff")])  # fmt: skip
+        client.publish(topic, sent, record(b"\x80", key=b"\xff"))
+        events = (json.loads(line.removeprefix("data: ")) for line in followers[0].stdout if line.startswith("data: "))
+        assert next(events)["value"] == "first"
+        shown = [[next(events), next(events)], [json.loads(followers[1].stdout.readline()) for _ in range(2)]]
+    finally:
+        for one in followers:
+            one.kill()
+            one.wait()
+    shown.append(engine.get(f"topics/{topic}/records?offset=1")["data"])
+    shown.append([json.loads(line) for line in engine.cli("topics", "consume", topic, "-e", "-o", "json").splitlines()[1:]])
+    for found, raw in shown:
+        assert (found["offset"], found["key"], found["value"]) == (1, "key", '{"a":1}')
+        headers = {one["name"]: one.get("value", one.get("value_base64")) for one in found["headers"]}
+        assert headers == CE_HEADERS | {"own": "/w=="}
+        assert (raw["offset"], raw["key_base64"], raw["value_base64"]) == (2, "/w==", "gA==")
+
+
+def test_written_over_http_and_on_the_command_line_is_read_over_grpc(client, engine, topic):
+    """Records, with headers that make an event of one, and events of the command line."""
+    headers = [{"name": name, "value": value} for name, value in CE_HEADERS.items()]
+    records = [{"key": "key", "value": '{"a":1}', "headers": headers}, {"key_base64": "/w==", "value_base64": "gA=="}, {"key": "gone", "value": None}]
+    engine.post(f"topics/{topic}/records", {"records": records})
+    engine.cli("topics", "produce", topic, "-K", ":", input="k:line\n")
+    line = {"id": "c-1", "source": "/cli", "type": "example.com:T", "data": {"b": 2}, "more": "m"}
+    engine.cli("topics", "produce", topic, "--cloudevents", input=json.dumps(line) + "\n")
+    one, raw, gone, plain, told = [delivery.event for delivery in client.read_all(topic)]
+    assert (one.id, one.source, one.type, one.subject, one.data_content_type) == ("e-1", "/tests", "tests:Thing.Happened", "s", "application/json")
+    assert (one.key, one.data, dict(one.extensions), list(one.headers)) == (b"key", b'{"a":1}', {"x": "y"}, [])
+    assert (raw.key, raw.data, raw.id) == (b"\xff", b"\x80", "") and gone.key == b"gone" and not gone.HasField("data")
+    assert (plain.key, plain.data) == (b"k", b"line")
+    assert (told.id, told.source, told.type, dict(told.extensions), json.loads(told.data)) == ("c-1", "/cli", "example.com:T", {"more": "m"}, {"b": 2})
+
+
+def test_a_compacted_topic_over_grpc(client, engine):
+    config = {"cleanup.policy": "compact", "segment.bytes": "4096", "min.cleanable.dirty.ratio": "0"}
+    topic = client.topic("grpc-compacted", configs=config)
+    keyed, without = client.publish(topic, record(b"1", key=b"k"), record(b"2"))
+    assert not keyed.HasField("error") and "compacted" in without.error.message and without.error.code == 3, without
+    for number in range(40):
+        client.publish(topic, record(b"%d " % number + b"x" * 500, key=b"key %d" % (number % 4)))
+    until((engine.data / "log/topics" / topic / "0/compaction").exists, "it is compacted", 60, every=0.1)
+    left = until(lambda: len(found := client.read_all(topic)) < 41 and found, "old values are gone", 30, every=0.1)
+    latest = {one.event.key: one.event.data.split()[0] for one in left}
+    assert latest == {b"k": b"1"} | {b"key %d" % (number % 4): b"%d" % number for number in range(36, 40)}
+    offsets = [one.offset for one in left]
+    assert offsets == sorted(set(offsets)) and offsets[-1] == 40
+
+
+@pytest.mark.parametrize(("offset", "begins"), [(1, 3), (9, 5)])
+def test_a_place_outside_the_log_over_grpc(client, engine, topic, offset, begins):
+    """In front of the start, which was moved, and behind the end: reading begins at what there is, and says where."""
+    client.publish(topic, *(record(b"%d" % number) for number in range(5)))
+    engine.cli("topics", "delete-records", topic, "--partition", "0", "--before", "3", "--force")
+    place = events_pb2.PartitionOffset(partition=0, offset=offset)
+    subscription = client.subscribe(topic, start=events_pb2.Start(offsets=events_pb2.Offsets(partitions=[place]))).begin()
+    assert subscription.positions == {(topic, 0): begins}
+    client.publish(topic, record(b"5"))
+    assert [one.offset for one in subscription.take(6 - begins)] == list(range(begins, 6))
+    subscription.cut()
 
 
 def test_produced_over_kafka_and_http_is_read_over_grpc(client, engine, topic):
