@@ -47,6 +47,20 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
+def mount_in_memory(folder: Path, *options: str) -> None:
+    """Mounts a file system of its own; where that is not allowed the test is skipped, or fails if all tests are to run."""
+    import pytest
+
+    folder.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", folder], capture_output=True, text=True)
+    if done.returncode == 0:
+        return
+    reason = f"file systems cannot be mounted here: {done.stderr.strip()}"
+    if os.environ.get("MARTLET_TEST_ALL"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 class Answer(NamedTuple):
     """What the API said."""
 

@@ -375,11 +375,8 @@ def test_a_data_directory_that_is_a_file_is_refused(make_engine):
 
 @contextmanager
 def mounted(folder: Path, *options: str):
-    """A file system of its own in memory; skips where that is not allowed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", folder], capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.skip(f"file systems cannot be mounted here: {done.stderr.strip()}")
+    """A file system of its own in memory."""
+    harness.mount_in_memory(folder, *options)
     try:
         yield folder
     finally:

@@ -19,7 +19,7 @@ import harness
 import pyarrow.parquet as pq
 import pytest
 from append_tables import caught_up, commit, make, publish, settled
-from harness import Engine, until
+from harness import Engine, mount_in_memory, until
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
@@ -521,16 +521,10 @@ def test_a_damaged_catalog_is_refused_clearly(make_engine):
     assert engine.sql("select n from kept") == [[1]]
 
 
-def mounted(path: Path, size: str) -> None:
-    path.mkdir(parents=True, exist_ok=True)
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], capture_output=True).returncode:
-        pytest.skip("a small file system can only be mounted as root")
-
-
 def test_a_full_disk_in_a_commit_loses_nothing_and_it_goes_on_by_itself(make_engine):
     engine = make_engine()
     folder = engine.data / "tables/append"
-    mounted(folder, "700k")
+    mount_in_memory(folder, "-o", "size=700k")
     try:
         engine.start()
         make(engine, "full", commit_seconds=1)

@@ -123,6 +123,7 @@ struct DurabilityTests {
         let mountPoint = directory.path + "/small"
         mkdir(mountPoint, 0o755)
         guard mount("tmpfs", mountPoint, "tmpfs", 0, "size=600k") == 0 else {
+            #expect(getenv("MARTLET_TEST_ALL") == nil, "a small file system cannot be mounted here (\(errno))")
             print("failsOnlyTheAppendWhenTheDiskIsFull: skipped, cannot mount a small file system (\(errno))")
             return
         }
