@@ -3,8 +3,11 @@
 
 """Users and access rules of the Kafka door, with real clients."""
 
+import asyncio
+import subprocess
 import time
 
+import aiokafka
 import confluent_kafka
 import kafka
 import kafka.admin
@@ -15,7 +18,7 @@ from confluent_kafka.admin import (
 )  # fmt: skip
 from conftest import engines
 from harness import until
-from kafka_clients import CLIENTS, Message
+from kafka_clients import CLIENTS, Kcat, Message
 from kafka_security import PASSWORD, Stand, check_secrets, code_of_rules, refused
 
 BY_NAME = {client.name: client for client in CLIENTS}
@@ -222,6 +225,96 @@ def test_groups_need_a_rule(ruled):
     assert code_of(lambda: mine.delete_consumer_groups(["reports-1"])["reports-1"].result(10)) == 30
     ruled.allow(user, "delete", "--group", "reports-", "--prefixed")
     until(lambda: code_of(lambda: mine.delete_consumer_groups(["reports-1"])["reports-1"].result(10)) == 0, "the group is deleted")
+
+
+def read_as_member(ruled, name, secured, group, topic):
+    """Reads the first record of a topic as a member of a group and commits; raises what the client is told."""
+    settings = secured.settings(name)
+
+    async def with_aiokafka():
+        consumer = aiokafka.AIOKafkaConsumer(topic, bootstrap_servers=ruled.place, group_id=group, auto_offset_reset="earliest", **settings)
+        try:
+            await asyncio.wait_for(consumer.start(), 30)
+            await asyncio.wait_for(consumer.getone(), 30)
+            await consumer.commit()
+        finally:
+            await consumer.stop()
+
+    if name == "kcat":
+        given = [word for key, value in ({"auto.offset.reset": "earliest"} | settings).items() for word in ("-X", f"{key}={value}")]
+        done = subprocess.run(
+            [Kcat.program, "-b", ruled.place, "-G", group, "-c", "1", *given, topic], capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+    elif name == "aiokafka":
+        asyncio.run(with_aiokafka())
+    else:
+        consumer = kafka.KafkaConsumer(topic, bootstrap_servers=ruled.place, group_id=group, auto_offset_reset="earliest", **settings)
+        try:
+            until(lambda: consumer.poll(timeout_ms=500), "a record", 30)
+            consumer.commit()
+        finally:
+            consumer.close()
+
+
+@pytest.mark.parametrize("name", ["kcat", "kafka-python", "aiokafka"])
+def test_a_group_needs_a_rule_with_each_client(ruled, name):
+    user, topic, group = ruled.user(f"member-{name}"), f"of-member-{name}", f"members-{name}"
+    secured, root = ruled.secured(user), ruled.secured("root")
+    ruled.admin(root).create_topics([NewTopic(topic, 1)])[topic].result(10)
+    BY_NAME["confluent-kafka"].produce(ruled.place, topic, [Message(b"1")], 0, **root.librdkafka())
+    ruled.allow(user, "read", "--topic", topic)
+    with pytest.raises((AssertionError, Exception), match="(?i)group.?authorization|no access rule allows it"):
+        read_as_member(ruled, name, secured, group, topic)
+    ruled.allow(user, "read", "--group", group)
+    read_as_member(ruled, name, secured, group, topic)
+    assert ruled.engine.get(f"groups/{group}")["lag_records"] == 0
+    with pytest.raises((AssertionError, Exception), match="(?i)group.?authorization|no access rule allows it"):
+        read_as_member(ruled, name, secured, f"{group}-other", topic)
+
+
+def transact(ruled, name, secured, transactional_id, topic):
+    """Commits a transaction of one record; raises what the client is told."""
+    settings = secured.settings(name)
+
+    async def with_aiokafka():
+        producer = aiokafka.AIOKafkaProducer(
+            bootstrap_servers=ruled.place, transactional_id=transactional_id, request_timeout_ms=20_000, **settings
+        )
+        try:
+            await asyncio.wait_for(producer.start(), 30)
+            async with producer.transaction():
+                await producer.send_and_wait(topic, b"1")
+        finally:
+            await producer.stop()
+
+    if name == "aiokafka":
+        asyncio.run(with_aiokafka())
+        return
+    producer = kafka.KafkaProducer(bootstrap_servers=ruled.place, transactional_id=transactional_id, max_block_ms=10_000, **settings)
+    try:
+        producer.init_transactions()
+        producer.begin_transaction()
+        producer.send(topic, b"1").get(30)
+        producer.commit_transaction()
+    finally:
+        producer.close(timeout=5)
+
+
+@pytest.mark.parametrize("name", ["kafka-python", "aiokafka"])
+def test_a_transactional_id_needs_a_rule_with_each_client(ruled, name):
+    user, topic, id = ruled.user(f"writer-{name}"), f"of-writer-{name}", f"writes-{name}"
+    secured, root = ruled.secured(user), ruled.secured("root")
+    ruled.admin(root).create_topics([NewTopic(topic, 1)])[topic].result(10)
+    ruled.allow(user, "write", "--topic", topic)
+    with pytest.raises(Exception, match="(?i)transactional.?id.?authorization"):
+        transact(ruled, name, secured, id, topic)
+    ruled.allow(user, "write", "--transactional-id", id)
+    transact(ruled, name, secured, id, topic)
+    with pytest.raises(Exception, match="(?i)transactional.?id.?authorization"):
+        transact(ruled, name, secured, f"{id}-other", topic)
+    [seen] = BY_NAME["confluent-kafka"].consume(ruled.place, topic, 0, 0, 1, **root.librdkafka() | {"isolation.level": "read_committed"})
+    assert seen.offset == 0
 
 
 def test_transactions_need_a_rule(ruled):
