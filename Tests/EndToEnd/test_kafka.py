@@ -17,7 +17,7 @@ from confluent_kafka.admin import (
 )  # fmt: skip
 from append_tables import make
 from harness import Refused, crc32c, until
-from kafka_clients import CLIENTS, Confluent, Kcat, KafkaPython, Message, parse, create
+from kafka_clients import CLIENTS, Kcat, KafkaPython, Message, create, parse
 
 BY_NAME = {client.name: client for client in CLIENTS}
 CODECS = [None, "gzip", "snappy", "lz4", "zstd"]

@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from harness import until
-from kafka_clients import AIOKafka, CLIENTS, Confluent, Kcat, KafkaPython, Message, create
+from kafka_clients import CLIENTS, Confluent, Kcat, KafkaPython, Message, create
 
 
 @pytest.fixture(scope="module")
@@ -535,8 +535,10 @@ def test_offsets_are_part_of_other_clients_transactions(admin, place):
 
     asyncio.run(run())
     assert committed("movers-2") == 5
-    seen = AIOKafka().consume(place, target, 0, 0, 2, isolation_level="read_committed")
-    assert [one.message.value for one in seen] == [b"kafka-python 4", b"aiokafka 5"]
+    for client in CLIENTS:
+        name = "isolation.level" if client.name in ("confluent-kafka", "kcat") else "isolation_level"
+        seen = client.consume(place, target, 0, 0, 2, **{name: "read_committed"})
+        assert [one.message.value for one in seen] == [b"kafka-python 4", b"aiokafka 5"], client.name
 
 
 def test_a_transaction_that_others_left_open_is_aborted(admin, place):
