@@ -49,9 +49,10 @@ extension PartitionLog {
         var first: Int64?
         while first == nil {
             guard let header = try walk.next(), header.baseOffset < plan.bounds.limit else { return nil }
-            if header.nextOffset > offset, header.recordCount > 0 {
-                first = walk.position - Int64(header.batchByteCount)
-            }
+            guard header.nextOffset > offset else { continue }
+            // The ordinary way verifies what it passes over.
+            guard header.recordCount > 0 else { return nil }
+            first = walk.position - Int64(header.batchByteCount)
         }
         guard let first else { return nil }
         var end = (position: walk.position, offset: walk.offset)

@@ -412,7 +412,8 @@ extension PartitionLog {
                 Int64(header.batchByteCount) <= plan.limit - position
             else { break }
             let size = header.batchByteCount
-            if header.nextOffset > offset, header.recordCount > 0 || range != nil {
+            // One without records too: it says where the next batch begins.
+            if header.nextOffset > offset {
                 if let chosen = range, local + size - chosen.lowerBound > bytesMax { break }
                 if size > window.count - local {
                     if range != nil { break }
@@ -423,7 +424,7 @@ extension PartitionLog {
                     local = 0
                 }
                 guard header.hasValidChecksum(in: window, at: local) else { break }
-                range = (range?.lowerBound ?? local)..<local + size
+                if header.recordCount > 0 || range != nil { range = (range?.lowerBound ?? local)..<local + size }
             }
             expected = header.nextOffset
             position += Int64(size)
