@@ -85,6 +85,24 @@ def batch(values: list[bytes], producer: int = -1, epoch: int = -1, sequence: in
     return bytes(builder.buffer())
 
 
+def new_producer(place: str) -> tuple[int, int]:
+    """The id and the epoch of a new idempotent producer."""
+    with Wire(place) as wire:
+        answer = wire.ask(header(22, 0) + struct.pack(">hi", -1, 60_000))
+    error, producer, epoch = struct.unpack_from(">hqh", answer, 8)
+    assert error == 0, error
+    return producer, epoch
+
+
+def produce_batch(place: str, topic: str, batch: bytes) -> tuple[int, int]:
+    """The error code and the base offset of a batch sent to partition 0."""
+    name = topic.encode()
+    body = struct.pack(">hhii", -1, -1, 10_000, 1) + struct.pack(">h", len(name)) + name + struct.pack(">iii", 1, 0, len(batch)) + batch
+    with Wire(place) as wire:
+        answer = wire.ask(header(0, 7) + body)
+    return struct.unpack_from(">hq", answer, 4 + 4 + 2 + len(name) + 4 + 4)
+
+
 def versions(text: str) -> range:
     """The versions a schema's text means."""
     if text == "none":

@@ -16,7 +16,8 @@ import pytest
 from confluent_kafka import KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from grpc_client import Client, event
-from harness import Engine, until
+from harness import Engine, mount_in_memory, until
+from kafka_wire import batch, new_producer, produce_batch
 
 RECORDS = 600
 #: Files of a data directory; those of a partition by their place among their kind, see `chosen`.
@@ -26,10 +27,15 @@ KINDS = (
     f"{PARTITION}/first.timeindex", f"{PARTITION}/last.timeindex", f"{PARTITION}/first.producers", f"{PARTITION}/middle.producers",
     f"{PARTITION}/last.producers", "log/topics/damaged/topic.json", "log/topics/damaged/topic.copy.json", "log/checkpoint",
     "log/groups/offsets.log", "log/groups/offsets.closed", "log/topics/compacted/0/compaction", "catalog.sqlite", "catalog.sqlite-mark",
-    "secret.key",
+    "secret.key", "log/topics/tx/0/last.log", "log/topics/tx/0/last.producers", "log/topics/compacted/0/first.log",
+    "log/topics/compacted/0/last.log", "inventory.sqlite", "tables/tables.duckdb",
 )  # fmt: skip
 #: Those without which the engine does not start: users and rules that deny access would be gone.
 REFUSED = ("catalog.sqlite", "catalog.sqlite-wal", "secret.key")
+#: Databases whose damage shows when it is met: the engine says so at the start or later, or the byte told nothing.
+DATABASES = ("inventory.sqlite", "tables/tables.duckdb")
+#: The most records of one batch here.
+BATCH = 50
 FOLDERS = ("log", "log/topics", "log/topics/damaged", PARTITION, "log/groups")
 COMMITTED, ABORTED, OPEN = range(10), range(100, 110), range(200, 205)
 
@@ -115,6 +121,17 @@ def fill_groups_and_transactions(place: str) -> None:
 
 #: Kept, since one that goes aborts its transaction.
 OPEN_PRODUCERS: list = []
+#: Batches of numbered producers by topic, with their offsets.
+NUMBERED: dict[str, list[tuple[bytes, int]]] = {"damaged": [], "untouched": []}
+#: What the compacted topic held when all was whole.
+KEPT: list[int] = []
+ROWS = [[number, f"row {number}"] for number in range(3000)]
+
+
+def send_numbered(place: str, topic: str, number: int) -> None:
+    sent = batch([value(number)], *new_producer(place), sequence=0)
+    assert produce_batch(place, topic, sent) == (0, number)
+    NUMBERED[topic].append((sent, number))
 
 
 @pytest.fixture(scope="module")
@@ -131,9 +148,12 @@ def whole(tmp_path_factory):
         for future in admin.create_topics([*topics, NewTopic("compacted", 1, config=compacted)]).values():
             future.result(30)
         for topic in ("damaged", "untouched"):
-            for first in range(0, RECORDS, 50):
-                numbers = range(first, first + 50)
+            # The first and the last record are of producers that can send the same batch again.
+            send_numbered(place, topic, 0)
+            for first in range(1, RECORDS - 1, BATCH):
+                numbers = range(first, min(first + BATCH, RECORDS - 1))
                 produce(place, topic, [value(number) for number in numbers], **{"enable.idempotence": True})
+            send_numbered(place, topic, RECORDS - 1)
         client = producer(place)
         for number in range(300):
             client.produce("compacted", value(number), key=f"key {number % 10}")
@@ -144,11 +164,15 @@ def whole(tmp_path_factory):
         fill_groups_and_transactions(place)
         until((engine.data / "log/topics/compacted/0/compaction").exists, "the topic is compacted", 120)
         until(lambda: len(list((engine.data / PARTITION).glob("*.producers"))) > 0, "producers are stored", 60)
+        KEPT.extend(read(place, "compacted"))
+        engine.cli("sql", "--write", "create table kept as select range n, 'row ' || range s from range(3000)")
+        assert engine.sql("select n, s from kept order by n") == ROWS
         assert engine.stop() == 0
         yield engine.data
     finally:
         engine.clean_up()
-        OPEN_PRODUCERS.clear()
+        for held in (OPEN_PRODUCERS, KEPT, *NUMBERED.values()):
+            held.clear()
 
 
 @pytest.fixture(scope="module")
@@ -212,23 +236,32 @@ def rules(engine: Engine) -> tuple[list, list]:
     return users, sorted((one["principal"], one["permission"]) for one in engine.ask("kafka", "acls", "list")["data"])
 
 
-def check_the_rest(engine: Engine, damaged: str, records_may_go: bool) -> None:
-    """What holds whatever was damaged, and that losses are told of."""
+def check_the_rest(engine: Engine, damaged: str, lossy: str | None = None, lost_max: int = RECORDS) -> None:
+    """What holds whatever was damaged: only records of the topic `lossy` may be gone, as many as said and in one piece, and that is told."""
     place = address(engine)
     everything = list(range(RECORDS))
-    status = engine.run("engine", "status")
+    # A batch that is sent again is known, however the state of producers came back.
+    for topic, batches in NUMBERED.items():
+        for batch, offset in batches if topic != lossy else []:
+            assert produce_batch(place, topic, batch) == (0, offset), f"{topic}: a batch sent again was not known"
     assert read(place, "untouched") == everything
-    assert read(place, "tx") == list(COMMITTED), "transactions are not all or nothing"
-    assert read(place, "tx", committed=False)[: len(COMMITTED)] == list(COMMITTED)
-    assert set(range(290, 300)) <= set(read(place, "compacted")), "the last records of keys are gone"
-    assert rules(engine) == (["alice"], [("User:alice", "deny")])
-    found = read(place, "damaged")
-    assert found == sorted(set(found)) and set(found) <= set(everything), "records stand out of order or twice"
+    kept, committed, found = read(place, "compacted"), read(place, "tx"), read(place, "damaged")
     status = engine.run("engine", "status")
     told = status.stdout + status.stderr
+    is_told = status.returncode == 1 and "damaged" in told
+    assert committed == sorted(set(committed)) and set(committed) <= set(COMMITTED), "what was not committed is given out"
+    assert committed == list(COMMITTED) or lossy == "tx" and is_told, "transactions are not all or nothing"
+    if lossy != "tx":
+        assert read(place, "tx", committed=False)[: len(COMMITTED)] == list(COMMITTED)
+    assert kept == sorted(set(kept)) and set(kept) <= set(KEPT), "a replaced record is there again"
+    assert set(range(290, 300)) <= set(kept) or lossy == "compacted" and is_told, "the last records of keys are gone"
+    assert rules(engine) == (["alice"], [("User:alice", "deny")])
+    assert found == sorted(set(found)) and set(found) <= set(everything), "records stand out of order or twice"
     if found != everything:
-        assert records_may_go, "a file beside the records made records unreadable"
-        assert status.returncode == 1 and "damaged" in told, "records are lost and nobody is told"
+        assert lossy == "damaged", "a file beside the records made records unreadable"
+        assert is_told, "records are lost and nobody is told"
+        lost = sorted(set(everything) - set(found))
+        assert lost == list(range(lost[0], lost[-1] + 1)) and len(lost) <= lost_max, f"more is gone than was damaged: {lost}"
     # Positions of the group are what was committed, or are known to be lost.
     group = confluent_kafka.Consumer({"bootstrap.servers": place, "group.id": "readers"})
     stands = {one.topic: one for one in group.committed([TopicPartition("damaged", 0), TopicPartition("untouched", 0)], 30)}
@@ -245,8 +278,12 @@ def check_the_rest(engine: Engine, damaged: str, records_may_go: bool) -> None:
         assert read(place, topic, offsets[0], committed=False) == [RECORDS]
 
 
-@pytest.mark.parametrize("how", ["flipped", "flipped again", "truncated", "missing"])
-@pytest.mark.parametrize("kind", KINDS)
+HOWS = ("flipped", "flipped again", "truncated", "missing")
+#: A missing database of tables comes up as a new one.
+HARMS = [(kind, how) for kind in KINDS for how in HOWS if (kind, how) != ("tables/tables.duckdb", "missing")]
+
+
+@pytest.mark.parametrize(("kind", "how"), HARMS)
 def test_a_damaged_file_harms_nothing_else_and_gives_out_nothing_wrong(make_engine, whole, tmp_path, kind, how):
     data = tmp_path / "data"
     shutil.copytree(whole, data, symlinks=True)
@@ -257,12 +294,64 @@ def test_a_damaged_file_harms_nothing_else_and_gives_out_nothing_wrong(make_engi
         said = refusal(engine)
         assert str(path) in said and "restore" in said, said
         return
+    if kind in DATABASES:
+        check_database(engine, path, kind)
+        return
     engine.start()
-    check_the_rest(engine, kind, records_may_go=path.suffix == ".log" and path.parent.name == "0")
+    lossy = path.parent.parent.name if path.suffix == ".log" and path.parent.name == "0" else None
+    check_the_rest(engine, kind, lossy, BATCH if how.startswith("flipped") else records_of(path))
     if how == "missing" and path.name in ("offsets.log", "catalog.sqlite-mark"):
         status = engine.run("engine", "status")
         assert status.returncode == 1 and path.name in status.stdout, status.stdout
     assert engine.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "bytes"),
+    [(f"{PARTITION}/middle.log", 57, b"\0\0\0\0"), (f"{PARTITION}/first.log", 57, b"\0\0\0\0"), ("log/topics/compacted/0/first.log", 23, b"\0\x41")],
+    ids=["no records in the middle", "no records at the start", "an end beyond the log"],
+)  # fmt: skip
+def test_a_damaged_header_is_not_passed_over(make_engine, whole, tmp_path, kind, at, bytes):
+    """A first batch that says it has no records, and one without records that says the next one begins far on."""
+    data = tmp_path / "data"
+    shutil.copytree(whole, data, symlinks=True)
+    path = chosen(data, kind)
+    held = bytearray(path.read_bytes())
+    held[at : at + len(bytes)] = bytes
+    path.write_bytes(held)
+    engine = make_engine(data=data)
+    engine.start()
+    check_the_rest(engine, kind, path.parent.parent.name, BATCH)
+    status = engine.run("engine", "status")
+    assert status.returncode == 1 and str(path) in status.stdout, status.stdout
+
+
+def records_of(path) -> int:
+    """How many records a segment of the damaged topic has at most; none in other files."""
+    if path.parent.parent.name != "damaged" or path.suffix != ".log":
+        return 0
+    begins = sorted(int(one.stem) for one in path.parent.glob("*.log"))
+    return min([one for one in begins if one > int(path.stem)], default=RECORDS) - int(path.stem)
+
+
+def check_database(engine: Engine, path, kind: str) -> None:
+    """It is told, at the start or later, or everything is as it was."""
+    try:
+        engine.start()
+    except AssertionError:
+        assert engine.process.wait(60) not in (0, -6, -11)
+        said = engine.log_tail(4000)
+        assert kind == "inventory.sqlite" and str(path) in said and "Fatal error" not in said, said
+        return
+    if kind == "tables/tables.duckdb":
+        answer = engine.http("POST", "/api/v1/sql", {"sql": "select n, s from kept order by n", "limit": 1_000_000})
+        if answer.status == 200:
+            assert answer.json["rows"] == ROWS, "a table gave out other rows than it held"
+        else:
+            # A block is met when it is read, all of it where the database does not open at all.
+            status = engine.run("engine", "status")
+            assert "orrupt" in answer.json["detail"] or status.returncode == 1 and "tables.duckdb" in status.stdout, (answer, status)
+    check_the_rest(engine, kind)
 
 
 @pytest.mark.parametrize("how", ["flipped", "flipped again", "truncated", "missing"])
@@ -329,7 +418,7 @@ def test_a_missing_folder_is_told(make_engine, whole, tmp_path, folder):
     engine.start()
     status = engine.run("engine", "status")
     assert status.returncode == 1 and str(data / folder) in status.stdout, status.stdout
-    check_the_rest(engine, folder, records_may_go="damaged" in folder)
+    check_the_rest(engine, folder, "damaged" if "damaged" in folder else None)
     assert engine.stop() == 0
 
 
@@ -348,7 +437,7 @@ def test_a_damaged_replacement_leaves_the_segments_it_is_for(make_engine, whole,
     engine = make_engine(data=data)
     engine.start()
     assert read(address(engine), "damaged") == list(range(RECORDS))
-    check_the_rest(engine, PARTITION, records_may_go=False)
+    check_the_rest(engine, PARTITION)
 
 
 def test_a_damaged_database_of_tables_is_told(make_engine, whole, tmp_path):
@@ -360,19 +449,13 @@ def test_a_damaged_database_of_tables_is_told(make_engine, whole, tmp_path):
     engine.start()
     until(lambda: "tables.duckdb" in engine.run("engine", "status").stdout, "engine status names it", 60)
     assert engine.run("engine", "status").returncode == 1
-    check_the_rest(engine, "tables", records_may_go=False)
-
-
-def mounted(path, size: str) -> None:
-    path.mkdir(parents=True, exist_ok=True)
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], capture_output=True).returncode:
-        pytest.skip("a small file system can only be mounted as root")
+    check_the_rest(engine, "tables")
 
 
 def test_a_full_disk_refuses_records_and_loses_none(make_engine):
     engine = make_engine()
     folder = engine.data / "log"
-    mounted(folder, "24m")
+    mount_in_memory(folder, "-o", "size=24m")
     try:
         engine.start()
         place = address(engine)
@@ -484,7 +567,7 @@ class Load:
 
 def test_a_disk_that_becomes_full_under_every_kind_of_work_loses_nothing(make_engine):
     engine = make_engine()
-    mounted(engine.data, "64m")
+    mount_in_memory(engine.data, "-o", "size=64m")
     load = None
     try:
         engine.start()
