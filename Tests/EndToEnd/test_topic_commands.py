@@ -118,6 +118,11 @@ def test_groups_are_listed_with_their_lag_in_records_and_time_and_deleted(engine
     def is_age(seconds, age):
         return age <= seconds <= age + (time.time() * 1000 - begun) / 1000 + 1
 
+    def spoken(age):
+        """What may be shown of it by now."""
+        later = range(age, age + int(time.time() - begun / 1000) + 2)
+        return {f"{one // 3600} h {one // 60 % 60} min" if one >= 3600 else f"{one // 60} min {one % 60} s" for one in later}
+
     def row(text, first):
         """The cells of a line of a table."""
         line = next(line for line in text.splitlines() if line.startswith(first))
@@ -128,19 +133,21 @@ def test_groups_are_listed_with_their_lag_in_records_and_time_and_deleted(engine
     assert is_age(found["lag_seconds"], 7200), found
     text = engine.cli("groups", "list")
     assert re.split(r"\s{2,}", text.splitlines()[0].strip()) == ["Group", "State", "Members", "Lag", "Behind", "Topics"]
-    assert row(text, group)[3:] == ["4", "2 h 0 min", topic]
+    lag, behind, topics = row(text, group)[3:]
+    assert (lag, topics) == ("4", topic) and behind in spoken(7200), behind
     # Partition by partition, as far as the group has come.
-    for offset, lag, behind in (("1", 2, (3600, "1 h 0 min")), ("2", 1, (90, "1 min 3")), ("3", 0, (0, "-"))):
+    for offset, lag, age in (("1", 2, 3600), ("2", 1, 90), ("3", 0, 0)):
         engine.cli("groups", "reset", group, "--offset", offset, "--topic", topic, "--partition", "0")
         shown = engine.ask("groups", "get", group)
         first, second = shown["partitions"]
         assert (first["partition"], first["lag_records"], second["lag_records"]) == (0, lag, 1)
-        assert is_age(first["lag_seconds"], behind[0]) if lag else first["lag_seconds"] == 0
+        assert is_age(first["lag_seconds"], age) if lag else first["lag_seconds"] == 0
         assert is_age(second["lag_seconds"], 5400) and is_age(shown["lag_seconds"], 5400), "the oldest of all partitions"
         lines = [re.split(r"\s{2,}", line.strip()) for line in engine.cli("groups", "get", group).splitlines() if line.startswith(topic)]
-        assert lines[0][:5] == [topic, "0", offset, "3", str(lag)] and lines[0][5].startswith(behind[1]), lines
-        assert lines[1][:6] == [topic, "1", "0", "1", "1", "1 h 30 min"], lines
-    assert "1 record, the oldest 1 h 30 min old" in engine.cli("groups", "get", group)
+        assert lines[0][:5] == [topic, "0", offset, "3", str(lag)] and lines[0][5] in (spoken(age) if lag else {"-"}), lines
+        assert lines[1][:5] == [topic, "1", "0", "1", "1"] and lines[1][5] in spoken(5400), lines
+    shown = engine.cli("groups", "get", group)
+    assert any(f"1 record, the oldest {one} old" in shown for one in spoken(5400)), shown
     engine.cli("groups", "reset", group, "--to", "latest")
     assert listed()["lag_records"] == 0 and listed()["lag_seconds"] == 0
     assert row(engine.cli("groups", "list"), group)[3:] == ["0", "-", topic]
