@@ -4,6 +4,9 @@
 SWIFT ?= swift
 # One configuration everywhere: a program, its tests and its benchmarks share what is compiled.
 SWIFT_FLAGS := -c release
+# SwiftPM passes the traits of dependencies on in the order of a set. Another order each time is another command line, and compiles them and all that uses
+# them again. Only where something is built: what is run must not have it, since it makes the order of dictionaries known to whoever sends their keys.
+SWIFT_BUILD := SWIFT_DETERMINISTIC_HASHING=1 $(SWIFT) build $(SWIFT_FLAGS)
 # Without the first option `swift test` compiles every module again.
 TEST_FLAGS := --disable-testable-imports --disable-xctest
 # Products are named wherever something is built: without a name SwiftPM builds swift-protobuf's plugin too, which compiles protoc.
@@ -23,7 +26,7 @@ setup:  ## Install what is missing: Debian packages, and Python packages into .v
 	@Tools/setup
 
 build: setup  ## Build the program
-	$(SWIFT) build $(SWIFT_FLAGS) --product martlet
+	$(SWIFT_BUILD) --product martlet
 
 demo: build  ## Run the main job on real files, on a temporary data directory; EXR_DIR=DIR adds files
 	@$(PYTHON) examples/exr-inspector/demo.py --martlet $(MARTLET) $(if $(EXR_DIR),--exr-dir "$(EXR_DIR)")
@@ -35,14 +38,14 @@ check:  ## Check format, licence lines, banned calls, lengths, documentation, im
 	@Tools/check
 
 check-generated: setup  ## Check that generated code is what its generators write; builds the plugins they need
-	$(SWIFT) build $(SWIFT_FLAGS) --product protoc-gen-swift
-	$(SWIFT) build $(SWIFT_FLAGS) --product protoc-gen-grpc-swift-2
+	$(SWIFT_BUILD) --product protoc-gen-swift
+	$(SWIFT_BUILD) --product protoc-gen-grpc-swift-2
 	@Tools/check generated
 
 test: test-tools test-swift test-sdk test-examples test-end-to-end  ## Run every test
 
 test-swift: setup  ## Run the Swift tests
-	$(SWIFT) build $(SWIFT_FLAGS) --product MartletPackageTests
+	$(SWIFT_BUILD) --product MartletPackageTests
 	$(SWIFT) test $(SWIFT_FLAGS) $(TEST_FLAGS) --skip-build --skip KafkaAPITests --skip CatalogTests
 # By themselves: they open databases on the threads that all tests share, and nothing else would go on.
 	$(SWIFT) test $(SWIFT_FLAGS) $(TEST_FLAGS) --skip-build --filter CatalogTests
@@ -59,16 +62,16 @@ test-tools: setup  ## Run the tests of Tools/check
 	$(PYTEST) Tools/tests
 
 test-end-to-end: build  ## Run the tests that drive the real program
-	$(SWIFT) build $(SWIFT_FLAGS) --product grpc-example
+	$(SWIFT_BUILD) --product grpc-example
 # A file's tests share engines; two files at a time, because most of a test is waiting.
 	$(PYTEST) Tests/EndToEnd -n 2 --dist loadfile
 
 bench: build  ## Measure, and print ratios where there is a peer
-	$(SWIFT) build $(SWIFT_FLAGS) --product eventlog-benchmark
+	$(SWIFT_BUILD) --product eventlog-benchmark
 	@$(PYTHON) Benchmarks/run.py --martlet $(MARTLET)
 
 bench-tables: build  ## Measure tables that follow topics, against DuckDB alone
-	$(SWIFT) build $(SWIFT_FLAGS) --product tables-benchmark
+	$(SWIFT_BUILD) --product tables-benchmark
 	@$(PYTHON) Benchmarks/tables.py --martlet $(MARTLET)
 
 bench-broker: build  ## Measure the event broker, against NATS and Redis from Debian
