@@ -37,19 +37,21 @@ package struct ScramExchange: Sendable {
         guard let text = String(validating: message, as: UTF8.self) else {
             throw SaslFailure("the message is no UTF-8")
         }
-        let parts = text.split(separator: ",", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
+        let parts = text.fields(",", splitsMax: 2)
         guard parts.count == 3 else { throw SaslFailure("the message has no GS2 header") }
         guard parts[0] == "n" || parts[0] == "y" else { throw SaslFailure("channel binding is not offered") }
-        let fields = parts[2].split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+        let fields = parts[2].fields(",")
         guard fields.count >= 2, let user = Self.value("n", fields[0]).flatMap(Self.name),
             let nonce = Self.value("r", fields[1])
         else { throw SaslFailure("the first message lacks a user name or a nonce") }
         guard !user.isEmpty, Self.isNonce(nonce) else { throw SaslFailure("the user name or the nonce is unusable") }
-        guard fields.dropFirst(2).allSatisfy({ !$0.hasPrefix("tokenauth=true") && !$0.hasPrefix("m=") }) else {
+        guard fields.dropFirst(2).allSatisfy({ $0.rest(after: "tokenauth=true") == nil && $0.rest(after: "m=") == nil })
+        else {
             throw SaslFailure("the client wants an extension there is not")
         }
         if !parts[1].isEmpty {
-            guard let other = Self.value("a", parts[1]).flatMap(Self.name), other == user else {
+            guard let other = Self.value("a", parts[1]).flatMap(Self.name), other.utf8.elementsEqual(user.utf8)
+            else {
                 throw SaslFailure("the client wants to act for somebody else")
             }
         }
@@ -77,7 +79,7 @@ package struct ScramExchange: Sendable {
             let mark = text.range(of: ",p=", options: .backwards)
         else { throw SaslFailure("the final message lacks a proof") }
         let bare = String(text[..<mark.lowerBound])
-        let fields = bare.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+        let fields = bare.fields(",")
         guard fields.count >= 2, Self.value("c", fields[0]) == Data(header.utf8).base64EncodedString() else {
             throw SaslFailure("the final message is bound to another header")
         }
@@ -97,24 +99,22 @@ package struct ScramExchange: Sendable {
         return Array("v=\(Data(answer).base64EncodedString())".utf8)
     }
 
-    private static func value(_ key: String, _ field: String) -> String? {
-        field.hasPrefix("\(key)=") ? String(field.dropFirst(key.count + 1)) : nil
-    }
+    private static func value(_ key: String, _ field: String) -> String? { field.rest(after: "\(key)=") }
 
     /// A name with its commas and equals signs back; nil where an equals sign stands for nothing.
     private static func name(_ text: String) -> String? {
-        var name = ""
-        var rest = Substring(text)
-        while let at = rest.firstIndex(of: "=") {
-            name += rest[..<at]
-            switch rest[at...].prefix(3) {
-            case "=2C": name += ","
-            case "=3D": name += "="
-            default: return nil
+        var parts = text.fields("=")
+        var name = parts.removeFirst()
+        for part in parts {
+            if let rest = part.rest(after: "2C") {
+                name += "," + rest
+            } else if let rest = part.rest(after: "3D") {
+                name += "=" + rest
+            } else {
+                return nil
             }
-            rest = rest[at...].dropFirst(3)
         }
-        return name + rest
+        return name
     }
 
     private static func isNonce(_ text: String) -> Bool {
