@@ -287,6 +287,7 @@ let package = Package(
             dependencies: [
                 "API", "Catalog", "Documents", "Identity", "MartletCore", httpClient, logging, nioCore, nioHTTP1,
                 lifecycle,
+                "Broker", "GRPCAPI", "KafkaCodec", "MartletProto", grpc, protobuf,
             ]
         ),
         .testTarget(

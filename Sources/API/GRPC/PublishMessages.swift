@@ -1,16 +1,16 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
-import Broker
-import GRPCCore
+package import Broker
+package import GRPCCore
 import MartletCore
 
 /// A request to publish, with its events in the form in which they are stored.
-struct PublishMessage: Sendable {
+package struct PublishMessage: Sendable {
     /// The number by which a stream acknowledges it.
-    var number: UInt64 = 0
+    package var number: UInt64 = 0
     /// What is to be published; the first topic is the request's own.
-    var records: EncodedRecords
+    package var records: EncodedRecords
     /// Bytes of the message.
     var bytes: Int
 
@@ -19,9 +19,9 @@ struct PublishMessage: Sendable {
 }
 
 /// Reads requests to publish.
-struct PublishDeserializer: MessageDeserializer {
+package struct PublishDeserializer: MessageDeserializer {
     /// Which of the three messages is read; they differ in the numbers of their fields.
-    enum Shape: Sendable {
+    package enum Shape: Sendable {
         case one
         case batch
         case stream
@@ -36,7 +36,14 @@ struct PublishDeserializer: MessageDeserializer {
 
     let shape: Shape
 
-    func deserialize<Bytes: GRPCContiguousBytes>(_ bytes: Bytes) throws -> PublishMessage {
+    package init(shape: Shape) {
+        self.shape = shape
+    }
+
+    /// Reads a request; events that are refused are among its records, with the reason.
+    ///
+    /// - Throws: `RPCError` where it is no such message, or too large.
+    package func deserialize<Bytes: GRPCContiguousBytes>(_ bytes: Bytes) throws -> PublishMessage {
         try bytes.withUnsafeBytes { buffer in
             guard buffer.count <= Self.bytesMax else {
                 throw RPCError(
