@@ -82,10 +82,10 @@ struct EventDecoder {
             case (5, .bytes(let bytes)): fields.time = bytes
             case (6, .bytes(let bytes)): fields.contentType = bytes
             case (7, .bytes(let bytes)): fields.schema = bytes
-            case (8, .bytes(let bytes)):
+            case (8, .bytes(let bytes)) where extensions.count <= Self.namesMax:
                 let pair = try Self.pair(bytes)
                 extensions.append((pair.name, pair.value ?? Bytes(start: nil, count: 0)))
-            case (9, .bytes(let bytes)): headers.append(try Self.pair(bytes))
+            case (9, .bytes(let bytes)) where headers.count <= Self.namesMax: headers.append(try Self.pair(bytes))
             case (10, .bytes(let bytes)): fields.key = bytes
             case (11, .bytes(let bytes)): fields.data = bytes
             case (12, .bytes(let bytes)): fields.topic = bytes
