@@ -138,7 +138,11 @@ struct EngineParts: Sendable {
         _ logger: Logger
     ) -> (GroupCoordinator, TransactionCoordinator) {
         let transactions = TransactionCoordinator(log: log, logger: logger)
-        let store = LogGroupStore(log: log, unstable: { transactions.pendingOffsets(of: $0) })
+        let store = LogGroupStore(
+            log: log,
+            unstable: { transactions.pendingOffsets(of: $0) },
+            unfinished: { transactions.pendingGroups }
+        )
         var settings = GroupSettings()
         settings.offsetsRetention = .seconds(configuration.groupRetentionHours * 3600)
         settings.membersMax = configuration.groupMembersMax

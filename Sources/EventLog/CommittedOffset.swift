@@ -22,4 +22,9 @@ package struct CommittedOffset: Hashable, Sendable {
         self.committedAt = committedAt
         self.leaderEpoch = leaderEpoch
     }
+
+    /// About what it takes in memory where it is kept for a partition.
+    package func byteCount(of partition: TopicPartition) -> Int {
+        128 + partition.topic.utf8.count + metadata.utf8.count
+    }
 }

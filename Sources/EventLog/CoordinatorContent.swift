@@ -8,27 +8,40 @@ struct CoordinatorContent: Sendable {
     private(set) var transactions: [String: [UInt8]] = [:]
     /// Every producer id below may have been handed out.
     private(set) var producerIDsReserved: Int64 = 0
+    /// About what the offsets take in memory.
+    private(set) var offsetBytes = 0
 
     mutating func apply(_ entry: CoordinatorEntry) {
         switch entry {
-        case .commit(let group, let offsets): groups[group, default: [:]].merge(offsets) { $1 }
+        case .commit(let group, let offsets):
+            for (partition, stored) in offsets {
+                let old = groups[group, default: [:]].updateValue(stored, forKey: partition)
+                offsetBytes +=
+                    stored.committed.byteCount(of: partition) - (old?.committed.byteCount(of: partition) ?? 0)
+            }
         case .deleteGroup(let group):
-            groups[group] = nil
+            forgetOffsets(of: group, Array((groups[group] ?? [:]).keys))
             groupStates[group] = nil
         case .deleteTopic(let id):
             for (group, offsets) in groups {
-                let kept = offsets.filter { $0.value.topicID != id }
-                groups[group] = kept.isEmpty ? nil : kept
+                forgetOffsets(of: group, offsets.filter { $0.value.topicID == id }.map(\.key))
             }
         case .groupState(let group, let state): groupStates[group] = state
         case .producerIDs(let reserved): producerIDsReserved = max(producerIDsReserved, reserved)
         case .transaction(let id, let state): transactions[id] = state
         case .deleteOffsets(let group, let partitions):
-            for partition in partitions { groups[group]?[partition] = nil }
-            if groups[group]?.isEmpty == true { groups[group] = nil }
+            forgetOffsets(of: group, partitions)
         case .together(let entries):
             for entry in entries { apply(entry) }
         }
+    }
+
+    private mutating func forgetOffsets(of group: String, _ partitions: [TopicPartition]) {
+        for partition in partitions {
+            let old = groups[group]?.removeValue(forKey: partition)
+            offsetBytes -= old?.committed.byteCount(of: partition) ?? 0
+        }
+        if groups[group]?.isEmpty == true { groups[group] = nil }
     }
 
     /// Returns entries that come to the same content.

@@ -130,6 +130,9 @@ final class CoordinatorStore: Sendable {
         state.withLock { $0.content.groups[group] ?? [:] }
     }
 
+    /// How many groups have offsets, and about what all offsets take in memory.
+    var offsetUsage: (groups: Int, bytes: Int) { state.withLock { ($0.content.groups.count, $0.content.offsetBytes) } }
+
     func groupNames() -> [String] {
         state.withLock { $0.content.groups.keys.sorted() }
     }

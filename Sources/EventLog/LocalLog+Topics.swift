@@ -160,6 +160,9 @@ extension LocalLog {
         groupStore.groupNames()
     }
 
+    /// How many groups have offsets, and about what the offsets of all groups take in memory; see ``CommittedOffset/byteCount(of:)``.
+    package var offsetUsage: (groups: Int, bytes: Int) { groupStore.offsetUsage }
+
     /// Forgets a group's offsets and its state in one step; no error when there is nothing.
     package func deleteGroup(_ group: String) async throws {
         try Self.validate(group: group)

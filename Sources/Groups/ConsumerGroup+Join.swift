@@ -9,13 +9,15 @@ extension ConsumerGroup {
     ///   - freshID: The id the member gets if it has none; must never have been used.
     ///   - caller: Who gets the answer.
     ///   - now: The time.
+    ///   - bytesLeft: By how much the members may grow.
     package mutating func join(
         _ request: GroupJoin.Request,
         freshID: String,
         caller: GroupCaller,
-        now: GroupTime
+        now: GroupTime,
+        bytesLeft: Int = .max
     ) {
-        if let error = refusal(of: request) {
+        if let error = refusal(of: request, bytesLeft) {
             effects.append(.join(caller, .refused(error, memberID: request.memberID)))
             return
         }
@@ -26,7 +28,7 @@ extension ConsumerGroup {
         }
     }
 
-    private func refusal(of request: GroupJoin.Request) -> GroupError? {
+    private func refusal(of request: GroupJoin.Request, _ bytesLeft: Int) -> GroupError? {
         if state == .dead { return .coordinatorNotAvailable }
         guard (settings.sessionTimeoutMin...settings.sessionTimeoutMax).contains(request.sessionTimeout) else {
             return .invalidSessionTimeout
@@ -39,6 +41,10 @@ extension ConsumerGroup {
         let bytes = others.reduce(0) { $0 + $1.metadataBytes + $1.assignment.count }
         let added = request.protocols.reduce(0) { $0 + $1.metadata.count }
         if bytes + added > settings.groupBytesMax { return .groupMaxSizeReached }
+        // Who is a member already can always come again, unless it brings more than it had.
+        let known = members.values.first { isSame($0, request) }
+        let growth = GroupMember(id: "", order: 0, request, settings).byteCount - (known?.byteCount ?? 0)
+        if growth > max(0, bytesLeft) { return .groupMaxSizeReached }
         if !isKnown {
             if !request.memberID.isEmpty { return .unknownMember }
             if members.count + pending.count >= settings.membersMax { return .groupMaxSizeReached }

@@ -3,8 +3,15 @@
 
 extension ConsumerGroup {
     /// Takes a sync; the answer comes as an effect, at once or when the leader's assignment is stored.
-    package mutating func sync(_ request: GroupSync.Request, caller: GroupCaller, now: GroupTime) {
-        if let error = refusal(of: request) {
+    ///
+    /// An assignment by which the members would grow by more than `bytesLeft` is refused.
+    package mutating func sync(
+        _ request: GroupSync.Request,
+        caller: GroupCaller,
+        now: GroupTime,
+        bytesLeft: Int = .max
+    ) {
+        if let error = refusal(of: request, bytesLeft) {
             effects.append(.sync(caller, .refused(error)))
             return
         }
@@ -31,7 +38,7 @@ extension ConsumerGroup {
         assigning = Assigning(sequence: sequence, assignments: assignments)
     }
 
-    private func refusal(of request: GroupSync.Request) -> GroupError? {
+    private func refusal(of request: GroupSync.Request, _ bytesLeft: Int) -> GroupError? {
         if let error = refusal(memberID: request.memberID, instanceID: request.instanceID) { return error }
         guard request.generation == generation else { return .illegalGeneration }
         if let type = request.protocolType, type != protocolType { return .inconsistentProtocol }
@@ -45,7 +52,10 @@ extension ConsumerGroup {
         }
         let bytes = request.assignments.reduce(0) { $0 + $1.bytes.count }
         let metadata = members.values.reduce(0) { $0 + $1.metadataBytes }
-        return bytes + metadata > settings.groupBytesMax ? .invalidRequest : nil
+        if bytes + metadata > settings.groupBytesMax { return .invalidRequest }
+        // Becomes possible when other groups have shrunk, so the members are to try again.
+        let growth = bytes - members.values.reduce(0) { $0 + $1.assignment.count }
+        return growth > max(0, bytesLeft) ? .coordinatorNotAvailable : nil
     }
 
     /// The assignment is on disk: members may work.

@@ -115,6 +115,9 @@ package struct ConsumerGroup: Sendable {
     /// The number of members.
     package var memberCount: Int { members.count }
 
+    /// About what the members take in memory, and the ids that were given out and not used yet.
+    package var memberByteCount: Int { members.values.reduce(512 * pending.count) { $0 + $1.byteCount } }
+
     /// Whether nothing is lost by forgetting the group: it has no members and never gave out a generation.
     package var isPristine: Bool {
         state == .empty && pending.isEmpty && generation == 0 && lastStored == nil

@@ -15,6 +15,8 @@ final class GroupCell: Sendable {
         var waiting: [GroupCaller: Waiter] = [:]
         var lastCaller: UInt64 = 0
         var commits = CommitOrder()
+        /// What the members counted for among those of all groups when that was last looked at.
+        var memberBytes = 0
         /// The earliest moment at which the timer looks at the group.
         var scheduled: ContinuousClock.Instant?
         /// The newest state that waits to be stored.
@@ -40,6 +42,8 @@ final class GroupCell: Sendable {
         var syncs: [(Promise<GroupSync.Answer>, GroupSync.Answer)] = []
         var schedule: ContinuousClock.Instant?
         var startsWriting = false
+        /// How much more or less memory the members take.
+        var memberBytesChange = 0
     }
 
     let name: String
@@ -76,6 +80,9 @@ extension GroupCell.Contents {
             scheduled = next
             aftermath.schedule = next
         }
+        let bytes = machine.memberByteCount
+        aftermath.memberBytesChange = bytes - memberBytes
+        memberBytes = bytes
         return aftermath
     }
 }

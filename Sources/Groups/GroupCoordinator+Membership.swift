@@ -10,7 +10,13 @@ extension GroupCoordinator {
         do {
             let found = try withGroup(request.group, creating: request.memberID.isEmpty) { contents, now in
                 let caller = contents.register(.join(promise))
-                contents.machine.join(request, freshID: freshID, caller: caller, now: now)
+                contents.machine.join(
+                    request,
+                    freshID: freshID,
+                    caller: caller,
+                    now: now,
+                    bytesLeft: self.memberBytesLeft
+                )
                 return caller
             }
             guard let (cell, caller) = found else { return .refused(.unknownMember, memberID: request.memberID) }
@@ -36,7 +42,7 @@ extension GroupCoordinator {
         do {
             let found = try withGroup(request.group, creating: false) { contents, now in
                 let caller = contents.register(.sync(promise))
-                contents.machine.sync(request, caller: caller, now: now)
+                contents.machine.sync(request, caller: caller, now: now, bytesLeft: self.memberBytesLeft)
                 return caller
             }
             guard let (cell, caller) = found else { return .refused(.unknownMember) }

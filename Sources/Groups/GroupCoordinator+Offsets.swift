@@ -16,7 +16,8 @@ extension GroupCoordinator {
 
     /// The offsets that can be committed, and why the others cannot.
     package func check(
-        _ offsets: [TopicPartition: GroupOffsets.Position]
+        _ offsets: [TopicPartition: GroupOffsets.Position],
+        of group: String
     ) -> (accepted: [TopicPartition: CommittedOffset], refused: [TopicPartition: GroupError]) {
         var accepted: [TopicPartition: CommittedOffset] = [:]
         var refused: [TopicPartition: GroupError] = [:]
@@ -37,7 +38,25 @@ extension GroupCoordinator {
                 )
             }
         }
+        for partition in tooMuch(accepted, of: group) {
+            accepted[partition] = nil
+            refused[partition] = .invalidCommitOffsetSize
+        }
         return (accepted, refused)
+    }
+
+    /// Offsets for which there is no memory; those that take no more than what they replace are never among them.
+    private func tooMuch(_ offsets: [TopicPartition: CommittedOffset], of group: String) -> [TopicPartition] {
+        var left = settings.offsetsBytesMax - store.offsetUsage.bytes
+        let wanted = offsets.reduce(0) { $0 + $1.value.byteCount(of: $1.key) }
+        guard wanted > left else { return [] }
+        let known = store.committed(group: group)
+        return offsets.compactMap { partition, offset in
+            let growth = offset.byteCount(of: partition) - (known[partition]?.byteCount(of: partition) ?? 0)
+            guard growth <= max(0, left) else { return partition }
+            left -= growth
+            return nil
+        }
     }
 
     /// OffsetCommit; what is not refused is on disk on return, all or nothing.
@@ -55,7 +74,7 @@ extension GroupCoordinator {
             // A group that was made for a commit that was refused must not count among the groups.
             if !isStored { forgetIfPristine(cell) }
         }
-        let (accepted, refused) = check(offsets)
+        let (accepted, refused) = check(offsets, of: group)
         var outcome = GroupOffsets.Outcome(refused: refused)
         guard !accepted.isEmpty else { return outcome }
         do {
@@ -93,7 +112,8 @@ extension GroupCoordinator {
             }
             guard let (cell, (error, ticket)) = found else {
                 // A group that nobody joined has no generation but can be committed for.
-                return (identity.generation < 0 && identity.memberID.isEmpty ? nil : .illegalGeneration, nil)
+                guard identity.generation < 0, identity.memberID.isEmpty else { return (.illegalGeneration, nil) }
+                return (hasRoom(for: group) ? nil : .groupMaxSizeReached, nil)
             }
             return error == nil ? (nil, (cell, ticket)) : (error, nil)
         } catch {

@@ -34,6 +34,8 @@ package final class GroupCoordinator: Sendable {
     private let directory = Mutex(Directory())
     private let deadlines = Mutex(Heap<Deadline>())
     private let bell = Bell()
+    /// What the members of all groups take in memory.
+    private let memberBytes = Atomic<Int>(0)
     /// Each group is in it at most once, as `isWriting` says.
     private let writes = AsyncStream.makeStream(of: GroupCell.self)
 
@@ -215,6 +217,7 @@ package final class GroupCoordinator: Sendable {
             let result = body(&contents, now)
             return (result, contents.settle())
         }
+        if aftermath.memberBytesChange != 0 { memberBytes.add(aftermath.memberBytesChange, ordering: .relaxed) }
         for (promise, answer) in aftermath.joins { promise.fulfil(answer) }
         for (promise, answer) in aftermath.syncs { promise.fulfil(answer) }
         if aftermath.startsWriting { writes.continuation.yield(cell) }
@@ -239,17 +242,38 @@ package final class GroupCoordinator: Sendable {
     ///
     /// - Throws: `.groupMaxSizeReached` when there are too many groups, `.coordinatorNotAvailable` when closed.
     func cell(_ name: String, creating: Bool) throws(GroupError) -> GroupCell? {
+        let known = directory.withLock { directory -> Result<GroupCell?, GroupError>? in
+            if let cell = directory.cells[name] { return .success(cell) }
+            if directory.isClosed { return .failure(.coordinatorNotAvailable) }
+            return creating ? nil : .success(nil)
+        }
+        if let known { return try known.get() }
+        guard hasRoom(for: name) else { throw .groupMaxSizeReached }
         let found = directory.withLock { directory -> Result<GroupCell?, GroupError> in
             if let cell = directory.cells[name] { return .success(cell) }
             if directory.isClosed { return .failure(.coordinatorNotAvailable) }
-            guard creating else { return .success(nil) }
-            guard directory.cells.count < settings.groupsMax else { return .failure(.groupMaxSizeReached) }
             let cell = GroupCell(ConsumerGroup(name: name, settings: settings))
             directory.cells[name] = cell
             return .success(cell)
         }
         return try found.get()
     }
+
+    /// Whether a group of this name may be: one that is there, in whatever form, or one more.
+    ///
+    /// Those that begin at the same moment may become a few too many.
+    func hasRoom(for name: String) -> Bool {
+        let cells = directory.withLock { $0.cells.count }
+        let unfinished = store.unfinishedGroups()
+        guard cells + store.offsetUsage.groups + unfinished.count >= settings.groupsMax else { return true }
+        var names = unfinished.union(store.groups()).union(directory.withLock { Set($0.cells.keys) })
+        if names.contains(name) { return true }
+        names = names.filter { !Self.isInternal($0) }
+        return names.count < settings.groupsMax
+    }
+
+    /// By how much the members of all groups may grow.
+    var memberBytesLeft: Int { settings.membersBytesMax - memberBytes.load(ordering: .relaxed) }
 
     /// Calls `body` with a group that is in the directory; nil when there is none.
     func withGroup<Result>(

@@ -21,6 +21,8 @@ package enum GroupError: Int16, Error, Sendable, CaseIterable {
     case invalidSessionTimeout = 26
     /// Members have to join again.
     case rebalanceInProgress = 27
+    /// The offsets of all groups take as much memory as they may.
+    case invalidCommitOffsetSize = 28
     /// The group is the engine's own.
     case groupAuthorizationFailed = 30
     /// A value or size in the request is out of range.
@@ -31,7 +33,7 @@ package enum GroupError: Int16, Error, Sendable, CaseIterable {
     case groupNotFound = 69
     /// The first join of a member: it has to come back with the id it was given.
     case memberIDRequired = 79
-    /// The group has as many members as it may have.
+    /// The group has as many members as it may have, the members of all groups take as much memory as they may, or there are too many groups.
     case groupMaxSizeReached = 81
     /// Another member took over this `group.instance.id`.
     case fencedInstance = 82

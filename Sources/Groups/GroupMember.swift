@@ -26,6 +26,12 @@ struct GroupMember: Sendable {
 
     var metadataBytes: Int { protocols.reduce(0) { $0 + $1.metadata.count + $1.name.utf8.count } }
 
+    /// About what it takes in memory.
+    var byteCount: Int {
+        let names = id.utf8.count + (instanceID?.utf8.count ?? 0) + clientID.utf8.count + clientHost.utf8.count
+        return 512 + names + metadataBytes + assignment.count
+    }
+
     func metadata(of name: String?) -> [UInt8] {
         protocols.first { $0.name == name }?.metadata ?? []
     }

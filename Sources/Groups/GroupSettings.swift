@@ -28,8 +28,12 @@ package struct GroupSettings: Sendable {
     package var newMemberJoinTimeout: Duration = .seconds(300)
     /// Pause before something refused by the store is tried again.
     package var retryDelay: Duration = .seconds(1)
-    /// The most groups.
+    /// The most groups, those included that have offsets and no members; the engine's own are not counted.
     package var groupsMax = 10_000
+    /// The most bytes that the members of all groups take together, with their metadata and assignments.
+    package var membersBytesMax = 256 << 20
+    /// The most bytes that the offsets of all groups take together, with their metadata.
+    package var offsetsBytesMax = 256 << 20
     /// The most members of a group, those included that were given an id and have not come back.
     package var membersMax = 1000
     /// The most protocols (assignors) a member may name.

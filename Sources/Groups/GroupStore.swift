@@ -26,6 +26,12 @@ package protocol GroupStore: Sendable {
     /// Returns the names of all groups that have committed offsets, ordered.
     func groups() -> [String]
 
+    /// Returns the groups for which a transaction that is not finished has offsets.
+    func unfinishedGroups() -> Set<String>
+
+    /// How many groups have offsets, and about what the offsets of all groups take in memory, as ``CommittedOffset/byteCount(of:)`` counts.
+    var offsetUsage: (groups: Int, bytes: Int) { get }
+
     /// Whether there is such a partition.
     func exists(_ partition: TopicPartition) -> Bool
 
@@ -37,14 +43,17 @@ package protocol GroupStore: Sendable {
 package struct LogGroupStore: GroupStore {
     private let log: LocalLog
     private let unstable: @Sendable (String) -> Set<TopicPartition>
+    private let unfinished: @Sendable () -> Set<String>
 
-    /// Keeps groups in `log`; `unstable` asks the coordinator of transactions.
+    /// Keeps groups in `log`; `unstable` and `unfinished` ask the coordinator of transactions.
     package init(
         log: LocalLog,
-        unstable: @escaping @Sendable (_ group: String) -> Set<TopicPartition> = { _ in [] }
+        unstable: @escaping @Sendable (_ group: String) -> Set<TopicPartition> = { _ in [] },
+        unfinished: @escaping @Sendable () -> Set<String> = { [] }
     ) {
         self.log = log
         self.unstable = unstable
+        self.unfinished = unfinished
     }
 
     package func commit(group: String, offsets: [TopicPartition: CommittedOffset]) async throws {
@@ -66,6 +75,10 @@ package struct LogGroupStore: GroupStore {
     package func deleteGroup(_ group: String) async throws { try await log.deleteGroup(group) }
 
     package func groups() -> [String] { log.groups() }
+
+    package func unfinishedGroups() -> Set<String> { unfinished() }
+
+    package var offsetUsage: (groups: Int, bytes: Int) { log.offsetUsage }
 
     package func exists(_ partition: TopicPartition) -> Bool {
         guard let topic = log.topic(partition.topic) else { return false }

@@ -164,6 +164,7 @@ package final class TransactionCoordinator: Sendable {
         try await registry.exclusively(id) {
             let state = try await settled(id, producer)
             guard let next = try step(state, settings.now()) else { return }
+            try checkBytes(next, from: state)
             try await store(id, next, admits: true)
         }
     }
@@ -240,6 +241,9 @@ package final class TransactionCoordinator: Sendable {
         registry.pendingOffsets(of: group)
     }
 
+    /// The groups for which a transaction that is not finished has offsets.
+    package var pendingGroups: Set<String> { registry.pendingGroups }
+
     /// Describes a transactional id (DescribeTransactions).
     ///
     /// - Throws: `.transactionalIDNotFound`.
@@ -265,6 +269,16 @@ package final class TransactionCoordinator: Sendable {
             guard let least = runningMillisecondsMin, least >= 0 else { return true }
             return state.startedAt.map { now - $0 > least } ?? false
         }.map { (id: $0.key, state: $0.value) }.sorted { $0.id < $1.id }
+    }
+
+    /// Refuses a transaction that grows where all of them take as much memory as they may; when others have ended there is some again.
+    private func checkBytes(_ next: TransactionState, from state: TransactionState) throws(TransactionError) {
+        let growth = next.byteCount - state.byteCount
+        guard growth > 0, registry.byteCount + growth > settings.statesBytesMax else { return }
+        throw TransactionError(
+            .coordinatorNotAvailable,
+            "the open transactions take the \(settings.statesBytesMax >> 20) MiB that there are for them; try again when some have ended"
+        )
     }
 
     private func check(_ id: String) throws(TransactionError) {

@@ -12,6 +12,8 @@ final class TransactionRegistry: Sendable {
         var busy: [String: [CheckedContinuation<Bool, Never>]] = [:]
         /// Transactions with offsets that do not count yet, by group.
         var pending: [String: Set<String>] = [:]
+        /// About what the states take in memory.
+        var byteCount = 0
     }
 
     private let content = Mutex(Content())
@@ -29,6 +31,10 @@ final class TransactionRegistry: Sendable {
 
     var count: Int { content.withLock { $0.states.count } }
 
+    var byteCount: Int { content.withLock { $0.byteCount } }
+
+    var pendingGroups: Set<String> { content.withLock { Set($0.pending.keys) } }
+
     /// Takes in a state that is on disk, or that the id was forgotten.
     func set(_ id: String, _ state: TransactionState?) {
         content.withLock { content in
@@ -36,6 +42,7 @@ final class TransactionRegistry: Sendable {
                 content.pending[group]?.remove(id)
                 if content.pending[group]?.isEmpty == true { content.pending[group] = nil }
             }
+            content.byteCount += (state?.byteCount ?? 0) - (content.states[id]?.byteCount ?? 0)
             content.states[id] = state
             for group in state?.offsets.keys ?? [:].keys { content.pending[group, default: []].insert(id) }
         }

@@ -11,6 +11,8 @@ package struct TransactionSettings: Sendable {
     package var expirationMilliseconds: Int64
     /// The most transactional ids.
     package var transactionalIDsMax: Int
+    /// The most bytes that the states of all transactional ids take together, with the partitions and offsets of open transactions.
+    package var statesBytesMax: Int
     /// The longest transactional id, in bytes of UTF-8.
     package var transactionalIDBytesMax: Int
     /// The most groups whose offsets one transaction commits.
@@ -27,6 +29,7 @@ package struct TransactionSettings: Sendable {
         timeoutMillisecondsMax: Int32 = 900_000,
         expirationMilliseconds: Int64 = 7 * 24 * 3_600_000,
         transactionalIDsMax: Int = 100_000,
+        statesBytesMax: Int = 256 << 20,
         transactionalIDBytesMax: Int = 1024,
         groupsMax: Int = 1000,
         waitingMax: Int = 64,
@@ -36,6 +39,7 @@ package struct TransactionSettings: Sendable {
         self.timeoutMillisecondsMax = timeoutMillisecondsMax
         self.expirationMilliseconds = expirationMilliseconds
         self.transactionalIDsMax = transactionalIDsMax
+        self.statesBytesMax = statesBytesMax
         self.transactionalIDBytesMax = transactionalIDBytesMax
         self.groupsMax = groupsMax
         self.waitingMax = waitingMax

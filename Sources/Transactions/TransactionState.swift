@@ -74,6 +74,14 @@ package struct TransactionState: Sendable, Equatable {
     /// whatever of the transaction arrives late.
     package var markerEpoch: Int16 { next == nil ? producer.epoch : producer.epoch + 1 }
 
+    /// About what it takes in memory.
+    package var byteCount: Int {
+        var bytes = 256 + partitions.reduce(0) { $0 + 64 + $1.topic.utf8.count }
+        for group in groups { bytes += 64 + group.utf8.count }
+        for (_, committed) in offsets { bytes += committed.reduce(0) { $0 + $1.value.byteCount(of: $1.key) } }
+        return bytes
+    }
+
     // MARK: A producer begins
 
     /// What to do for a producer that wants the transactional id.

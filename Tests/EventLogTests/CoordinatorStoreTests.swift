@@ -32,6 +32,39 @@ struct CoordinatorStoreTests {
         try await withLog(directory) { log async throws in #expect(log.committed(group: "g")[p0] == committed) }
     }
 
+    @Test func tellsWhatOffsetsTake() async throws {
+        let directory = try TemporaryDirectory()
+        let other = TopicPartition(topic: "other", partition: 0)
+        let large = CommittedOffset(offset: 1, metadata: String(repeating: "x", count: 1000), committedAt: 0)
+        let small = CommittedOffset(offset: 2, committedAt: 0)
+        try await withLog(directory) { log async throws in
+            try await log.createTopic("t", partitions: 1, settings: TopicSettings())
+            try await log.createTopic("other", partitions: 1, settings: TopicSettings())
+            #expect(log.offsetUsage == (0, 0))
+            try await log.commit(group: "a", offsets: [p0: large, other: small])
+            try await log.commit(group: "b", offsets: [p0: large])
+            let one = large.byteCount(of: p0)
+            #expect(one > 1000)
+            #expect(log.offsetUsage == (2, 2 * one + small.byteCount(of: other)))
+            try await log.commit(group: "a", offsets: [p0: small])
+            try await log.commit(group: "c", offsets: [other: large])
+            try await log.deleteOffsets(group: "c", of: [p0])
+            #expect(
+                log.offsetUsage.bytes == one + small.byteCount(of: p0) + small.byteCount(of: other)
+                    + large.byteCount(of: other)
+            )
+            try await log.deleteOffsets(group: "c", of: [other])
+            try await log.deleteTopic("other")
+            #expect(log.offsetUsage == (2, one + small.byteCount(of: p0)))
+        }
+        try await withLog(directory) { log async throws in
+            #expect(log.offsetUsage == (2, large.byteCount(of: p0) + small.byteCount(of: p0)))
+            try await log.deleteGroup("b")
+            try await log.deleteGroup("a")
+            #expect(log.offsetUsage == (0, 0))
+        }
+    }
+
     @Test func cutsATornCommitAtEveryByte() async throws {
         let directory = try await Self.log(committing: 0..<3)
         let whole = try directory.read(Self.file)

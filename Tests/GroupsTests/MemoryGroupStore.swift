@@ -19,6 +19,7 @@ final class MemoryGroupStore: GroupStore {
         var holdsCommits = false
         var held: [CheckedContinuation<Void, Never>] = []
         var unstable: Set<TopicPartition> = []
+        var unfinished: Set<String> = []
     }
 
     private let state = Mutex(State())
@@ -96,6 +97,18 @@ final class MemoryGroupStore: GroupStore {
     }
 
     func groups() -> [String] { state.withLock { $0.offsets.filter { !$0.value.isEmpty }.keys.sorted() } }
+
+    func unfinishedGroups() -> Set<String> { state.withLock { $0.unfinished } }
+
+    /// Groups for which a transaction has offsets.
+    func setUnfinished(_ groups: Set<String>) { state.withLock { $0.unfinished = groups } }
+
+    var offsetUsage: (groups: Int, bytes: Int) {
+        state.withLock { state in
+            let all = state.offsets.values.joined()
+            return (state.offsets.count, all.reduce(0) { $0 + $1.value.byteCount(of: $1.key) })
+        }
+    }
 
     func exists(_ partition: TopicPartition) -> Bool { partitions.contains(partition) }
 

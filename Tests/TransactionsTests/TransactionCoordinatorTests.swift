@@ -25,6 +25,45 @@ struct TransactionCoordinatorTests {
         }
     }
 
+    @Test func openTransactionsShareOneBound() async throws {
+        try await withStand { stand in
+            let coordinator = TransactionCoordinator(
+                log: stand.log,
+                settings: TransactionSettings(statesBytesMax: 5000),
+                logger: quietLogger
+            )
+            func begin(_ id: String) async throws -> ProducerIdentity {
+                try await coordinator.initProducerID(transactionalID: id, timeoutMilliseconds: Self.timeout)
+            }
+            func commit(_ id: String, _ producer: ProducerIdentity, metadata count: Int) async -> TransactionError.Code?
+            {
+                let metadata = String(repeating: "x", count: count)
+                let offset = CommittedOffset(offset: 1, metadata: metadata, committedAt: 0)
+                return await Self.code {
+                    try await coordinator.addOffsets(transactionalID: id, producer: producer, group: id)
+                    try await coordinator.commitOffsets(
+                        transactionalID: id,
+                        producer: producer,
+                        group: id,
+                        offsets: [p(0): offset]
+                    )
+                }
+            }
+            let (x, y) = (try await begin("x"), try await begin("y"))
+            #expect(await commit("x", x, metadata: 3000) == nil)
+            #expect(coordinator.pendingGroups == ["x"])
+            #expect(await commit("y", y, metadata: 3000) == .coordinatorNotAvailable)
+            // The same again takes no more.
+            #expect(await commit("x", x, metadata: 3000) == nil)
+            _ = try await coordinator.end(transactionalID: "x", producer: x, commit: true)
+            #expect(await commit("y", y, metadata: 3000) == nil)
+            _ = try await coordinator.end(transactionalID: "y", producer: y, commit: true)
+            #expect(stand.log.committed(group: "x").count == 1)
+            #expect(stand.log.committed(group: "y").count == 1)
+            #expect(coordinator.pendingGroups.isEmpty)
+        }
+    }
+
     @Test func commitsAndAbortsOverPartitionsAndGroups() async throws {
         try await withStand { stand in
             let producer = try await Self.begin(stand)

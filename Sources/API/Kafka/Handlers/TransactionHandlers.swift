@@ -166,7 +166,10 @@ extension KafkaDoor {
             memberID: request.memberID,
             instanceID: request.groupInstanceID
         )
-        let (accepted, refused) = groups.check(request.topics.positions.filter { !denied.contains($0.key.topic) })
+        let (accepted, refused) = groups.check(
+            request.topics.positions.filter { !denied.contains($0.key.topic) },
+            of: request.groupID
+        )
         var whole =
             denial ?? .of(groups.checkCommit(group: request.groupID, by: identity, isTransactional: true))
         if whole == .noError, !accepted.isEmpty {
