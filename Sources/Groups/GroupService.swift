@@ -6,6 +6,9 @@ package import MartletCore
 
 /// Consumer groups as people manage them, over the coordinator and the log.
 package struct GroupService: GroupServices {
+    /// Most topics, and most partitions, that a reset may name.
+    private static let namedMax = 10_000
+
     private let coordinator: GroupCoordinator
     private let log: any EventLog
     private let clock: GroupClock
@@ -134,7 +137,8 @@ package struct GroupService: GroupServices {
         _ committed: [TopicPartition: CommittedOffset]
     ) async throws -> [TopicPartition] {
         var all: Set<TopicPartition> = []
-        if let topics = reset.topics {
+        if let named = reset.topics {
+            let topics = try Self.named(named, "topics")
             for name in topics {
                 guard let topic = try await log.topic(name) else { throw ServiceError.notFound(.topics, name) }
                 for partition in 0..<topic.partitions { all.insert(TopicPartition(topic: name, partition: partition)) }
@@ -142,8 +146,10 @@ package struct GroupService: GroupServices {
         } else {
             all = Set(committed.keys)
         }
-        if let numbers = reset.partitions {
-            for number in numbers where !all.contains(where: { $0.partition == number }) {
+        if let named = reset.partitions {
+            let numbers = try Self.named(named, "partitions")
+            let known = Set(all.map(\.partition))
+            if let number = numbers.subtracting(known).min() {
                 throw ServiceError.invalid(
                     field: "partitions",
                     "there is no partition \(number) among the group's topics",
@@ -153,6 +159,17 @@ package struct GroupService: GroupServices {
             all = all.filter { numbers.contains($0.partition) }
         }
         return all.sorted { ($0.topic, $0.partition) < ($1.topic, $1.partition) }
+    }
+
+    private static func named<Name: Hashable>(_ names: [Name], _ field: String) throws(ServiceError) -> Set<Name> {
+        guard names.count <= namedMax else {
+            throw .invalid(
+                field: field,
+                "\(names.count) are named",
+                fix: "name up to \(namedMax), or leave it out for all that the group has read"
+            )
+        }
+        return Set(names)
     }
 
     private func target(

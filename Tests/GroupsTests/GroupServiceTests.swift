@@ -131,6 +131,30 @@ struct GroupServiceTests {
         }
     }
 
+    @Test func aResetNamesEachPartitionOnceAndNotWithoutEnd() async throws {
+        try await Self.withDirectory { directory in
+            try await Self.withStand(directory) { [p0] stand in
+                try await Self.fill(stand.log)
+                func reset(_ partitions: [Int32], topics: [String] = ["t"]) async throws -> [Int32] {
+                    let reset = GroupReset(.latest, topics: topics, partitions: partitions, isDryRun: true)
+                    return try await stand.service.reset("g", reset).map(\.partition)
+                }
+                #expect(try await reset(Array(repeating: 1, count: 5000) + [0]) == [0, 1])
+                #expect(try await reset([0], topics: ["t", "t"]) == [p0.partition])
+                func refused(_ partitions: [Int32], topics: [String] = ["t"]) async throws -> [String] {
+                    do {
+                        return try await reset(partitions, topics: topics).map { "\($0)" }
+                    } catch let error as ServiceError {
+                        return error.fields.map(\.field)
+                    }
+                }
+                #expect(try await refused([0, 3]) == ["partitions"])
+                #expect(try await refused(Array(repeating: 1, count: 10_001)) == ["partitions"])
+                #expect(try await refused([0], topics: Array(repeating: "t", count: 10_001)) == ["topics"])
+            }
+        }
+    }
+
     @Test(arguments: [
         (GroupReset.Target.earliest, Int64(0)), (.latest, 10), (.offset(7), 7), (.offset(99), 10), (.by(2), 6),
         (.by(-3), 1), (.by(-9), 0), (.by(.max), 10), (.time(milliseconds: 1_003_500), 4),
