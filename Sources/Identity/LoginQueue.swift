@@ -41,6 +41,8 @@ package struct LoginQueue: Sendable {
 
     /// Checks at work at once, of one place and of all.
     package static let atOnceMax = (place: 4, all: 32)
+    /// Most checks of bearer tokens among these: each may wait for the issuer's keys, and passwords are not to wait for that.
+    package static let tokensAtOnceMax = 16
     /// Logins that wait, of one place and of all; a quarter of that is kept for users who have logged in from there lately.
     package static let waitingMax = (place: 256, all: 1024)
     /// No login waits that would have to wait longer.
@@ -58,6 +60,7 @@ package struct LoginQueue: Sendable {
     /// In the order of their arrival.
     private var waiting: [Turn] = []
     private var atWork = 0
+    private var tokensAtWork = 0
     private var lastNumber: UInt64 = 0
 
     /// Begins with nobody.
@@ -130,6 +133,7 @@ package struct LoginQueue: Sendable {
     /// A check has ended.
     package mutating func end(_ turn: Turn, _ outcome: Outcome, now: Instant) {
         atWork -= 1
+        if turn.user == nil { tokensAtWork -= 1 }
         change(turn) { $0.atWork -= 1 }
         switch outcome {
         case .passed:
@@ -154,6 +158,7 @@ package struct LoginQueue: Sendable {
     }
 
     private func start(_ turn: Turn, _ now: Instant) -> Start {
+        guard turn.user != nil || tokensAtWork < Self.tokensAtOnceMax else { return .afterOthers }
         guard atWork < Self.atOnceMax.all, places[turn.place].atWork < Self.atOnceMax.place else { return .afterOthers }
         let slowing = slowing(turn, now)
         guard slowing.allSatisfy({ $0.atWork == 0 }) else { return .afterOthers }
@@ -173,6 +178,7 @@ package struct LoginQueue: Sendable {
 
     private mutating func begin(_ turn: Turn) {
         atWork += 1
+        if turn.user == nil { tokensAtWork += 1 }
         change(turn) { $0.atWork += 1 }
     }
 

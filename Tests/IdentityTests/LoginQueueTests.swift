@@ -142,6 +142,13 @@ struct LoginQueueTests {
         #expect(checks.queue.waitingCount == 0)
     }
 
+    @Test func passwordsDoNotWaitForTokensWhoseKeysAreSlow() {
+        var checks = Checks(length: .seconds(3600))
+        for number in 0..<200 { checks.arrive("10.0.0.\(number / 4)", nil, .undecided) }
+        #expect(checks.atWorkMost == LoginQueue.tokensAtOnceMax)
+        #expect(checks.arrive("10.1.0.1", "alice", .passed) == true)
+    }
+
     @Test func nobodyWaitsLongerThanTheBound() {
         var checks = Checks()
         for _ in 0..<20 {
