@@ -6,6 +6,7 @@
 import http.client
 import json
 import signal
+import socket
 import subprocess
 import time
 import urllib.parse
@@ -205,6 +206,28 @@ def test_many_readers_and_one_that_reads_nothing(tmp_path):
 def engine_status(pid):
     with open(f"/proc/{pid}/status") as file:
         return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmRSS"))
+
+
+def test_no_more_follow_than_there_may_be_however_many_ask_at_once(engine):
+    topic = make(engine, "r-crowd")
+    request = f"GET /api/v1/topics/{topic}/records?offset=earliest HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n".encode()
+    callers = [socket.create_connection(("127.0.0.1", engine.port), timeout=60) for _ in range(300)]
+    try:
+        for caller in callers:
+            caller.sendall(request)
+        write(engine, topic, {"value": "for-all"})
+        followers = 0
+        for caller in callers:
+            said = b""
+            while not any(word in said for word in (b"for-all", b"event: error", b" 503 ")):
+                piece = caller.recv(65536)
+                assert piece, said
+                said += piece
+            followers += b"for-all" in said
+        assert followers == 256
+    finally:
+        for caller in callers:
+            caller.close()
 
 
 def test_a_stop_ends_followers(tmp_path):

@@ -18,7 +18,12 @@ final class RecordReaders: Sendable {
 
     var isFull: Bool { count.load(ordering: .relaxed) >= Self.countMax }
 
-    func enter() { count.wrappingAdd(1, ordering: .relaxed) }
+    /// Becomes one of them, until ``leave()``; false where there are too many.
+    func enter() -> Bool {
+        guard count.wrappingAdd(1, ordering: .relaxed).newValue > Self.countMax else { return true }
+        leave()
+        return false
+    }
 
     func leave() { count.wrappingSubtract(1, ordering: .relaxed) }
 }
@@ -40,18 +45,19 @@ enum RecordStream {
         from place: TopicPosition,
         _ readers: RecordReaders
     ) throws -> Response {
-        guard !readers.isFull else {
-            throw ServiceError(
-                .unavailable,
-                "\(RecordReaders.countMax) callers follow topics already",
-                fix: "try again later, or read pages with ?cursor=…&wait=…"
-            )
-        }
+        let full = ServiceError(
+            .unavailable,
+            "\(RecordReaders.countMax) callers follow topics already",
+            fix: "try again later, or read pages with ?cursor=…&wait=…"
+        )
+        guard !readers.isFull else { throw full }
         let body = ResponseBody { writer in
-            readers.enter()
-            defer { readers.leave() }
+            let isIn = readers.enter()
+            defer { if isIn { readers.leave() } }
             var last: ServiceError?
             do {
+                // Others may have come since the answer was begun.
+                guard isIn else { throw full }
                 try await writer.write(ByteBuffer(string: "retry: 2000\nid: \(place.text)\n\n"))
                 var follower = Follower(call: call, service: service, position: place)
                 while let bytes = try await follower.next() { try await writer.write(ByteBuffer(bytes: bytes)) }
