@@ -3,7 +3,7 @@
 
 package import MartletCore
 
-/// Topics that the engine keeps for itself: whoever asks, and through whichever door, may read them and nothing else.
+/// Topics that the engine keeps for itself: they may be read over Kafka and HTTP, and nothing else.
 package enum EngineTopic {
     /// What their names begin with.
     package static let prefix = "__"

@@ -5,8 +5,9 @@ import Synchronization
 
 /// How many bytes of answers are held until clients have taken them, over all connections.
 ///
-/// Stretches of files cost nothing. Where memory is short, records are sent from their files and requests begin later; a client that
-/// does not take its answers is closed, so what is held always becomes free again.
+/// Stretches of files cost nothing. Where memory is short, records are sent from their files and requests begin later. A client that
+/// does not take its answers is closed, so what answers hold becomes free again; whoever makes an answer must not wait for anything else
+/// while it holds some.
 final class AnswerMemory: Sendable {
     private struct State {
         var held = 0
