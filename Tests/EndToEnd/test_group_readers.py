@@ -3,7 +3,9 @@
 
 """`topics consume --group` and readers over HTTP: they share a group's records, with subscribers over gRPC too."""
 
+import json
 import signal
+import socket
 import subprocess
 import threading
 
@@ -110,6 +112,29 @@ def test_offsets_follow_acknowledgements_and_never_go_back(engine):
     assert committed(engine, "gr-m") == {0: 10}
     # The group is free at once.
     engine.cli("groups", "reset", "gr-m", "--to", "earliest")
+
+
+def test_records_of_an_answer_that_got_lost_are_given_again(engine):
+    topic = make(engine, "gr-lost", 20, partitions=1)
+    reader = begin(engine, "gr-l", topic)
+    # A request whose caller goes away before it is answered, and one whose answer is not seen.
+    path = f"/api/v1/groups/gr-l/readers/{reader}/records"
+    waiting = begin(engine, "gr-l2", make(engine, "gr-lost-2", 0, partitions=1))
+    with socket.create_connection(("127.0.0.1", engine.port), timeout=30) as gone:
+        body = json.dumps({"wait": 30_000}).encode()
+        head = f"POST {path.replace('gr-l/', 'gr-l2/').replace(reader, waiting)} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        gone.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        until(lambda: engine.http("POST", path.replace("gr-l/", "gr-l2/").replace(reader, waiting), {}).status == 409, "the request is under way", 30)
+    until(lambda: engine.http("POST", path.replace("gr-l/", "gr-l2/").replace(reader, waiting), {}).status == 200, "it ended with its caller", 20)
+    write(engine, "gr-lost-2", range(3))
+    assert [record["value"] for record in take(engine, "gr-l2", waiting)["data"]][:1] == ["0"]
+
+    assert len(take(engine, "gr-l", reader, limit=8)["data"]) == 8
+    again = take(engine, "gr-l", reader, limit=5)
+    assert [record["value"] for record in again["data"]] == ["0", "1", "2", "3", "4"]
+    engine.api("DELETE", f"groups/gr-l/readers/{reader}?acknowledge={again['acknowledge']}")
+    assert committed(engine, "gr-l") == {0: 5}
+    assert engine.cli("topics", "consume", topic, "--group", "gr-l", "-e").split() == [f"{number}" for number in range(5, 20)]
 
 
 def test_commands_and_subscribers_over_grpc_are_one_group(engine):

@@ -20,7 +20,7 @@ package struct GroupReaderRequest: Sendable, Equatable {
 
 /// What a reader of a group asks for next.
 package struct GroupReadRequest: Sendable, Equatable {
-    /// What it was given up to here is done with; 0 for nothing. Below the mark of the last answer, the rest of that is given again.
+    /// What it was given up to here is done with, 0 for nothing; the rest of it is given again.
     package var mark: UInt64
     /// Most records to give.
     package var limit: Int
