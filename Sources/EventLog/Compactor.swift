@@ -213,7 +213,13 @@ struct Compactor: Sendable {
                     paid = scanner.position
                 }
             case .invalid(_, let reason): throw damaged(path, scanner.expectedOffset, reason)
-            case .end: return
+            case .end:
+                guard scanner.expectedOffset == segment.nextOffset else {
+                    // The writer would take up these offsets, and nobody would miss the records any more.
+                    let reason = "records up to offset \(segment.nextOffset) are missing"
+                    throw damaged(path, scanner.expectedOffset, reason)
+                }
+                return
             }
         }
     }

@@ -62,10 +62,7 @@ enum Disk {
     }
 
     static func synchronizeDirectory(_ path: String) throws(EventLogError) {
-        let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw error(errno, "cannot open directory", path) }
-        defer { close(descriptor) }
-        guard fsync(descriptor) == 0 else { throw error(errno, "cannot flush directory", path) }
+        try OpenDirectory(path).synchronize()
     }
 
     /// Returns the names in a directory, ordered, without `.` and `..`.
@@ -110,8 +107,9 @@ enum Disk {
     /// Returns the new file, open for reading and writing. After an error the new one may be there, and not last.
     @discardableResult
     static func replace(_ path: String, with bytes: [UInt8]) throws(EventLogError) -> DiskFile {
+        let directory = try OpenDirectory(parent(of: path))
         let file = try writeNew(path, bytes, flushes: true)
-        try synchronizeDirectory(parent(of: path))
+        try directory.synchronize()
         return file
     }
 

@@ -33,7 +33,12 @@ extension LocalLog {
             } catch let error as EventLogError {
                 switch error.code {
                 case .closed: return
-                case .damaged: partition.giveUpCompaction(error)
+                case .damaged:
+                    partition.giveUpCompaction(error)
+                    // So that whoever asks what is damaged is told which records; the error of this has been logged above.
+                    if let path = error.path {
+                        try? await clean { () throws(EventLogError) in try partition.verify(only: path) }
+                    }
                 default: report(error, partition)
                 }
             } catch {

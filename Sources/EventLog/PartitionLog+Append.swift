@@ -174,14 +174,21 @@ extension PartitionLog {
             try file.truncate(to: active.byteCount)
             state.withLock { $0.reservedBytes = 0 }
             let next = try createNextSegment(at: index.nextOffset)
-            try? SegmentPaths(directory: directory, baseOffset: active.baseOffset).store(index)
-            state.withLock { state in
+            let gone = state.withLock { state -> EventLogError? in
+                if case .gone(let error) = state.status { return error }
                 state.segments.append(next)
                 state.syncedBytes = 0
                 state.syncedOffset = index.nextOffset
                 state.reservedBytes = 0
                 state.changedSinceCheckpoint = true
+                return nil
             }
+            if let gone {
+                // The folder may be that of another topic of the name by now, which would find the file at the next start.
+                try? SegmentPaths(directory: directory, baseOffset: next.baseOffset).remove()
+                return gone
+            }
+            try? SegmentPaths(directory: directory, baseOffset: active.baseOffset).store(index)
             environment.openFiles.opened(self, segmentBase: next.baseOffset)
             return nil
         } catch {

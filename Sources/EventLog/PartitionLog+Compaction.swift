@@ -33,13 +33,20 @@ extension PartitionLog {
             try Disk.remove(outcome.temporary)
             return false
         }
+        let folder: OpenDirectory
+        do throws(EventLogError) {
+            folder = try OpenDirectory(directory, closing: environment.openFiles)
+        } catch {
+            try? Disk.remove(outcome.temporary)  // Else the next start removes it.
+            throw error
+        }
         var ready = outcome.temporary
         if outcome.sources.count > 1 {
             let replacement = Self.replacementPath(directory, outcome.segment)
             do throws(EventLogError) {
                 try Disk.rename(outcome.temporary, to: replacement)
                 // From here on the new file counts: see PartitionRecovery. A later round must not leave it behind to be found.
-                try Disk.synchronizeDirectory(directory)
+                try folder.synchronize()
             } catch {
                 giveUpCompaction(error)
                 throw error
@@ -49,7 +56,7 @@ extension PartitionLog {
         state.withLock { $0.swaps += 1 }
         defer { state.withLock { $0.swaps += 1 } }
         do throws(EventLogError) {
-            try Self.replaceSources(in: directory, bases: outcome.sources.map(\.baseOffset), by: ready)
+            try Self.replaceSources(in: directory, bases: outcome.sources.map(\.baseOffset), by: ready, folder)
         } catch {
             giveUpCompaction(error)
             throw error
@@ -63,7 +70,7 @@ extension PartitionLog {
             state.changedSinceCheckpoint = true
         }
         do throws(EventLogError) {
-            try Disk.synchronizeDirectory(directory)
+            try folder.synchronize()
         } catch {
             giveUpCompaction(error)
             throw error
@@ -74,14 +81,19 @@ extension PartitionLog {
     }
 
     /// Removes segments that one file replaces, and gives it the first one's name; durable once the directory is flushed.
-    static func replaceSources(in directory: String, bases: [Int64], by path: String) throws(EventLogError) {
+    static func replaceSources(
+        in directory: String,
+        bases: [Int64],
+        by path: String,
+        _ folder: borrowing OpenDirectory
+    ) throws(EventLogError) {
         guard let first = bases.first else { return }
         for base in bases.dropFirst() { try SegmentPaths(directory: directory, baseOffset: base).remove() }
         let paths = SegmentPaths(directory: directory, baseOffset: first)
         // One that tells of other bytes must not be found beside them.
         try Disk.remove(paths.index)
         try Disk.remove(paths.timeIndex)
-        if bases.count > 1 { try Disk.synchronizeDirectory(directory) }
+        if bases.count > 1 { try folder.synchronize() }
         try Disk.rename(path, to: paths.log)
     }
 

@@ -28,13 +28,12 @@ extension PartitionLog {
     }
 
     /// Takes sealed segments out of service, from the oldest on, while retention allows, whatever became of their compaction, and
-    /// returns their base offsets; blocks.
+    /// returns their base offsets with those whose files are left from before; blocks.
     ///
     /// Their files are for ``removeSegments(_:)``, once the checkpoint has the new start. With `onlyDeleted` only those go that are in front
     /// of the start already. A segment expires with its newest record. Where that has no timestamp, or one in the future, the time the file
     /// was last written counts.
     func expireSegments(at now: Int64, onlyDeleted: Bool = false) throws(EventLogError) -> [Int64] {
-        var bases: [Int64] = []
         while let base = try expiredSegment(at: now, onlyDeleted: onlyDeleted) {
             let isRemoved = state.withLock { state in
                 guard state.segments.count > 1, state.segments[0].baseOffset == base else { return false }
@@ -42,18 +41,19 @@ extension PartitionLog {
                 state.logStartOffset = max(state.logStartOffset, state.segments[0].baseOffset)
                 state.dropBelowStart()
                 state.changedSinceCheckpoint = true
+                state.unremoved.append(base)
                 return true
             }
             guard isRemoved else { break }
-            bases.append(base)
         }
-        return bases
+        return state.withLock { $0.unremoved }
     }
 
     /// Deletes the files of segments that are out of service; blocks.
     func removeSegments(_ bases: [Int64]) throws(EventLogError) {
         for base in bases {
             try SegmentPaths(directory: directory, baseOffset: base).remove()
+            state.withLock { state in state.unremoved.removeAll { $0 == base } }
             environment.logger.info(
                 "deleted an expired segment",
                 metadata: ["topic": "\(id.topic)", "partition": "\(id.partition)", "offset": "\(base)"]
@@ -130,10 +130,13 @@ extension PartitionLog {
         return (entry, hasChanged)
     }
 
-    /// Reads every segment in full, remembering the damage found; blocks.
-    func verify() throws(EventLogError) {
+    /// Reads every segment in full, or the one in the file given, remembering the damage found; blocks.
+    func verify(only path: String? = nil) throws(EventLogError) {
         let segments = state.withLock { $0.segments }
         for (number, segment) in segments.enumerated() {
+            guard path == nil || path == SegmentPaths(directory: directory, baseOffset: segment.baseOffset).log else {
+                continue
+            }
             let file: DiskFile
             do throws(EventLogError) {
                 if let open = segment.file {

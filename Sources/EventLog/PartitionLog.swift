@@ -178,6 +178,8 @@ struct PartitionState {
     /// Why the last append failed, where the disk was full.
     var fullDisk: EventLogError?
     var changedSinceCheckpoint = false
+    /// Base offsets of segments that are out of service and whose files are still there.
+    var unremoved: [Int64] = []
     var compaction = CompactionState()
     /// Whether compaction met something that it cannot read.
     var cannotCompact = false

@@ -152,6 +152,13 @@ struct PartitionRecovery {
             let bases = names.compactMap(Segment.baseOffset(ofFileNamed:)).filter { $0 > first && $0 < end }
             hasFinished = true
             let path = "\(directory)/\(name)"
+            if let checkpoint, end <= checkpoint.logStartOffset, bases.isEmpty,
+                !names.contains(Segment.stem(first) + ".log")
+            {
+                // Compaction stopped in front of its last step, and what it was to replace has expired since.
+                try Disk.remove(path)
+                continue
+            }
             if let reason = try Self.fault(ofReplacement: path, from: first, to: end) {
                 let aside = "\(path).damaged-\(logSettings.now())"
                 try Disk.rename(path, to: aside)
@@ -165,8 +172,9 @@ struct PartitionRecovery {
                 continue
             }
             // The first one may have been removed already; its name is what counts.
-            try PartitionLog.replaceSources(in: directory, bases: [first] + bases, by: path)
-            try Disk.synchronizeDirectory(directory)
+            let folder = try OpenDirectory(directory)
+            try PartitionLog.replaceSources(in: directory, bases: [first] + bases, by: path, folder)
+            try folder.synchronize()
             logger.notice(
                 "finished a compaction",
                 metadata: ["topic": "\(id.topic)", "partition": "\(id.partition)", "file": "\(name)"]
@@ -202,7 +210,7 @@ struct PartitionRecovery {
         let modified = try file.modifiedMilliseconds()
         let isOld = checkpoint.map { base < $0.segmentBase } ?? false
         if isOld, let summary = paths.loadSummary(), summary.baseOffset == base, summary.coveredBytes == size,
-            summary.nextOffset == nextOffset
+            summary.nextOffset == nextOffset, !summary.hasGap
         {
             segments.append(
                 Segment(
@@ -241,23 +249,21 @@ struct PartitionRecovery {
         let paths = SegmentPaths(directory: directory, baseOffset: base)
         let file = try DiskFile(path: paths.log, flags: O_RDWR)
         let known = checkpoint.flatMap { $0.segmentBase == base ? $0 : nil }
-        let knownBytes = known?.syncedBytes ?? 0
+        // Where the checkpoint tells of a later segment, this one was closed, and flushed in full.
+        let wasSealed = checkpoint.map { $0.segmentBase > base } ?? false
+        let knownBytes = wasSealed ? try file.size() : known?.syncedBytes ?? 0
         // What a killed process had reserved behind its last record reads as zeros.
         var size = try file.writtenEnd(from: knownBytes)
         if size > knownBytes, try file.isZero(knownBytes..<size) { size = knownBytes }
         var index = SegmentIndex(baseOffset: base, createdAt: try file.modifiedMilliseconds())
-        if let old = paths.loadIndex(), old.baseOffset == base, old.coveredBytes <= min(knownBytes, size) {
+        if let old = paths.loadIndex(), old.baseOffset == base, !old.hasGap,
+            old.coveredBytes <= min(knownBytes, size)
+        {
             index = old
             isAsCheckpointed = knownBytes == size && old.coveredBytes == size && known?.nextOffset == old.nextOffset
         }
         if size == 0, let known, known.syncedBytes == 0, known.nextOffset == base { isAsCheckpointed = true }
-        var scan = try Self.scan(file: file, index: index, byteCount: size, nextOffset: nil, id: id)
-        let fileSize = try file.size()
-        if scan.validBytes < size, size < fileSize, try !file.isZero(scan.validBytes..<size) {
-            // A file system may keep zeros that were written as if nothing had been: a batch may go on behind that.
-            size = fileSize
-            scan = try Self.scan(file: file, index: index, byteCount: size, nextOffset: nil, id: id)
-        }
+        let scan = try scanEnd(of: file, index, &size)
         index = scan.index
         damage += scan.damage
         var end = scan.validBytes
@@ -306,6 +312,16 @@ struct PartitionRecovery {
                 )
             )
         }
+    }
+
+    /// Reads the last segment up to `size`, or further where a batch goes on behind it; `size` is then where it was read to.
+    private func scanEnd(of file: DiskFile, _ index: SegmentIndex, _ size: inout Int64) throws(EventLogError) -> Scan {
+        let scan = try Self.scan(file: file, index: index, byteCount: size, nextOffset: nil, id: id)
+        let fileSize = try file.size()
+        guard scan.validBytes < size, size < fileSize, try !file.isZero(scan.validBytes..<size) else { return scan }
+        // A file system may keep zeros that were written as if nothing had been.
+        size = fileSize
+        return try Self.scan(file: file, index: index, byteCount: size, nextOffset: nil, id: id)
     }
 
     private func noteTornTail(of path: String, bytes: Int64, at offset: Int64) {

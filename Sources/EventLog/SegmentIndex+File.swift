@@ -14,6 +14,7 @@ struct SegmentIndexSummary: Sendable, Equatable {
     let createdAt: Int64
     let entryCount: UInt32
     let bodyChecksum: UInt32
+    let hasGap: Bool
 
     /// Reads a header; `nil` when it is not one of this kind and version or its checksum is wrong.
     init?(parsing bytes: [UInt8], magic: UInt32) {
@@ -29,11 +30,13 @@ struct SegmentIndexSummary: Sendable, Equatable {
         createdAt = BigEndian.load(Int64.self, from: bytes, at: 40)
         entryCount = BigEndian.load(UInt32.self, from: bytes, at: 48)
         bodyChecksum = BigEndian.load(UInt32.self, from: bytes, at: 52)
+        hasGap = BigEndian.load(UInt16.self, from: bytes, at: 6) & SegmentIndex.gapFlag != 0
     }
 }
 
 extension SegmentIndex {
     static let formatVersion: UInt16 = 1
+    static let gapFlag: UInt16 = 1
     /// "MLOX".
     static let offsetMagic: UInt32 = 0x4D4C_4F58
     /// "MLTX".
@@ -94,7 +97,7 @@ extension SegmentIndex {
         var bytes: [UInt8] = []
         BigEndian.append(magic, to: &bytes)
         BigEndian.append(Self.formatVersion, to: &bytes)
-        BigEndian.append(UInt16(0), to: &bytes)
+        BigEndian.append(hasGap ? Self.gapFlag : 0, to: &bytes)
         for field in [baseOffset, coveredBytes, nextOffset, maxTimestamp, createdAt] {
             BigEndian.append(field, to: &bytes)
         }

@@ -25,6 +25,8 @@ struct SegmentIndex: Sendable, Equatable {
     private(set) var nextOffset: Int64
     private(set) var maxTimestamp = Int64.min
     private(set) var entries: [Entry] = []
+    /// Whether bytes or offsets are covered that no batch is known for: whoever opens the segment looks for them again.
+    private(set) var hasGap = false
 
     init(baseOffset: Int64, createdAt: Int64) {
         self.baseOffset = baseOffset
@@ -43,8 +45,9 @@ struct SegmentIndex: Sendable, Equatable {
         coveredBytes = position + Int64(header.batchByteCount)
     }
 
-    /// Steps over bytes that hold no batch.
+    /// Steps over bytes and offsets that no batch is known for.
     mutating func skip(toPosition position: Int64, nextOffset: Int64) {
+        if position > coveredBytes || nextOffset > self.nextOffset { hasGap = true }
         coveredBytes = max(coveredBytes, position)
         self.nextOffset = max(self.nextOffset, nextOffset)
     }
@@ -54,6 +57,7 @@ struct SegmentIndex: Sendable, Equatable {
         coveredBytes = summary.coveredBytes
         nextOffset = summary.nextOffset
         maxTimestamp = summary.maxTimestamp
+        hasGap = summary.hasGap
         self.entries = entries
     }
 

@@ -11,7 +11,7 @@ import Logging
 
 let arguments = CommandLine.arguments
 guard arguments.count >= 3, let round = Int(arguments[2]) else {
-    print("usage: eventlog-crash-writer DIRECTORY ROUND [FILE-SIZE-LIMIT | transactions | compaction]")
+    print("usage: eventlog-crash-writer DIRECTORY ROUND [FILE-SIZE-LIMIT | transactions | compaction | descriptors]")
     exit(2)
 }
 if arguments.count > 3, arguments[3] == "transactions" {
@@ -20,6 +20,10 @@ if arguments.count > 3, arguments[3] == "transactions" {
 }
 if arguments.count > 3, arguments[3] == "compaction" {
     try await CompactionWork(directory: arguments[1], round: round).run()
+    exit(0)
+}
+if arguments.count > 3, arguments[3] == "descriptors" {
+    try await DescriptorWork(directory: arguments[1]).run()
     exit(0)
 }
 if arguments.count > 3, let bytes = rlim_t(arguments[3]) {

@@ -169,6 +169,18 @@ struct OpenFilesTests {
         }
     }
 
+    @Test func aChangeOfNamesIsDoneOrNotWhateverFilesAreLeft() throws {
+        let directory = try TemporaryDirectory()
+        let writer = try CrashWriter.run([directory.path, "0", "descriptors"], killingAfterMilliseconds: nil)
+        let lines = writer.lines
+        let deletions = lines.filter { $0.first == "deleted" }
+        #expect(deletions.count == 5)
+        for line in deletions { #expect(line[2] == line[3], "known and there: \(line)") }
+        #expect(deletions.last?[2] == "false")
+        // The file is written anew where there are enough, and goes on being written where not.
+        #expect(lines.filter { $0.first == "stored" }.map { $0[2] } == Array(repeating: "true", count: 5))
+    }
+
     @Test func aFileThatWasTakenAwayIsNotWrittenTo() async throws {
         let directory = try TemporaryDirectory()
         try await withLog(directory) { log async throws in

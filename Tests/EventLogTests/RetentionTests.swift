@@ -48,6 +48,31 @@ struct RetentionTests {
         }
     }
 
+    @Test func whatCannotBeNotedIsDeletedByALaterRound() async throws {
+        let directory = try TemporaryDirectory()
+        let settings = TopicSettings(retentionMilliseconds: nil, retentionBytes: 3000, segmentBytes: 1024)
+        func logs() throws -> Int { try directory.names(in: "log/topics/t/0").count { $0.hasSuffix(".log") } }
+        try await withLog(directory) { log async throws in
+            try await log.createTopic("t", partitions: 1, settings: settings)
+            for number in 0..<200 { _ = try await log.append(batch(["value \(number)"]), to: p0) }
+            let before = try logs()
+            // No checkpoint can be written.
+            try directory.makeFolder("log/checkpoint.tmp")
+            await log.maintain()
+            #expect(try log.bounds(p0).start > 100)
+            #expect(try logs() == before, "nothing is removed that the next start would miss")
+            let held = try log.bounds(p0).start
+            try directory.remove("log/checkpoint.tmp")
+            await log.maintain()
+            #expect(try logs() <= 5)
+            let killed = try directory.snapshot()
+            try await withLog(killed) { again async throws in
+                #expect(again.damage() == [])
+                #expect(try again.bounds(p0).start == held)
+            }
+        }
+    }
+
     @Test func rollsByTime() async throws {
         let directory = try TemporaryDirectory()
         let disk = CountingDisk()
