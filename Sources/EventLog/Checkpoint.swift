@@ -21,26 +21,39 @@ struct CheckpointEntry: Sendable, Equatable {
     var producersFrom: Int64
 }
 
-/// The file that spares a restart reading everything again.
+/// How much of the coordinators' file was certainly on disk.
+struct CoordinatorMark: Sendable, Equatable {
+    /// Counts how often the file was written anew; 0 for one that does not say.
+    let generation: Int64
+    let bytes: Int64
+}
+
+/// The file that spares a restart reading everything again, and tells what there was.
 ///
 /// Format: docs/formats/log-checkpoint.md.
-enum Checkpoint {
+struct Checkpoint: Sendable {
+    var entries: [CheckpointEntry] = []
+    /// `nil` where an older engine wrote it.
+    var coordinators: CoordinatorMark?
+    /// Every topic's name; empty where an older engine wrote it.
+    var topics: [UUID: String] = [:]
+
     /// "MLCP".
     static let magic: UInt32 = 0x4D4C_4350
-    static let version: UInt16 = 2
+    static let version: UInt16 = 3
     private static let headerBytes = 16
     private static let entryBytes = 68
     /// Version 1 had nothing of producers.
     private static let entryBytesBefore = 52
 
-    static func encode(_ entries: [CheckpointEntry]) -> [UInt8] {
+    func encoded() -> [UInt8] {
         var bytes: [UInt8] = []
-        bytes.reserveCapacity(headerBytes + entries.count * entryBytes + 4)
-        BigEndian.append(magic, to: &bytes)
-        BigEndian.append(version, to: &bytes)
+        bytes.reserveCapacity(Self.headerBytes + entries.count * Self.entryBytes + topics.count * 64)
+        BigEndian.append(Self.magic, to: &bytes)
+        BigEndian.append(Self.version, to: &bytes)
         BigEndian.append(UInt16(0), to: &bytes)
         BigEndian.append(UInt32(entries.count), to: &bytes)
-        BigEndian.append(UInt32(0), to: &bytes)
+        BigEndian.append(UInt32(topics.count), to: &bytes)
         for entry in entries {
             bytes.append(contentsOf: entry.topicID.bytes)
             BigEndian.append(entry.partition, to: &bytes)
@@ -51,6 +64,13 @@ enum Checkpoint {
                 BigEndian.append(field, to: &bytes)
             }
         }
+        BigEndian.append(coordinators?.generation ?? 0, to: &bytes)
+        BigEndian.append(coordinators?.bytes ?? 0, to: &bytes)
+        for (id, name) in topics {
+            bytes.append(contentsOf: id.bytes)
+            BigEndian.append(UInt16(name.utf8.count), to: &bytes)
+            bytes.append(contentsOf: name.utf8)
+        }
         BigEndian.append(CRC32C.checksum(bytes), to: &bytes)
         return bytes
     }
@@ -58,7 +78,7 @@ enum Checkpoint {
     /// Reads a checkpoint.
     ///
     /// - Throws: `.unsupportedFormat` for a newer version, `.damaged` for anything else that cannot be read.
-    static func decode(_ bytes: [UInt8], path: String) throws(EventLogError) -> [CheckpointEntry] {
+    static func decode(_ bytes: [UInt8], path: String) throws(EventLogError) -> Checkpoint {
         guard bytes.count >= headerBytes + 4, BigEndian.load(UInt32.self, from: bytes, at: 0) == magic else {
             throw EventLogError(.damaged, "\(path) is not a checkpoint", path: path)
         }
@@ -77,10 +97,10 @@ enum Checkpoint {
         }
         let entryBytes = found == 1 ? entryBytesBefore : entryBytes
         let count = Int(BigEndian.load(UInt32.self, from: bytes, at: 8))
-        guard count == (end - headerBytes) / entryBytes, (end - headerBytes) % entryBytes == 0 else {
-            throw EventLogError(.damaged, "\(path) has a wrong size", path: path)
-        }
-        return (0..<count).map { number in
+        let entriesEnd = headerBytes + count * entryBytes
+        guard found < 3 ? entriesEnd == end : entriesEnd + 16 <= end else { throw wrongSize(path) }
+        var checkpoint = Checkpoint()
+        checkpoint.entries = (0..<count).map { number in
             let at = headerBytes + number * entryBytes
             let nextOffset = BigEndian.load(Int64.self, from: bytes, at: at + 44)
             return CheckpointEntry(
@@ -94,6 +114,26 @@ enum Checkpoint {
                 producersFrom: found == 1 ? nextOffset : BigEndian.load(Int64.self, from: bytes, at: at + 60)
             )
         }
+        guard found >= 3 else { return checkpoint }
+        checkpoint.coordinators = CoordinatorMark(
+            generation: BigEndian.load(Int64.self, from: bytes, at: entriesEnd),
+            bytes: BigEndian.load(Int64.self, from: bytes, at: entriesEnd + 8)
+        )
+        var at = entriesEnd + 16
+        for _ in 0..<BigEndian.load(UInt32.self, from: bytes, at: 12) {
+            guard at + 18 <= end else { throw wrongSize(path) }
+            let name = at + 18
+            let nameEnd = name + Int(BigEndian.load(UInt16.self, from: bytes, at: at + 16))
+            guard nameEnd <= end else { throw wrongSize(path) }
+            checkpoint.topics[UUID(bytes: bytes[at..<at + 16])] = String(decoding: bytes[name..<nameEnd], as: UTF8.self)
+            at = nameEnd
+        }
+        guard at == end else { throw wrongSize(path) }
+        return checkpoint
+    }
+
+    private static func wrongSize(_ path: String) -> EventLogError {
+        EventLogError(.damaged, "\(path) has a wrong size", path: path)
     }
 }
 

@@ -33,6 +33,7 @@ struct CoordinatorContent: Sendable {
             forgetOffsets(of: group, partitions)
         case .together(let entries):
             for entry in entries { apply(entry) }
+        case .begin: break
         }
     }
 

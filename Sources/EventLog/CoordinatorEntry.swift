@@ -26,6 +26,8 @@ enum CoordinatorEntry: Sendable, Equatable {
     case deleteOffsets(group: String, partitions: [TopicPartition])
     /// Entries that are applied all or none; none of them is of this kind.
     case together([CoordinatorEntry])
+    /// Stands at the file's head: how often it was written anew, and how long it was when it got its name.
+    case begin(CoordinatorMark)
 
     /// "MLGO".
     static let magic: UInt32 = 0x4D4C_474F
@@ -44,6 +46,7 @@ enum CoordinatorEntry: Sendable, Equatable {
         case .transaction: 6
         case .deleteOffsets: 7
         case .together: 8
+        case .begin: 9
         }
     }
 
@@ -78,6 +81,9 @@ enum CoordinatorEntry: Sendable, Equatable {
         case .together(let entries):
             BigEndian.append(UInt32(entries.count), to: &payload)
             for entry in entries { entry.encodeContent(to: &payload) }
+        case .begin(let mark):
+            BigEndian.append(mark.generation, to: &payload)
+            BigEndian.append(mark.bytes, to: &payload)
         }
     }
 
@@ -143,6 +149,7 @@ enum CoordinatorEntry: Sendable, Equatable {
             case 6: return namedState().map { .transaction(id: $0.name, state: $0.state) }
             case 7: return deletedOffsets()
             case 8 where mayHoldOthers: return together()
+            case 9 where mayHoldOthers: return begin()
             default: return nil
             }
         }
@@ -161,6 +168,11 @@ enum CoordinatorEntry: Sendable, Equatable {
                 partitions.append(TopicPartition(topic: topic, partition: number))
             }
             return .deleteOffsets(group: group, partitions: partitions)
+        }
+
+        private mutating func begin() -> CoordinatorEntry? {
+            guard let generation = integer(Int64.self), let bytes = integer(Int64.self) else { return nil }
+            return .begin(CoordinatorMark(generation: generation, bytes: bytes))
         }
 
         private mutating func together() -> CoordinatorEntry? {

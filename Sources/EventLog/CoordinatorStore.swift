@@ -19,7 +19,14 @@ final class CoordinatorStore: Sendable {
     private struct State {
         var content = CoordinatorContent()
         var file: DiskFile
-        var fileBytes: Int64 = 0
+        /// The file that is written to, and the bytes of it that count.
+        var mark = CoordinatorMark(generation: 0, bytes: 0)
+        /// What a checkpoint may say of it: as long as nothing is written, what it said before where that is not there any more.
+        var known = CoordinatorMark(generation: 0, bytes: 0)
+        var hasClosedMark = false
+        var wasWritten = false
+        /// No file of this number was ever written.
+        var nextGeneration: Int64 = 1
         /// The size that, once reached, makes a rewrite worthwhile.
         var rewriteAtBytes: Int64 = CoordinatorStore.rewriteBytesMin
         var stopped: EventLogError?
@@ -29,7 +36,7 @@ final class CoordinatorStore: Sendable {
     }
 
     static let fileName = "offsets.log"
-    /// Beside it while no engine runs: how long the file was when it was closed.
+    /// Beside it until something is written: how long the file was when it was closed.
     private static let closedName = "offsets.closed"
     private static let rewriteBytesMin: Int64 = 8 << 20
 
@@ -41,67 +48,135 @@ final class CoordinatorStore: Sendable {
 
     /// Opens or creates the file in `directory` and reads it; blocks.
     ///
-    /// A torn entry at the end is cut, unless the file was closed behind it; an unreadable one elsewhere is reported, and the
-    /// file kept aside at the next rewrite. That the file is missing is reported where it must exist.
+    /// `known` is what the log's checkpoint tells of it; `nil` where there is none that does. A torn entry at the end is cut, unless it
+    /// is known that the file was on disk behind it; an unreadable one elsewhere is reported, and the file kept aside at the next
+    /// rewrite. That the file is missing, or empty, is reported where it must exist. What is missing is told at every start until
+    /// something is written.
     static func open(
         directory: String,
+        known: CoordinatorMark? = nil,
         mustExist: Bool = false,
+        mayBeEmpty: Bool = false,
         settings: LocalLogSettings,
         logger: Logger
     ) throws(EventLogError) -> CoordinatorStore {
         try Disk.makeDirectories(directory)
         let path = "\(directory)/\(fileName)"
         let isNew = !Disk.exists(path)
-        let file = try DiskFile(path: path, flags: O_RDWR | O_CREAT)
-        if isNew { try Disk.synchronizeDirectory(directory) }
-        var state = State(file: file)
-        let bytes = try file.read(at: 0, count: Int(try file.size()))
-        let closedBytes = try takeClosedMark(directory)
-        func report(_ lost: Range<Int>, _ missing: String? = nil) {
-            let report = DamageReport(
-                topic: "",
-                partition: -1,
-                offsets: 0..<0,
-                file: path,
-                bytes: Int64(lost.lowerBound)..<Int64(lost.upperBound),
-                reason: missing ?? "committed offsets or states of groups, producers or transactions cannot be read: "
-                    + "some may continue from an earlier state"
+        if isNew { try Disk.replace(path, with: head(generation: max(1, known?.generation ?? 0))) }
+        let found = try read(path, known, closedBytes: closedBytes(directory))
+        var state = State(file: found.file)
+        state.content = found.content
+        state.mark = CoordinatorMark(generation: found.generation, bytes: Int64(found.end))
+        state.nextGeneration = max(found.generation, known?.generation ?? 0) + 1
+        state.hasClosedMark = Disk.exists("\(directory)/\(closedName)")
+        var damage = found.damage.map { Self.report(path, $0, unreadable) }
+        if found.isOlder {
+            damage.append(
+                Self.report(path, 0..<0, "the file is older than what the log's checkpoint tells of: \(unreadable)")
             )
-            logger.error("stored group offsets and states are damaged", metadata: ["damage": "\(report)"])
-            state.damage.append(report)
         }
-        if isNew, mustExist || closedBytes > 0 {
-            report(
-                0..<closedBytes,
+        if isNew, mustExist {
+            let missing =
                 "the file is missing and was made anew: committed offsets and states of groups, producers and transactions are lost"
-            )
-        }
-        var position = 0
-        while position < bytes.count {
-            if let (entry, end) = CoordinatorEntry.decode(bytes, at: position) {
-                state.content.apply(entry)
-                position = end
-                continue
-            }
-            if let next = nextEntry(in: bytes, after: position) {
-                report(position..<next)
-                position = next
-            } else if position < closedBytes {
-                report(position..<max(bytes.count, closedBytes))
-                position = bytes.count
+            damage = [Self.report(path, found.damage.first ?? 0..<0, missing)]
+        } else if found.end == 0, damage.isEmpty {
+            if mustExist, !mayBeEmpty {
+                damage = [Self.report(path, 0..<0, "the file is empty: \(unreadable)")]
             } else {
-                logger.notice("cut a torn commit", metadata: ["file": "\(path)", "bytes": "\(bytes.count - position)"])
-                try file.truncate(to: Int64(position))
+                let bytes = head(generation: state.nextGeneration)
+                state.file = try Disk.replace(path, with: bytes)
+                state.mark = CoordinatorMark(generation: state.nextGeneration, bytes: Int64(bytes.count))
+                state.nextGeneration += 1
+            }
+        }
+        for report in damage {
+            logger.error("stored group offsets and states are damaged", metadata: ["damage": "\(report)"])
+        }
+        if let torn = found.torn {
+            logger.notice("cut a torn commit", metadata: ["file": "\(path)", "bytes": "\(torn)"])
+        }
+        state.damage = damage
+        // What a start that fails has found out is to be found out by the next one, too.
+        state.known = damage.isEmpty ? state.mark : known ?? state.mark
+        return CoordinatorStore(directory: directory, settings: settings, logger: logger, state: state)
+    }
+
+    private static let unreadable =
+        "committed offsets or states of groups, producers or transactions cannot be read: some may continue from an earlier state"
+
+    private static func report(_ path: String, _ bytes: Range<Int>, _ reason: String) -> DamageReport {
+        DamageReport(
+            topic: "",
+            partition: -1,
+            offsets: 0..<0,
+            file: path,
+            bytes: Int64(bytes.lowerBound)..<Int64(bytes.upperBound),
+            reason: reason
+        )
+    }
+
+    /// The entry that a file begins with, followed by `others`.
+    private static func head(generation: Int64, others: [UInt8] = []) -> [UInt8] {
+        var bytes: [UInt8] = []
+        CoordinatorEntry.begin(CoordinatorMark(generation: generation, bytes: 0)).encode(to: &bytes)
+        let length = Int64(bytes.count + others.count)
+        bytes.removeAll()
+        CoordinatorEntry.begin(CoordinatorMark(generation: generation, bytes: length)).encode(to: &bytes)
+        return bytes + others
+    }
+
+    private struct Found {
+        let file: DiskFile
+        var content = CoordinatorContent()
+        var generation: Int64 = 0
+        /// Where the next entry goes.
+        var end = 0
+        /// What cannot be read, or is missing.
+        var damage: [Range<Int>] = []
+        /// Whether it is from before the file that the checkpoint tells of.
+        var isOlder = false
+        /// How many bytes of an entry that was never whole were cut.
+        var torn: Int?
+    }
+
+    private static func read(
+        _ path: String,
+        _ known: CoordinatorMark?,
+        closedBytes: Int
+    ) throws(EventLogError) -> Found {
+        var found = Found(file: try DiskFile(path: path, flags: O_RDWR))
+        let bytes = try found.file.read(at: 0, count: Int(try found.file.size()))
+        let checkpointed = Int(clamping: known?.bytes ?? 0)
+        var flushed = max(closedBytes, checkpointed)
+        while found.end < bytes.count {
+            if let (entry, end) = CoordinatorEntry.decode(bytes, at: found.end) {
+                if found.end == 0 {
+                    var begin = CoordinatorMark(generation: 0, bytes: 0)
+                    if case .begin(let mark) = entry { begin = mark }
+                    found.generation = begin.generation
+                    let isKnown = known?.generation == begin.generation
+                    flushed = max(closedBytes, Int(clamping: begin.bytes), isKnown ? checkpointed : 0)
+                    if let known, known.generation > begin.generation { found.isOlder = true }
+                }
+                found.content.apply(entry)
+                found.end = end
+            } else if let next = nextEntry(in: bytes, after: found.end) {
+                found.damage.append(found.end..<next)
+                found.end = next
+            } else if found.end < flushed {
+                found.damage.append(found.end..<max(bytes.count, flushed))
+                found.end = bytes.count
+            } else {
+                found.torn = bytes.count - found.end
+                try found.file.truncate(to: Int64(found.end))
                 break
             }
         }
-        if position == bytes.count, bytes.count < closedBytes, state.damage.isEmpty {
-            report(bytes.count..<closedBytes)
-        }
+        if found.torn == nil, bytes.count < flushed, found.damage.isEmpty { found.damage.append(bytes.count..<flushed) }
         // What a killed process wrote may be in the page cache only.
-        if position > 0 { try file.synchronize() }
-        state.fileBytes = Int64(position)
-        return CoordinatorStore(directory: directory, settings: settings, logger: logger, state: state)
+        if found.end > 0 { try found.file.synchronize() }
+        return found
     }
 
     private init(directory: String, settings: LocalLogSettings, logger: Logger, state: sending State) {
@@ -151,7 +226,7 @@ final class CoordinatorStore: Sendable {
                 partition: -1,
                 offsets: 0..<0,
                 file: state.file.path,
-                bytes: state.fileBytes..<state.fileBytes,
+                bytes: state.mark.bytes..<state.mark.bytes,
                 reason: stopped.message
             )
             return state.damage + [stop]
@@ -163,7 +238,9 @@ final class CoordinatorStore: Sendable {
     /// Blocks.
     func stop() {
         threads.stop()
-        let (bytes, isWhole) = state.withLock { ($0.fileBytes, $0.stopped == nil) }
+        let (bytes, isWhole) = state.withLock {
+            ($0.mark.bytes, $0.stopped == nil && ($0.wasWritten || $0.damage.isEmpty))
+        }
         guard isWhole else { return }
         var mark: [UInt8] = []
         BigEndian.append(bytes, to: &mark)
@@ -176,14 +253,16 @@ final class CoordinatorStore: Sendable {
         }
     }
 
-    /// Returns how long the file was when it was closed, 0 where nobody closed it, and takes the mark away: it is not true any more as soon
-    /// as something is written.
-    private static func takeClosedMark(_ directory: String) throws(EventLogError) -> Int {
+    /// What was certainly flushed of which file, for the checkpoint.
+    func flushed() -> CoordinatorMark {
+        state.withLock { $0.known }
+    }
+
+    /// Returns how long the file was when it was closed, 0 where nobody closed it.
+    private static func closedBytes(_ directory: String) throws(EventLogError) -> Int {
         let path = "\(directory)/\(closedName)"
         guard Disk.exists(path) else { return 0 }
         let mark = try Disk.readWhole(path)
-        try Disk.remove(path)
-        try Disk.synchronizeDirectory(directory)
         guard mark.count == 12, BigEndian.load(UInt32.self, from: mark, at: 8) == CRC32C.checksum(mark, in: 0..<8)
         else {
             return 0
@@ -203,8 +282,13 @@ final class CoordinatorStore: Sendable {
     // MARK: On the thread
 
     private func write(_ requests: [Request]) {
-        let (file, position, stopped) = state.withLock { ($0.file, $0.fileBytes, $0.stopped) }
+        let (file, position, stopped) = state.withLock { ($0.file, $0.mark.bytes, $0.stopped) }
         if let stopped { return fail(requests, stopped) }
+        do throws(EventLogError) {
+            try removeClosedMark()
+        } catch {
+            return fail(requests, error)
+        }
         var bytes: [UInt8] = []
         for request in requests { request.entry.encode(to: &bytes) }
         do {
@@ -221,11 +305,21 @@ final class CoordinatorStore: Sendable {
         let isRewriteDue = state.withLock { state in
             state.fullDisk = nil
             for request in requests { state.content.apply(request.entry) }
-            state.fileBytes += Int64(bytes.count)
-            return state.fileBytes >= state.rewriteAtBytes
+            state.mark = CoordinatorMark(generation: state.mark.generation, bytes: position + Int64(bytes.count))
+            state.known = state.mark
+            state.wasWritten = true
+            return state.mark.bytes >= state.rewriteAtBytes
         }
         for request in requests { request.continuation.resume() }
         if isRewriteDue { rewrite() }
+    }
+
+    /// Takes the mark of the last stop away, which would not be true any more; a power failure that brings it back brings one back that says
+    /// too little.
+    private func removeClosedMark() throws(EventLogError) {
+        guard state.withLock({ $0.hasClosedMark }) else { return }
+        try Disk.remove("\(directory)/\(Self.closedName)")
+        state.withLock { $0.hasClosedMark = false }
     }
 
     private func noteFullDisk(_ error: EventLogError) {
@@ -241,10 +335,10 @@ final class CoordinatorStore: Sendable {
     }
 
     private func rewrite() {
-        let content = state.withLock { $0.content }
-        let hasDamage = state.withLock { !$0.damage.isEmpty }
-        var bytes: [UInt8] = []
-        for entry in content.entries() { entry.encode(to: &bytes) }
+        let (content, generation, hasDamage) = state.withLock { ($0.content, $0.nextGeneration, !$0.damage.isEmpty) }
+        var entries: [UInt8] = []
+        for entry in content.entries() { entry.encode(to: &entries) }
+        let bytes = Self.head(generation: generation, others: entries)
         let path = "\(directory)/\(Self.fileName)"
         do {
             if hasDamage {
@@ -254,7 +348,9 @@ final class CoordinatorStore: Sendable {
             let file = try Disk.replace(path, with: bytes)
             state.withLock { state in
                 state.file = file
-                state.fileBytes = Int64(bytes.count)
+                state.mark = CoordinatorMark(generation: generation, bytes: Int64(bytes.count))
+                state.known = state.mark
+                state.nextGeneration = generation + 1
                 state.rewriteAtBytes = max(Self.rewriteBytesMin, 4 * Int64(bytes.count))
             }
         } catch {
@@ -271,7 +367,7 @@ final class CoordinatorStore: Sendable {
                 // A power failure may bring back either of them, so neither can be written on.
                 throw EventLogError(.inputOutput, "the new file's name cannot be flushed", path: path)
             }
-            state.withLock { $0.rewriteAtBytes = 2 * max($0.fileBytes, Self.rewriteBytesMin) }
+            state.withLock { $0.rewriteAtBytes = 2 * max($0.mark.bytes, Self.rewriteBytesMin) }
         } catch {
             _ = stop(error)
         }

@@ -63,6 +63,11 @@ extension LocalLog {
 
     /// Rolls segments that are old enough, deletes what retention no longer covers and writes the checkpoint.
     package func maintain() async {
+        // Whoever starts and operates the engine has been told by now.
+        registry.withLock { registry in
+            if !registry.missing.topics.isEmpty { registry.hasDeleted = true }
+            registry.missing = Checkpoint()
+        }
         for (_, partition) in allPartitions() {
             if partition.isRollDue(at: environment.settings.now()) { await report(rolling: partition) }
         }
@@ -152,39 +157,57 @@ extension LocalLog {
     func writeCheckpoint(_ partitions: [(UUID, PartitionLog)]) throws(EventLogError) {
         // Counted again from here, since what comes meanwhile may be in it or not.
         _ = environment.uncheckpointed.take()
-        var entries: [CheckpointEntry] = []
-        var hasChanged = !Disk.exists(checkpointPath)
-        for (topicID, partition) in partitions {
-            let (entry, changed) = partition.checkpoint(topicID: topicID)
-            entries.append(entry)
-            hasChanged = hasChanged || changed
+        let coordinators = groupStore.flushed()
+        var (checkpoint, hasChanged) = registry.withLock { registry in
+            var checkpoint = registry.missing
+            for topic in registry.topics.values { checkpoint.topics[topic.file.id] = topic.file.name }
+            return (checkpoint, registry.hasDeleted || registry.checkpointedCoordinators != coordinators)
         }
-        if hasChanged { try Disk.replace(checkpointPath, with: Checkpoint.encode(entries)) }
+        checkpoint.coordinators = coordinators
+        hasChanged = hasChanged || !Disk.exists(checkpointPath)
+        var changed: [PartitionLog] = []
+        for (topicID, partition) in partitions {
+            let (entry, isNew) = partition.checkpoint(topicID: topicID)
+            checkpoint.entries.append(entry)
+            if isNew { changed.append(partition) }
+        }
+        guard hasChanged || !changed.isEmpty else { return }
+        do throws(EventLogError) {
+            try Disk.replace(checkpointPath, with: checkpoint.encoded())
+        } catch {
+            for partition in changed { partition.state.withLock { $0.changedSinceCheckpoint = true } }
+            throw error
+        }
+        registry.withLock { registry in
+            registry.hasDeleted = false
+            registry.checkpointedCoordinators = coordinators
+        }
+    }
+
+    /// A checkpoint as it was found: `content` is `nil` where there is none, or none that can be read.
+    struct LoadedCheckpoint {
+        var content: Checkpoint?
+        var damage: DamageReport?
     }
 
     /// Reads the checkpoint; without a usable one every segment is read again.
-    func loadCheckpoint() throws(EventLogError) -> [UUID: [Int32: CheckpointEntry]] {
-        guard Disk.exists(checkpointPath) else { return [:] }
+    static func loadCheckpoint(_ root: String) throws(EventLogError) -> LoadedCheckpoint {
+        let path = "\(root)/checkpoint"
+        guard Disk.exists(path) else { return LoadedCheckpoint() }
         do {
-            var found: [UUID: [Int32: CheckpointEntry]] = [:]
-            for entry in try Checkpoint.decode(try Disk.readWhole(checkpointPath), path: checkpointPath) {
-                found[entry.topicID, default: [:]][entry.partition] = entry
-            }
-            return found
+            return LoadedCheckpoint(content: try Checkpoint.decode(try Disk.readWhole(path), path: path))
         } catch {
             guard error.code == .damaged else { throw error }
             let report = DamageReport(
                 topic: "",
                 partition: -1,
                 offsets: 0..<0,
-                file: checkpointPath,
+                file: path,
                 bytes: 0..<0,
                 reason: "\(error.message); every segment was read to replace it, no records are concerned",
                 subject: "the log's checkpoint"
             )
-            environment.logger.warning("the checkpoint is damaged", metadata: ["damage": "\(report)"])
-            registry.withLock { $0.damage.append(report) }
-            return [:]
+            return LoadedCheckpoint(damage: report)
         }
     }
 }

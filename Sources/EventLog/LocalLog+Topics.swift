@@ -22,20 +22,29 @@ extension LocalLog {
             }
             let file = TopicFile(name: name, id: UUID(), partitions: partitions, settings: settings)
             let unfinished = "\(directory)/topics/\(Self.unfinishedMark)new\(Self.unfinishedMark)\(name)"
+            let folder = try OpenDirectory("\(directory)/topics", closing: environment.openFiles)
             do throws(EventLogError) {
                 if Disk.exists(unfinished) { try Disk.removeTree(unfinished) }
                 try Disk.makeDirectory(unfinished)
                 for number in 0..<partitions { try createPartition(number, in: unfinished) }
                 // Which flushes the names of the partitions as well.
                 try file.store(in: unfinished)
-                try Disk.rename(unfinished, to: "\(directory)/topics/\(name)")
-                try Disk.synchronizeDirectory("\(directory)/topics")
+                let path = "\(directory)/topics/\(name)"
+                // What is left of another one, without anything that could be opened.
+                if Disk.exists(path) {
+                    try Disk.rename(
+                        path,
+                        to: "\(directory)/topics/\(name.prefix(200)).damaged-\(environment.settings.now())"
+                    )
+                }
+                try Disk.rename(unfinished, to: path)
             } catch {
                 // What could not be made is removed as far as possible; opening removes the rest.
                 try? Disk.removeTree(unfinished)
                 throw error
             }
             do throws(EventLogError) {
+                try folder.synchronize()
                 try load(file)
             } catch {
                 // Half a topic would be in the way of another one of the name, and of the next start.
@@ -78,16 +87,23 @@ extension LocalLog {
                 )
             }
             let path = "\(directory)/topics/\(name)"
-            for number in topic.file.partitions..<count where !Disk.exists("\(path)/\(number)") {
-                try createPartition(number, in: path)
-            }
             var file = topic.file
             file.partitions = count
             file.settings = settings
-            try file.store(in: path)
-            for partition in topic.partitions { partition.apply(settings) }
             var loaded = topic.partitions
-            for number in topic.file.partitions..<count { loaded.append(try open(number, of: file, checkpoint: nil)) }
+            for number in topic.file.partitions..<count {
+                // One may have been left by an attempt that failed; then it has its first segment, or not even that.
+                if try !hasSegments("\(path)/\(number)") { try createPartition(number, in: path) }
+                loaded.append(try open(number, of: file, checkpoint: nil))
+            }
+            do throws(EventLogError) {
+                try file.store(in: path)
+            } catch {
+                // The first of its two copies may be there: what was refused must not be in force after a restart.
+                try? topic.file.store(in: path)
+                throw error
+            }
+            for partition in topic.partitions { partition.apply(settings) }
             registry.withLock { $0.topics[name] = Topic(file: file, partitions: loaded) }
             divideMemory()
         }
@@ -97,16 +113,22 @@ extension LocalLog {
         let id = try await administrate { [self] () throws(EventLogError) in
             guard let topic = registry.withLock({ $0.topics[name] }) else { throw Self.unknownTopic(name) }
             let condemned = condemnedPath(topic.file.id)
+            let folder = try OpenDirectory("\(directory)/topics", closing: environment.openFiles)
             try Disk.rename("\(directory)/topics/\(name)", to: condemned)
-            try Disk.synchronizeDirectory("\(directory)/topics")
+            // Whatever comes, nothing may be written into what the next start removes.
             registry.withLock { registry in
                 registry.topics[name] = nil
                 registry.names[KafkaUUID(topic.file.id)] = nil
             }
             for partition in topic.partitions { partition.retire(Self.unknownTopic(name)) }
             divideMemory()
+            try folder.synchronize()
+            // Else a start would miss it. On a full disk there is room once the files are gone.
+            registry.withLock { $0.hasDeleted = true }
+            let isNoted = noteDeletion()
             do {
                 try Disk.removeTree(condemned)
+                if !isNoted { _ = noteDeletion() }
             } catch {
                 environment.logger.warning(
                     "a deleted topic's files are removed at the next start",
@@ -116,6 +138,16 @@ extension LocalLog {
             return topic.file.id
         }
         try await groupStore.store(.deleteTopic(id))
+    }
+
+    private func noteDeletion() -> Bool {
+        do throws(EventLogError) {
+            try writeCheckpoint(allPartitions())
+            return true
+        } catch {
+            environment.logger.warning("no checkpoint was written", metadata: ["error": "\(error)"])
+            return false
+        }
     }
 
     package func topic(_ name: String) -> TopicDescription? {
@@ -172,13 +204,22 @@ extension LocalLog {
     // MARK: Opening
 
     /// Loads every topic, and what the checkpoint says of it; blocks.
-    func recover() throws(EventLogError) {
+    func recover(_ loaded: LoadedCheckpoint) throws(EventLogError) {
         let root = "\(directory)/topics"
-        let checkpoint = try loadCheckpoint()
+        if let damage = loaded.damage {
+            environment.logger.warning("the checkpoint is damaged", metadata: ["damage": "\(damage)"])
+            registry.withLock { $0.damage.append(damage) }
+        }
+        var checkpoint: [UUID: [Int32: CheckpointEntry]] = [:]
+        for entry in loaded.content?.entries ?? [] { checkpoint[entry.topicID, default: [:]][entry.partition] = entry }
+        registry.withLock { $0.checkpointedCoordinators = loaded.content?.coordinators }
+        // Their ids are not to be missed: by folder those that are deleted, by name those that get another one.
+        var explained: Set<String> = []
+        var unfinished: [String] = []
         for name in try Disk.names(in: root) {
             let path = "\(root)/\(name)"
             if name.hasPrefix(Self.unfinishedMark) {
-                try Disk.removeTree(path)
+                unfinished.append(path)
                 continue
             }
             guard (try? TopicName.validate(name)) != nil else { continue }
@@ -189,11 +230,18 @@ extension LocalLog {
             }
             if let problem { try reportTopicFile(problem, topic: name, path: path, isRestored: file != nil) }
             var usable: TopicFile
-            if let file { usable = file } else { usable = try reconstruct(name, path) }
+            if let file {
+                usable = file
+            } else {
+                usable = try reconstruct(name, path)
+                explained.insert(name)
+            }
             usable.name = name
             if problem != nil { try usable.store(in: path) }
             try load(usable, checkpoint: checkpoint[usable.id] ?? [:])
         }
+        if let content = loaded.content { noteMissing(content, explained.union(unfinished)) }
+        registry.withLock { $0.hasDeleted = $0.hasDeleted || !unfinished.isEmpty }
         // Should the file of reserved ids be damaged, those in use are still known.
         for (_, partition) in allPartitions() { producerIDs.skip(to: partition.largestProducerID) }
         do {
@@ -201,6 +249,32 @@ extension LocalLog {
         } catch {
             // A full disk does not keep the log from being read; the next start reads a little more.
             environment.logger.warning("no checkpoint was written", metadata: ["error": "\(error)"])
+        }
+        // The checkpoint does not tell of them any more.
+        for path in unfinished { try Disk.removeTree(path) }
+    }
+
+    /// Reports topics that the checkpoint tells of and that nobody has deleted.
+    private func noteMissing(_ checkpoint: Checkpoint, _ explained: Set<String>) {
+        for (id, name) in checkpoint.topics {
+            guard registry.withLock({ $0.names[KafkaUUID(id)] == nil }), !explained.contains(condemnedPath(id)),
+                !explained.contains(name)
+            else { continue }
+            let report = DamageReport(
+                topic: name,
+                partition: -1,
+                offsets: 0..<0,
+                file: "\(directory)/topics/\(name)",
+                bytes: 0..<0,
+                reason: "all its files are missing; one of this name begins anew, without records, and so does who has "
+                    + "committed offsets for it. Restore them from a backup"
+            )
+            environment.logger.error("a topic is missing", metadata: ["damage": "\(report)"])
+            registry.withLock { registry in
+                registry.damage.append(report)
+                registry.missing.topics[id] = name
+                registry.missing.entries += checkpoint.entries.filter { $0.topicID == id }
+            }
         }
     }
 
@@ -282,6 +356,11 @@ extension LocalLog {
             )
         }
         return PartitionLog(id: id, directory: path, environment: environment, lane: lane, state: state)
+    }
+
+    private func hasSegments(_ partition: String) throws(EventLogError) -> Bool {
+        guard Disk.exists(partition) else { return false }
+        return try Disk.names(in: partition).contains { Segment.baseOffset(ofFileNamed: $0) != nil }
     }
 
     private func createPartition(_ number: Int32, in path: String) throws(EventLogError) {

@@ -24,6 +24,12 @@ package final class LocalLog: EventLog {
         var damage: [DamageReport] = []
         var isClosed = false
         var nextLane = 0
+        /// What the last checkpoint told of topics whose folders are missing; the next ones tell it, too, until the log is at work.
+        var missing = Checkpoint()
+        /// Whether a topic has gone that the checkpoint on disk has.
+        var hasDeleted = false
+        /// What the checkpoint on disk tells of the coordinators' file.
+        var checkpointedCoordinators: CoordinatorMark?
     }
 
     let directory: String
@@ -53,9 +59,11 @@ package final class LocalLog: EventLog {
         try await withCheckedThrowingContinuation { continuation in
             _ = startThread(name: "log-open") {
                 do throws(EventLogError) {
-                    let log = try LocalLog(root: directory + "/log", settings: settings, logger: logger)
+                    let root = directory + "/log"
+                    let checkpoint = try loadCheckpoint(root)
+                    let log = try LocalLog(root, checkpoint, settings: settings, logger: logger)
                     do throws(EventLogError) {
-                        try log.recover()
+                        try log.recover(checkpoint)
                     } catch {
                         log.stopThreads()
                         throw error
@@ -68,15 +76,23 @@ package final class LocalLog: EventLog {
         }
     }
 
-    private init(root: String, settings: LocalLogSettings, logger: Logger) throws(EventLogError) {
+    private init(
+        _ root: String,
+        _ checkpoint: LoadedCheckpoint,
+        settings: LocalLogSettings,
+        logger: Logger
+    ) throws(EventLogError) {
         directory = root
         OpenFileLimit.raise()
         try Disk.makeDirectories(root + "/topics")
         let hasTopics = try !Disk.names(in: root + "/topics").isEmpty
         groupStore = try CoordinatorStore.open(
             directory: root + "/groups",
+            known: checkpoint.content?.coordinators,
             // It is made before everything else.
             mustExist: hasTopics || Disk.exists(root + "/checkpoint"),
+            // Older engines made it without an entry, and a checkpoint that did not tell of it.
+            mayBeEmpty: checkpoint.content.map { $0.coordinators == nil } ?? false,
             settings: settings,
             logger: logger
         )

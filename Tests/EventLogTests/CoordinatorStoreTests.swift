@@ -10,6 +10,9 @@ import Testing
 struct CoordinatorStoreTests {
     static let file = "log/groups/offsets.log"
 
+    /// The entry that every file begins with.
+    static let headBytes = 30
+
     static func log(committing numbers: Range<Int64>) async throws -> TemporaryDirectory {
         let directory = try TemporaryDirectory()
         return try await withLog(directory) { log async throws in
@@ -68,7 +71,7 @@ struct CoordinatorStoreTests {
     @Test func cutsATornCommitAtEveryByte() async throws {
         let directory = try await Self.log(committing: 0..<3)
         let whole = try directory.read(Self.file)
-        let entry = whole.count / 3
+        let entry = (whole.count - Self.headBytes) / 3
         for length in whole.count - entry..<whole.count {
             try directory.write(Array(whole[..<length]), to: Self.file)
             try await withLog(directory) { log async throws in
@@ -90,6 +93,95 @@ struct CoordinatorStoreTests {
             try await log.commit(group: "g", offsets: [p0: CommittedOffset(offset: 7, committedAt: 0)])
         }
         try await withLog(directory) { log in #expect(log.committed(group: "g")[p0]?.offset == 7) }
+    }
+
+    /// What a disk may do to the file while no engine runs.
+    enum Harm: String, CaseIterable, CustomTestStringConvertible {
+        case emptied, zeroed, cutInside, cutBetween, headOnly, older
+
+        var testDescription: String { rawValue }
+    }
+
+    /// Of a file that nobody closed, what the checkpoint tells counts.
+    @Test(arguments: Harm.allCases) func reportsWhatIsMissingAfterAKill(harm: Harm) async throws {
+        let directory = try TemporaryDirectory()
+        let large = [UInt8](repeating: 5, count: 1 << 20)
+        let (killed, before) = try await withLog(directory) { log async throws in
+            try await log.createTopic("t", partitions: 1, settings: TopicSettings())
+            try await log.storeGroupState("g", [1])
+            let before = try directory.read(Self.file)
+            // Which writes it anew.
+            for number in 0..<(harm == .older ? 10 : 3) { try await log.storeGroupState("g", large + [UInt8(number)]) }
+            await log.maintain()
+            return (try directory.snapshot(), before)
+        }
+        let whole = try killed.read(Self.file)
+        try await withLog(killed.snapshot()) { log in #expect(log.damage() == []) }
+        let harmed: [UInt8] =
+            switch harm {
+            case .emptied: []
+            case .zeroed: [UInt8](repeating: 0, count: whole.count)
+            case .cutInside: Array(whole.dropLast(100))
+            case .cutBetween: before
+            case .headOnly: Array(before[..<Self.headBytes])
+            case .older: before
+            }
+        try killed.write(harmed, to: Self.file)
+        // A start that fails later on closes the log as well.
+        for _ in 0..<2 {
+            try await withLog(killed) { log in
+                #expect(log.damage().count == 1)
+                #expect(log.damage().first?.file.hasSuffix("offsets.log") == true)
+            }
+        }
+        #expect(Array(try killed.read(Self.file)[..<harmed.count]) == harmed, "nothing is cut")
+        try await withLog(killed) { log async throws in
+            try await log.storeGroupState("g", [2])
+            await log.maintain()
+        }
+        try await withLog(killed) { log async throws in
+            #expect(log.groupStates()["g"] == [2])
+            #expect(log.damage().count == ([.zeroed, .cutInside].contains(harm) ? 1 : 0))
+        }
+    }
+
+    @Test func takesTheFilesOfOlderEngines() async throws {
+        let directory = try TemporaryDirectory()
+        try await withLog(directory) { log in try await log.createTopic("t", partitions: 1, settings: TopicSettings()) }
+        // They made the file empty, and a checkpoint that did not tell of it.
+        let old = try Self.secondVersion(of: directory.read("log/checkpoint"))
+        try directory.write(old, to: "log/checkpoint")
+        try directory.write([], to: Self.file)
+        try directory.remove("log/groups/offsets.closed")
+        try await withLog(directory) { log async throws in
+            #expect(log.damage() == [])
+            try await log.commit(group: "g", offsets: [p0: CommittedOffset(offset: 0, committedAt: 0)])
+        }
+        // And their entries had none in front of them.
+        let entries = Array(try directory.read(Self.file)[Self.headBytes...])
+        try directory.write(old, to: "log/checkpoint")
+        try directory.write(entries, to: Self.file)
+        try directory.remove("log/groups/offsets.closed")
+        for _ in 0..<2 {
+            try await withLog(directory) { log async throws in
+                #expect(log.damage() == [])
+                #expect(log.committed(group: "g")[p0]?.offset == 0)
+            }
+        }
+        // Of which the checkpoint tells now.
+        try directory.remove("log/groups/offsets.closed")
+        try directory.write([], to: Self.file)
+        try await withLog(directory) { log in #expect(log.damage().count == 1) }
+    }
+
+    /// A checkpoint as version 2 had it.
+    private static func secondVersion(of bytes: [UInt8]) throws -> [UInt8] {
+        let count = Int(BigEndian.load(UInt32.self, from: bytes, at: 8))
+        var old = Array(bytes[..<(16 + 68 * count)])
+        old[5] = 2
+        old.replaceSubrange(12..<16, with: [0, 0, 0, 0])
+        BigEndian.append(CRC32C.checksum(old), to: &old)
+        return old
     }
 
     @Test func reportsADamagedCommitAndKeepsTheOthers() async throws {
