@@ -245,6 +245,10 @@ let package = Package(
         ),
         .testTarget(name: "CatalogTests", dependencies: ["Catalog", "MartletCore"]),
         .testTarget(
+            name: "TopicsTests",
+            dependencies: ["Catalog", "EventLog", "KafkaCodec", "MartletCore", "Topics", logging]
+        ),
+        .testTarget(
             name: "IdentityTests",
             dependencies: ["Catalog", "Identity", "MartletCore", crypto, jwt, logging, nioCore, nioPosix]
         ),

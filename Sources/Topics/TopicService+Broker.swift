@@ -35,11 +35,13 @@ extension TopicService {
         }
         try Self.apply(set, to: &spec)
         let wanted = spec
-        let topic: Resource<TopicSpec> = try await catalog.transaction(dryRun: validateOnly) { tx in
-            try tx.create(name: name, owner: Self.owner, spec: wanted)
+        return try await changes.exclusively {
+            let topic: Resource<TopicSpec> = try await catalog.transaction(dryRun: validateOnly) { tx in
+                try tx.create(name: name, owner: Self.owner, spec: wanted)
+            }
+            if !validateOnly { try await make(topic) }
+            return topic
         }
-        if !validateOnly { try await make(topic) }
-        return topic
     }
 
     /// Deletes a topic; see ``delete(_:by:)``.
@@ -53,7 +55,7 @@ extension TopicService {
     /// - Throws: `ServiceError` `.notFound`; `.invalid` where there are as many already.
     package func addPartitions(_ name: String, total: Int32, validateOnly: Bool) async throws {
         try EngineTopic.refuseChanges(name)
-        try await change(name, dryRun: validateOnly) { spec in
+        try await changeSpec(of: name, dryRun: validateOnly) { spec in
             guard total > spec.partitions, total <= Int32(Self.partitionsMax) else {
                 throw ServiceError.invalid(
                     field: "partitions",
@@ -73,7 +75,7 @@ extension TopicService {
         _ alter: @escaping @Sendable (inout [String: String]) throws -> Void
     ) async throws {
         try EngineTopic.refuseChanges(name)
-        try await change(name, dryRun: validateOnly) { spec in
+        try await changeSpec(of: name, dryRun: validateOnly) { spec in
             var set = Self.overrides(of: spec)
             try alter(&set)
             try Self.apply(set, to: &spec)
@@ -96,16 +98,12 @@ extension TopicService {
         )
     }
 
-    private func change(
-        _ name: String,
+    private func changeSpec(
+        of name: String,
         dryRun: Bool,
         _ change: @escaping @Sendable (inout TopicSpec) throws -> Void
     ) async throws {
-        let before = try await catalog.topics.get(name)
-        let topic = try await catalog.transaction(dryRun: dryRun) { tx in
-            try tx.update(TopicSpec.self, name) { topic in try change(&topic.spec) }
-        }
-        if !dryRun { try await apply(topic, insteadOf: before) }
+        try await self.change(name, dryRun: dryRun) { topic in try change(&topic.spec) }
     }
 
     private static func checkName(_ config: String) throws(ServiceError) {

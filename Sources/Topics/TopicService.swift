@@ -4,6 +4,7 @@
 package import Catalog
 import Documents
 package import EventLog
+import FoundationEssentials
 import KafkaCodec
 package import MartletCore
 
@@ -17,6 +18,7 @@ package struct TopicService: TopicServices {
     /// The same, for what only a log on this machine has.
     private let local: LocalLog
     private let producer: RecordProducer
+    let changes = TopicChanges()
 
     package init(catalog: Catalog, log: LocalLog, producer: RecordProducer) {
         self.catalog = catalog
@@ -25,8 +27,12 @@ package struct TopicService: TopicServices {
         self.producer = producer
     }
 
-    /// Makes sure the engine's own topics exist, in the catalog and in the log.
+    /// Makes sure the engine's own topics exist, and that catalog and log agree where an earlier process was stopped in the middle of a change.
     package func prepare(defaultTopic: String, deadLetterTopic: String) async throws {
+        for (key, id) in try await catalog.state.all(prefix: Self.deletingPrefix) {
+            // The log has told of what keeps it from being deleted; the next start tries again, and so does who makes one of the name.
+            try? await finishDeletion(of: String(key.dropFirst(Self.deletingPrefix.count)), id)
+        }
         for (name, isDeadLetter) in [(defaultTopic, false), (deadLetterTopic, true)] {
             if try await catalog.topics.find(name) == nil {
                 _ = try await catalog.topics.create(
@@ -40,8 +46,13 @@ package struct TopicService: TopicServices {
         }
         let made = try await catalog.state.all(prefix: Self.madePrefix)
         var unmarked: [String: String?] = [:]
+        // Those whose settings could not be read keep their records until somebody has looked, or the next start.
+        let harmed = Set(local.damage().filter { $0.partition == -1 }.map(\.topic))
         for topic in try await catalog.topics.all() {
-            if try await log.topic(topic.name) == nil {
+            if let held = try await log.topic(topic.name) {
+                // Those of the engine's own tables have more settings in the log than in the catalog.
+                if !harmed.contains(topic.name), !EngineTopic.isOne(topic.name) { await reconcile(topic, held) }
+            } else {
                 try await log.createTopic(
                     topic.name,
                     partitions: topic.spec.partitions,
@@ -53,7 +64,21 @@ package struct TopicService: TopicServices {
         if !unmarked.isEmpty { try await catalog.state.set(unmarked) }
     }
 
+    /// Gives the log the settings that the catalog has, and both the higher number of partitions.
+    private func reconcile(_ topic: Resource<TopicSpec>, _ held: TopicDescription) async {
+        let partitions = max(topic.spec.partitions, held.partitions)
+        let settings = Self.settings(topic.spec)
+        // Where either cannot be written, both go on as they are; the log has said why.
+        if partitions != topic.spec.partitions {
+            _ = try? await catalog.topics.update(topic.guid) { $0.spec.partitions = partitions }
+        }
+        if partitions != held.partitions || settings != held.settings {
+            try? await log.updateTopic(topic.name, settings: settings, partitions: partitions)
+        }
+    }
+
     private static let madePrefix = "topic-made/"
+    private static let deletingPrefix = "topic-deleting/"
 
     /// The key in the engine's state that says that a topic's files were made, so that they are missing where they are not there.
     private static func madeKey(_ topic: Resource<TopicSpec>) -> String { madePrefix + topic.guid }
@@ -95,16 +120,19 @@ package struct TopicService: TopicServices {
         )
         try Self.change(configs ?? [], of: &made)
         let spec = made
-        let topic: Resource<TopicSpec> = try await catalog.transaction(dryRun: dryRun) { tx in
-            try tx.create(
-                name: name,
-                description: description ?? "",
-                tags: tags ?? [],
-                owner: ResourceMetadata.Owner(name: caller.name),
-                spec: spec
-            )
+        let topic = try await changes.exclusively {
+            let topic: Resource<TopicSpec> = try await catalog.transaction(dryRun: dryRun) { tx in
+                try tx.create(
+                    name: name,
+                    description: description ?? "",
+                    tags: tags ?? [],
+                    owner: ResourceMetadata.Owner(name: caller.name),
+                    spec: spec
+                )
+            }
+            if !dryRun { try await make(topic) }
+            return topic
         }
-        if !dryRun { try await make(topic) }
         return try await identified(topic)
     }
 
@@ -115,22 +143,54 @@ package struct TopicService: TopicServices {
         return topic
     }
 
-    /// Makes the topic's partitions; where that fails, the catalog forgets it again.
+    /// Makes the partitions of a topic that the catalog has just got; where that fails, the catalog forgets it again.
+    ///
+    /// While other changes wait.
     func make(_ topic: Resource<TopicSpec>) async throws {
+        var isMade = false
         do {
-            if try await log.topic(topic.name) == nil {
-                try await log.createTopic(
-                    topic.name,
-                    partitions: topic.spec.partitions,
-                    settings: Self.settings(topic.spec)
-                )
-            }
+            if let held = try await log.topic(topic.name)?.id.uuidString { try await clear(topic.name, of: held) }
+            try await log.createTopic(
+                topic.name,
+                partitions: topic.spec.partitions,
+                settings: Self.settings(topic.spec)
+            )
+            isMade = true
             try await catalog.state.set(Self.madeKey(topic), "1")
         } catch {
             // Where the catalog cannot be written either, the next start makes the topic.
-            _ = try? await catalog.topics.delete(topic.guid)
+            if isMade { try? await remove(topic) } else { _ = try? await catalog.topics.delete(topic.guid) }
             throw error
         }
+    }
+
+    /// Makes room for a topic where the log has one of the name from before: one that was deleted goes.
+    private func clear(_ name: String, of held: String) async throws {
+        guard try await catalog.state.get(Self.deletingPrefix + name) == held else {
+            throw ServiceError(
+                .alreadyExists,
+                "topic '\(name)' is in the log, with records that no topic of the catalog has",
+                fix: "choose another name; or delete it with its records: martlet topics delete \(name)"
+            )
+        }
+        try await finishDeletion(of: name, held)
+    }
+
+    /// Takes a topic out of the catalog, then out of the log; a crash in between is made good by ``prepare(defaultTopic:deadLetterTopic:)``.
+    private func remove(_ topic: Resource<TopicSpec>) async throws {
+        let held = try await log.topic(topic.name)?.id.uuidString
+        let state: [String: String?] = [Self.madeKey(topic): nil, Self.deletingPrefix + topic.name: held]
+        try await catalog.transaction { tx in
+            try tx.delete(TopicSpec.self, topic.guid)
+            try tx.setState(state)
+        }
+        if let held { try await finishDeletion(of: topic.name, held) }
+    }
+
+    /// Deletes the log's topic of this name and id, if it is still there, and forgets that it was to be deleted.
+    private func finishDeletion(of name: String, _ id: String) async throws {
+        if try await log.topic(name)?.id.uuidString == id { try await log.deleteTopic(name) }
+        try await catalog.state.set(Self.deletingPrefix + name, nil)
     }
 
     package func update(
@@ -149,40 +209,53 @@ package struct TopicService: TopicServices {
         Self.refuseTwice(reader, configs)
         Self.ignoreReadOnly(reader)
         try reader.finish()
-        let before = try await catalog.topics.get(id)
-        let topic = try await catalog.transaction(dryRun: dryRun) { tx in
-            try tx.update(TopicSpec.self, id) { topic in
-                try EngineTopic.refuseChanges(topic.name)
-                if let name, name != topic.name {
+        let topic = try await change(id, dryRun: dryRun) { topic in
+            try EngineTopic.refuseChanges(topic.name)
+            if let name, name != topic.name {
+                throw ServiceError.invalid(
+                    field: "name",
+                    "topic '\(topic.name)' cannot be renamed to '\(name.prefix(140))'",
+                    fix: "leave the name out, or create another topic"
+                )
+            }
+            if let description { topic.metadata.description = description }
+            if let tags { topic.metadata.tags = tags }
+            if let partitions {
+                guard partitions >= Int(topic.spec.partitions) else {
                     throw ServiceError.invalid(
-                        field: "name",
-                        "topic '\(topic.name)' cannot be renamed to '\(name.prefix(140))'",
-                        fix: "leave the name out, or create another topic"
+                        field: "partitions",
+                        "\(partitions) is fewer than the \(topic.spec.partitions) there are",
+                        fix: "partitions can be added, not removed"
                     )
                 }
-                if let description { topic.metadata.description = description }
-                if let tags { topic.metadata.tags = tags }
-                if let partitions {
-                    guard partitions >= Int(topic.spec.partitions) else {
-                        throw ServiceError.invalid(
-                            field: "partitions",
-                            "\(partitions) is fewer than the \(topic.spec.partitions) there are",
-                            fix: "partitions can be added, not removed"
-                        )
-                    }
-                    topic.spec.partitions = Int32(partitions)
-                }
-                try Self.change(configs ?? [], of: &topic.spec)
-                if let milliseconds = retention.milliseconds { topic.spec.retentionMilliseconds = milliseconds }
-                if let bytes = retention.bytes { topic.spec.retentionBytes = bytes }
+                topic.spec.partitions = Int32(partitions)
             }
+            try Self.change(configs ?? [], of: &topic.spec)
+            if let milliseconds = retention.milliseconds { topic.spec.retentionMilliseconds = milliseconds }
+            if let bytes = retention.bytes { topic.spec.retentionBytes = bytes }
         }
-        if !dryRun { try await apply(topic, insteadOf: before) }
         return try await identified(topic)
     }
 
+    /// Changes a topic in the catalog and then in the log, one change after the other; returns it as it is, or would be.
+    @discardableResult
+    func change(
+        _ id: String,
+        dryRun: Bool,
+        _ change: @escaping @Sendable (inout Resource<TopicSpec>) throws -> Void
+    ) async throws -> Resource<TopicSpec> {
+        try await changes.exclusively {
+            let before = try await catalog.topics.get(id)
+            let topic = try await catalog.transaction(dryRun: dryRun) { tx in
+                try tx.update(TopicSpec.self, id, change)
+            }
+            if !dryRun { try await apply(topic, insteadOf: before) }
+            return topic
+        }
+    }
+
     /// Tells the log of a topic's changed settings; where it fails, the catalog gets back what it had.
-    func apply(_ topic: Resource<TopicSpec>, insteadOf before: Resource<TopicSpec>) async throws {
+    private func apply(_ topic: Resource<TopicSpec>, insteadOf before: Resource<TopicSpec>) async throws {
         do {
             try await log.updateTopic(
                 topic.name,
@@ -211,16 +284,21 @@ package struct TopicService: TopicServices {
     }
 
     package func delete(_ id: String, by caller: Caller) async throws {
-        let topic = try await get(id)
-        try EngineTopic.refuseChanges(topic.name)
-        guard !topic.spec.isDefault, !topic.spec.isDeadLetter else {
-            throw ServiceError(.inUse, "topic '\(topic.name)' is the engine's own", fix: "it cannot be deleted")
+        let name = ResourceName(id)?.topicName ?? id
+        try await changes.exclusively {
+            guard let topic = try await catalog.topics.find(name) else {
+                // The log has one still where a deletion failed after its first step, and it would be in the way for ever.
+                guard !EngineTopic.isOne(name), let held = try await log.topic(name) else {
+                    throw ServiceError.notFound(.topics, name)
+                }
+                return try await finishDeletion(of: name, held.id.uuidString)
+            }
+            try EngineTopic.refuseChanges(topic.name)
+            guard !topic.spec.isDefault, !topic.spec.isDeadLetter else {
+                throw ServiceError(.inUse, "topic '\(topic.name)' is the engine's own", fix: "it cannot be deleted")
+            }
+            try await remove(topic)
         }
-        try await catalog.transaction { tx in
-            try tx.delete(TopicSpec.self, topic.guid)
-            try tx.setState([Self.madeKey(topic): nil])
-        }
-        if try await log.topic(topic.name) != nil { try await log.deleteTopic(topic.name) }
     }
 
     package func settings(_ id: String) async throws -> [TopicSetting] {
