@@ -122,9 +122,16 @@ struct SQLiteFile: Sendable {
             let guardian = guardian
             // Refused while a reader is at work; then the log stays and the next opening reads it. By SQL, because GRDB's own
             // call passes a null pointer to SQLite when the store is closed already (7.10.0).
+            var mayMove = true
             try? pool.writeWithoutTransaction { db in
-                guardian?.fileChanges()
-                try db.execute(sql: "PRAGMA wal_checkpoint(TRUNCATE)")
+                mayMove = guardian?.fileChanges() ?? true
+                if mayMove { try db.execute(sql: "PRAGMA wal_checkpoint(TRUNCATE)") }
+            }
+            guard mayMove else {
+                // Closing would move the log into the file, which then would not be what the mark says, and the next start would refuse
+                // it. What the process leaves open when it ends stays as it is.
+                _ = Unmanaged.passRetained(pool)
+                return
             }
             try pool.close()
             guardian?.end()

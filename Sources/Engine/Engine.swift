@@ -55,6 +55,8 @@ package struct Engine: Sendable {
 
     private func start(onReady: @escaping @Sendable (EngineAddresses) -> Void) async throws {
         AllocatorSettings.apply()
+        // A limit on the size of files is to be an error of the write, which is answered, and not the end of the process.
+        signal(SIGXFSZ, SIG_IGN)
         let layout = try DataLayout(dataDirectory: configuration.dataDirectory)
         let lock = try DataDirectoryLock(directory: layout.root)
         defer { lock.release() }

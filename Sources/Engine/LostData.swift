@@ -51,7 +51,9 @@ enum LostData {
                 )
             }
         }
-        for name in lost {
+        // The log misses those that its checkpoint has told of by itself.
+        let reported = Set(parts.stores.log.damage().filter { $0.partition == -1 }.map(\.topic))
+        for name in lost where !reported.contains(name) {
             parts.stores.log.report(
                 DamageReport(
                     topic: name,

@@ -110,6 +110,27 @@ struct CatalogDamageTests {
         #expect(!FileManager.default.fileExists(atPath: copy.directory + "/" + file) || file.hasSuffix("-wal"))
     }
 
+    @Test func aMarkThatCannotBeWrittenWhenClosingCostsNothing() async throws {
+        let copy = try await Self.killed()
+        let catalog = try Catalog.open(path: copy.path)
+        _ = try await catalog.topics.create(
+            name: "last",
+            owner: CatalogFixture.owner,
+            spec: TopicSpec(partitions: 1)
+        )
+        // What the catalog writes its mark through is made one that cannot be written through.
+        let mark = copy.path + "-mark"
+        let unwritable = open(mark, O_RDONLY)
+        for name in try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd") {
+            let target = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\(name)")
+            if target == mark, let number = Int32(name), number != unwritable { dup2(unwritable, number) }
+        }
+        close(unwritable)
+        try catalog.close()
+        #expect(catalog.troubles().map(\.path).contains(mark))
+        #expect(try await names(copy.path) == Self.everything + ["last"])
+    }
+
     @Test func refusesAnOlderFileBesideANewerMark() async throws {
         let fixture = try CatalogFixture()
         try await fixture.topic("a")
