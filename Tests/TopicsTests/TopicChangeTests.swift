@@ -155,8 +155,11 @@ struct TopicChangeTests {
                             )
                         }
                         group.addTask {
-                            try? await stand.topics.alter("t", validateOnly: false) {
-                                $0["retention.ms"] = "\(1000 * (round + 1) + number)"
+                            try? await stand.topics.alter("t", validateOnly: false) { set in
+                                // The next change begins when the one before has come to the log.
+                                let held = stand.log.topic("t")?.settings.retentionMilliseconds
+                                #expect((set["retention.ms"] ?? "604800000") == "\(held ?? -1)")
+                                set["retention.ms"] = "\(1000 * (round + 1) + number)"
                             }
                         }
                     }
