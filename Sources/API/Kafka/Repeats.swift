@@ -10,6 +10,14 @@ extension Sequence {
         var seen: Set<Key> = []
         return filter { seen.insert(key($0)).inserted }
     }
+
+    /// The keys that there are more than one of.
+    ///
+    /// For what a request asks to be changed: of two changes nobody can say which is meant.
+    func repeated<Key: Hashable>(_ key: (Element) -> Key) -> Set<Key> {
+        var seen: Set<Key> = []
+        return Set(map(key).filter { !seen.insert($0).inserted })
+    }
 }
 
 extension Sequence where Element: Hashable {

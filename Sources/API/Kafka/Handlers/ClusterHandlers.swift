@@ -83,7 +83,7 @@ extension KafkaDoor {
     }
 
     /// What a topic is asked for by.
-    private struct Wanted: Hashable {
+    struct Wanted: Hashable {
         let name: String?
         let id: KafkaUUID
     }

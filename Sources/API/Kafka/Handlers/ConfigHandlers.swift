@@ -13,6 +13,12 @@ extension KafkaDoor {
         static let broker: Int8 = 4
     }
 
+    /// What has settings.
+    private struct Resource: Hashable {
+        let type: Int8
+        let name: String
+    }
+
     private enum Operation {
         static let set: Int8 = 0
         static let delete: Int8 = 1
@@ -22,7 +28,7 @@ extension KafkaDoor {
 
     func describeConfigs(_ request: DescribeConfigsRequest, _ call: Call) async -> DescribeConfigsResponse {
         var response = DescribeConfigsResponse()
-        for resource in request.resources.withoutRepeats({ "\($0.resourceType) \($0.resourceName)" }) {
+        for resource in request.resources.withoutRepeats({ Resource(type: $0.resourceType, name: $0.resourceName) }) {
             var result = DescribeConfigsResponse.DescribeConfigsResult(
                 resourceType: resource.resourceType,
                 resourceName: resource.resourceName
@@ -109,9 +115,12 @@ extension KafkaDoor {
         }
     }
 
-    func alterConfigs(_ request: AlterConfigsRequest, _ call: Call) async -> AlterConfigsResponse {
+    func alterConfigs(_ request: AlterConfigsRequest, _ call: Call) async throws -> AlterConfigsResponse {
         var response = AlterConfigsResponse()
-        for resource in request.resources {
+        let repeated = request.resources.repeated { Resource(type: $0.resourceType, name: $0.resourceName) }
+        for resource in request.resources.withoutRepeats({ Resource(type: $0.resourceType, name: $0.resourceName) }) {
+            try Task.checkCancellation()
+            let place = Resource(type: resource.resourceType, name: resource.resourceName)
             var result = AlterConfigsResponse.AlterConfigsResourceResponse(
                 resourceType: resource.resourceType,
                 resourceName: resource.resourceName
@@ -119,8 +128,8 @@ extension KafkaDoor {
             let wanted = resource.configs.map { ($0.name, $0.value) }
             if let refusal = await alter(
                 call,
-                resource.resourceType,
-                resource.resourceName,
+                place,
+                isRepeated: repeated.contains(place),
                 validateOnly: request.validateOnly,
                 { set in
                     set.removeAll()
@@ -138,9 +147,12 @@ extension KafkaDoor {
     func incrementalAlterConfigs(
         _ request: IncrementalAlterConfigsRequest,
         _ call: Call
-    ) async -> IncrementalAlterConfigsResponse {
+    ) async throws -> IncrementalAlterConfigsResponse {
         var response = IncrementalAlterConfigsResponse()
-        for resource in request.resources {
+        let repeated = request.resources.repeated { Resource(type: $0.resourceType, name: $0.resourceName) }
+        for resource in request.resources.withoutRepeats({ Resource(type: $0.resourceType, name: $0.resourceName) }) {
+            try Task.checkCancellation()
+            let place = Resource(type: resource.resourceType, name: resource.resourceName)
             var result = IncrementalAlterConfigsResponse.AlterConfigsResourceResponse(
                 resourceType: resource.resourceType,
                 resourceName: resource.resourceName
@@ -148,8 +160,8 @@ extension KafkaDoor {
             let changes = resource.configs
             if let refusal = await alter(
                 call,
-                resource.resourceType,
-                resource.resourceName,
+                place,
+                isRepeated: repeated.contains(place),
                 validateOnly: request.validateOnly,
                 { set in
                     for change in changes { try Self.apply(change, to: &set) }
@@ -203,24 +215,25 @@ extension KafkaDoor {
 
     private func alter(
         _ call: Call,
-        _ type: Int8,
-        _ name: String,
+        _ resource: Resource,
+        isRepeated: Bool,
         validateOnly: Bool,
         _ change: @escaping @Sendable (inout [String: String]) throws -> Void
     ) async -> TopicRefusal? {
+        guard !isRepeated else { return TopicRefusal(.invalidRequest, "the resource stands in the request twice") }
         do {
-            try check(type, name, .alterConfigs, call)
+            try check(resource.type, resource.name, .alterConfigs, call)
         } catch {
             return TopicRefusal(error)
         }
-        guard type == ResourceType.topic else {
+        guard resource.type == ResourceType.topic else {
             return TopicRefusal(
                 .invalidRequest,
                 "only settings of topics can be changed here; the engine's are in its file"
             )
         }
         do {
-            try await topics.alter(name, validateOnly: validateOnly, change)
+            try await topics.alter(resource.name, validateOnly: validateOnly, change)
             return nil
         } catch let error as ServiceError where error.code == .invalid {
             return TopicRefusal(.invalidConfig, TopicRefusal(error).message)

@@ -43,7 +43,7 @@ extension KafkaDoor {
             return FindCoordinatorResponse(nodeID: Self.nodeID, host: place.host, port: place.port)
         }
         return FindCoordinatorResponse(
-            coordinators: request.coordinatorKeys.map { key in
+            coordinators: request.coordinatorKeys.withoutRepeats().map { key in
                 if let code = refusal(key) {
                     return Coordinator(
                         key: key,
@@ -231,9 +231,10 @@ extension KafkaDoor {
         )
     }
 
-    func deleteGroups(_ request: DeleteGroupsRequest, _ call: Call) async -> DeleteGroupsResponse {
+    func deleteGroups(_ request: DeleteGroupsRequest, _ call: Call) async throws -> DeleteGroupsResponse {
         var response = DeleteGroupsResponse()
-        for name in request.groupsNames {
+        for name in request.groupsNames.withoutRepeats() {
+            try Task.checkCancellation()
             let isAllowed = may(call.session, .delete, group: name)
             response.results.append(
                 DeleteGroupsResponse.DeletableGroupResult(

@@ -26,15 +26,19 @@ extension KafkaDoor {
         }
     }
 
-    func listOffsets(_ request: ListOffsetsRequest, _ call: Call) async -> ListOffsetsResponse {
+    func listOffsets(_ request: ListOffsetsRequest, _ call: Call) async throws -> ListOffsetsResponse {
         typealias Topic = ListOffsetsResponse.ListOffsetsTopicResponse
         typealias Partition = ListOffsetsResponse.ListOffsetsPartitionResponse
         var response = ListOffsetsResponse()
+        var seen: Set<TopicPartition> = []
         for topic in request.topics {
             var answer = Topic(name: topic.name)
             let isAllowed = may(call.session, .describe, topic: topic.name)
             for asked in topic.partitions {
                 let id = TopicPartition(topic: topic.name, partition: asked.partitionIndex)
+                guard seen.insert(id).inserted else { continue }
+                // Finding a time can need a whole batch: nobody waits for it once the client has gone.
+                try Task.checkCancellation()
                 var partition = Partition(partitionIndex: asked.partitionIndex, timestamp: -1, offset: -1)
                 if !isAllowed {
                     partition.errorCode = .topicAuthorizationFailed
@@ -80,13 +84,15 @@ extension KafkaDoor {
     func offsetForLeaderEpoch(_ request: OffsetForLeaderEpochRequest, _ call: Call) -> OffsetForLeaderEpochResponse {
         typealias Topic = OffsetForLeaderEpochResponse.OffsetForLeaderTopicResult
         typealias Partition = OffsetForLeaderEpochResponse.EpochEndOffset
+        var seen: Set<TopicPartition> = []
         return OffsetForLeaderEpochResponse(
             topics: request.topics.map { topic in
                 let isAllowed = may(call.session, .describe, topic: topic.topic)
                 return Topic(
                     topic: topic.topic,
-                    partitions: topic.partitions.map { asked in
+                    partitions: topic.partitions.compactMap { asked in
                         let id = TopicPartition(topic: topic.topic, partition: asked.partition)
+                        guard seen.insert(id).inserted else { return nil }
                         var partition = Partition(partition: asked.partition, leaderEpoch: -1, endOffset: -1)
                         if !isAllowed {
                             partition.errorCode = .topicAuthorizationFailed

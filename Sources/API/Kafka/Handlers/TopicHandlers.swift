@@ -11,12 +11,13 @@ extension KafkaDoor {
     /// What "the broker's default" is written as.
     private static let brokerDefault: Int32 = -1
 
-    func createTopics(_ request: CreateTopicsRequest, _ call: Call) async -> CreateTopicsResponse {
+    func createTopics(_ request: CreateTopicsRequest, _ call: Call) async throws -> CreateTopicsResponse {
         var response = CreateTopicsResponse()
         var names: [String: Int] = [:]
         for topic in request.topics { names[topic.name, default: 0] += 1 }
         let isCreator = sees(call.session, .cluster, KafkaACL.clusterName, .create)
         for topic in request.topics where names[topic.name] != nil {
+            try Task.checkCancellation()
             if names[topic.name] ?? 0 > 1 {
                 names[topic.name] = nil
                 response.topics.append(
@@ -130,14 +131,15 @@ extension KafkaDoor {
         return .success(topic.numPartitions == brokerDefault ? number : topic.numPartitions)
     }
 
-    func deleteTopics(_ request: DeleteTopicsRequest, _ call: Call) async -> DeleteTopicsResponse {
+    func deleteTopics(_ request: DeleteTopicsRequest, _ call: Call) async throws -> DeleteTopicsResponse {
         typealias Result = DeleteTopicsResponse.DeletableTopicResult
         let wanted =
             call.version >= 6
             ? request.topics
             : request.topicNames.map { DeleteTopicsRequest.DeleteTopicState(name: $0) }
         var response = DeleteTopicsResponse()
-        for topic in wanted {
+        for topic in wanted.withoutRepeats({ Wanted(name: $0.name, id: $0.name == nil ? $0.topicID : .zero) }) {
+            try Task.checkCancellation()
             if let name = topic.name, !sees(call.session, .topic, name) {
                 response.responses.append(Result(name: name, errorCode: .topicAuthorizationFailed))
                 continue
@@ -172,11 +174,16 @@ extension KafkaDoor {
         return response
     }
 
-    func createPartitions(_ request: CreatePartitionsRequest, _ call: Call) async -> CreatePartitionsResponse {
+    func createPartitions(_ request: CreatePartitionsRequest, _ call: Call) async throws -> CreatePartitionsResponse {
         var response = CreatePartitionsResponse()
-        for topic in request.topics {
+        let repeated = request.topics.repeated(\.name)
+        for topic in request.topics.withoutRepeats(\.name) {
+            try Task.checkCancellation()
             var result = CreatePartitionsResponse.CreatePartitionsTopicResult(name: topic.name)
-            if !may(call.session, .alter, topic: topic.name) {
+            if repeated.contains(topic.name) {
+                result.errorCode = .invalidRequest
+                result.errorMessage = "the topic stands in the request twice"
+            } else if !may(call.session, .alter, topic: topic.name) {
                 result.errorCode = .topicAuthorizationFailed
                 result.errorMessage = TopicRefusal.notAllowed.message
             } else if let assignments = topic.assignments, !assignments.allSatisfy({ $0.brokerIDs == [Self.nodeID] }) {
