@@ -86,6 +86,35 @@ import Testing
         }
     }
 
+    /// Who waits for more than there is holds nothing meanwhile, and gets what there is in the end.
+    @Test(.timeLimit(.minutes(1))) func whoWaitsHoldsNoMemory() async throws {
+        let batch = Requests.batch(bytes: 4000)
+        try await DoorStand.with { configuration in
+            // As much as one waiting client would hold.
+            configuration.answerMemoryBytes = batch.count
+        } _: { stand in
+            try await stand.makeTopic("t", messageBytesMax: 1 << 20)
+            try await stand.expectProduced("t", bytes: 4000)
+            let patient = try await stand.connect()
+            var fetch = Requests.fetch("t", wait: 300_000)
+            fetch.minBytes = Int32(2 * batch.count)
+            try await patient.send(fetch, version: 11)
+            // What is asked meanwhile would wait until there is memory for answers.
+            for _ in 0..<20 {
+                let other = try await stand.connect()
+                #expect(try await other.ask(MetadataRequest(topics: nil), version: 9).topics.count == 1)
+                try await other.close()
+            }
+            try await stand.expectProduced("t", bytes: 4000)
+            let answer = try await patient.answer(to: FetchRequest.self, version: 11)
+            #expect(answer.responses[0].partitions[0].records?.byteCount == 2 * batch.count)
+            fetch.maxWaitMs = 100
+            fetch.minBytes = 1 << 20
+            let late = try await patient.ask(fetch, version: 11)
+            #expect(late.responses[0].partitions[0].records?.byteCount == 2 * batch.count)
+        }
+    }
+
     @Test(.timeLimit(.minutes(1))) func whatIsAskedForTwiceIsAnsweredOnce() async throws {
         try await DoorStand.with { stand in
             try await stand.makeTopic("t", messageBytesMax: 1 << 20)
@@ -98,6 +127,40 @@ import Testing
             let partitions = try await wire.ask(fetch, version: 11).responses[0].partitions
             #expect(partitions.map(\.errorCode) == [.noError, .invalidRequest])
             #expect(partitions[1].records?.byteCount == 0)
+            let asked = ListOffsetsRequest.ListOffsetsTopic(
+                name: "t",
+                partitions: [Int64](repeating: 0, count: 3).map { .init(partitionIndex: 0, timestamp: $0) }
+            )
+            let found = try await wire.ask(ListOffsetsRequest(replicaID: -1, topics: [asked, asked]), version: 7)
+            #expect(found.topics.flatMap(\.partitions).map(\.offset) == [0])
+            let epoch = OffsetForLeaderEpochRequest.OffsetForLeaderTopic(
+                topic: "t",
+                partitions: [.init(partition: 0, leaderEpoch: 0), .init(partition: 0, leaderEpoch: 0)]
+            )
+            let ends = try await wire.ask(OffsetForLeaderEpochRequest(replicaID: -1, topics: [epoch]), version: 3)
+            #expect(ends.topics.flatMap(\.partitions).map(\.endOffset) == [1])
+            let coordinators = FindCoordinatorRequest(keyType: 0, coordinatorKeys: ["g", "g"])
+            #expect(try await wire.ask(coordinators, version: 4).coordinators.map(\.key) == ["g"])
+            #expect(try await wire.ask(DeleteGroupsRequest(groupsNames: ["g", "g"]), version: 2).results.count == 1)
+            let deleted = DeleteTopicsRequest(topics: [.init(name: "none"), .init(name: "none")], timeoutMs: 1000)
+            #expect(try await wire.ask(deleted, version: 6).responses.count == 1)
+        }
+    }
+
+    /// Of two changes nobody can say which is meant.
+    @Test(.timeLimit(.minutes(1))) func whatIsToBeChangedTwiceIsRefused() async throws {
+        try await DoorStand.with { stand in
+            try await stand.makeTopic("t", messageBytesMax: 1 << 20)
+            let wire = try await stand.connect()
+            let grown = CreatePartitionsRequest(
+                topics: [.init(name: "t", count: 2), .init(name: "t", count: 3)],
+                timeoutMs: 1000
+            )
+            #expect(try await wire.ask(grown, version: 3).results.map(\.errorCode) == [.invalidRequest])
+            #expect(stand.log.topic("t")?.partitions == 1)
+            let change = IncrementalAlterConfigsRequest.AlterConfigsResource(resourceType: 2, resourceName: "t")
+            let altered = IncrementalAlterConfigsRequest(resources: [change, change])
+            #expect(try await wire.ask(altered, version: 1).responses.map(\.errorCode) == [.invalidRequest])
         }
     }
 }

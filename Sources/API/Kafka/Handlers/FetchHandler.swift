@@ -27,9 +27,14 @@ extension KafkaDoor {
         while true {
             await plan.read(from: log, answers, memoryBytesMax: configuration.answerRecordBytesMax)
             guard case .wait(let left) = plan.decision.next(after: began.duration(to: clock.now)) else { break }
+            let hadNone = plan.letGo()
             do {
-                guard try await log.waitForRecords(behind: plan.ends, atMost: left, isolation: plan.isolation)
-                else { break }
+                let isOver = try await !log.waitForRecords(
+                    behind: plan.ends,
+                    atMost: left,
+                    isolation: plan.isolation
+                )
+                if isOver, hadNone { break }
             } catch is EventLogError {
                 // A topic went away: reading again says which.
                 continue
@@ -118,6 +123,15 @@ struct FetchPlan {
 
     /// Where each partition was read up to.
     var ends: [(TopicPartition, Int64)] { parts.map { ($0.id, $0.end ?? $0.offset) } }
+
+    /// Gives back the memory of what was read while more is waited for, since everything is read anew then; true where nothing was read.
+    mutating func letGo() -> Bool {
+        defer {
+            records.removeAll()
+            loan = nil
+        }
+        return records.isEmpty
+    }
 
     /// Reads every partition anew, at most `memoryBytesMax` of it from memory.
     mutating func read(from log: LocalLog, _ answers: AnswerMemory, memoryBytesMax: Int) async {
