@@ -154,14 +154,49 @@ struct ServerSafetyTests {
     @Test func servesNoMoreThanItsConnectionsAtOnce() async throws {
         try await Harness.run({ configuration in
             configuration.connectionsMax = 3
-            configuration.idleSeconds = 2
+            configuration.idleSeconds = 600
         }) { http in
             let port = http.port
-            let held = try (0..<3).map { _ in try RawConnection(port: port) }
-            // Waits in the listening queue until the idle ones are closed.
+            // Silent, with half of a head, and with half of a body: for none of them the engine works.
+            let starts = [
+                "", "GET /healthz HTT", "POST /api/v1/sql HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{",
+            ]
+            let held = try (0..<9).map { number in
+                let connection = try RawConnection(port: port)
+                connection.write(starts[number % 3])
+                return connection
+            }
+            for _ in 0..<3 {
+                let answer = try await http.raw("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                #expect(answer.hasPrefix("HTTP/1.1 200"))
+            }
+            withExtendedLifetime(held) {}
+        }
+    }
+
+    @Test func aConnectionThatIsServedDoesNotGiveWay() async throws {
+        let (starts, started) = AsyncStream<Void>.makeStream()
+        let (cancels, cancelled) = AsyncStream<Void>.makeStream()
+        try await Harness.run(
+            { $0.connectionsMax = 3 },
+            replacing: {
+                $0.tables = WaitingTables(started: started, cancelled: cancelled)
+            }
+        ) { http in
+            let served = try RawConnection(port: http.port)
+            let body = #"{"sql":"SELECT 1"}"#
+            served.write(
+                "POST /api/v1/sql HTTP/1.1\r\nHost: localhost\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
+            )
+            #expect(await starts.first { _ in true } != nil)
+            let silent = try (0..<4).map { _ in try RawConnection(port: http.port) }
             let answer = try await http.raw("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             #expect(answer.hasPrefix("HTTP/1.1 200"))
-            withExtendedLifetime(held) {}
+            // Its query would have been given up.
+            cancelled.finish()
+            #expect(await cancels.first { _ in true } == nil)
+            withExtendedLifetime(silent) {}
+            served.hangUp()
         }
     }
 

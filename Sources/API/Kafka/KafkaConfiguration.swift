@@ -29,7 +29,7 @@ package struct KafkaConfiguration: Sendable {
     package var answerRecordBytesMax = 8 << 20
     /// Most bytes of records in one answer, whatever the client asks for; a first batch may be larger.
     package var fetchBytesMax = 55 << 20
-    /// Most connections open at once; a further one is closed as soon as it is made.
+    /// Most connections open at once; for a further one that gives way which has had no request for the longest.
     package var connectionsMax = 2048
     /// Requests of one connection at work at once; only those that append run beside each other.
     package var requestsPerConnectionMax = 64

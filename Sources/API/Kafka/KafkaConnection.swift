@@ -3,6 +3,7 @@
 
 import DequeModule
 import Logging
+import MartletCore
 import NIOCore
 import RequestLimits
 
@@ -23,6 +24,9 @@ final class KafkaConnection: ChannelDuplexHandler {
 
     private let reader: FrameReader
     private let counter: WriteCounter
+    private let seat: ConnectionLimit.Seat
+    /// Whether the seat was told that a request is under way.
+    private var isServed = false
 
     private var inbox: Deque<Frame> = []
     private var answers = ResponseQueue()
@@ -53,11 +57,18 @@ final class KafkaConnection: ChannelDuplexHandler {
     private var task: Task<Void, Never>?
 
     /// The reader stands in front of this in the pipeline, and the counter in front of everything.
-    init(door: KafkaDoor, session: KafkaSession, reader: FrameReader, counter: WriteCounter) {
+    init(
+        door: KafkaDoor,
+        session: KafkaSession,
+        reader: FrameReader,
+        counter: WriteCounter,
+        seat: ConnectionLimit.Seat
+    ) {
         self.door = door
         self.session = session
         self.reader = reader
         self.counter = counter
+        self.seat = seat
         patience = Patience(
             .seconds(Int64(door.configuration.stallSeconds)),
             bytesPerSecond: door.configuration.answerBytesPerSecondMin
@@ -71,6 +82,15 @@ final class KafkaConnection: ChannelDuplexHandler {
         inbox.append(frame)
         count(frame.bytes.readableBytes, isLarge: frame.loan != nil)
         pump(context)
+        tellSeat()
+    }
+
+    /// Says whether this connection could give way to another.
+    private func tellSeat() {
+        let isAtWork = !inbox.isEmpty || !answers.isEmpty || unsentAnswers > 0
+        guard isAtWork != isServed else { return }
+        isServed = isAtWork
+        if isAtWork { seat.works() } else { seat.rests() }
     }
 
     private func count(_ bytes: Int, isLarge: Bool) {
@@ -221,6 +241,7 @@ final class KafkaConnection: ChannelDuplexHandler {
         }
         if isLeaving, answers.isEmpty { return leave(context) }
         pump(context)
+        tellSeat()
     }
 
     /// Writes the parts of an answer, whose memory is held until they are sent.
@@ -250,6 +271,7 @@ final class KafkaConnection: ChannelDuplexHandler {
                 loop.execute {
                     let (connection, context) = bound.value
                     if !connection.isEnding { connection.pump(context) }
+                    connection.tellSeat()
                 }
             }
             context.write(part, promise: sent)

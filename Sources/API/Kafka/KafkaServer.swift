@@ -1,6 +1,7 @@
 // Martlet: a self-hosted data engine.
 // SPDX-License-Identifier: Apache-2.0
 
+import Identity
 import Logging
 import MartletCore
 import NIOCore
@@ -77,9 +78,9 @@ package struct KafkaServer: Service {
             .childChannelOption(.writeBufferWaterMark, value: .init(low: 256 << 10, high: 1 << 20))
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    guard connections.add(channel) else {
+                    guard let seat = connections.add(channel, logger: door.logger) else {
                         door.logger.warning(
-                            "a Kafka connection was refused: there are too many",
+                            "a Kafka connection was refused: there are too many, and all are being served",
                             metadata: ["most": "\(configuration.connectionsMax)"]
                         )
                         throw ChannelError.eof
@@ -105,7 +106,8 @@ package struct KafkaServer: Service {
                             door: door,
                             session: KafkaSession(channel, login),
                             reader: reader,
-                            counter: counter
+                            counter: counter,
+                            seat: seat
                         )
                     )
                 }
@@ -154,30 +156,41 @@ extension FrameReader.Limits {
     }
 }
 
-/// The connections that are open, so that there are not too many and all can be closed.
+/// The connections that are open, so that one gives way where there are too many and all can be closed.
 private final class OpenConnections: Sendable {
     private struct State {
         var channels: [ObjectIdentifier: any Channel] = [:]
         var isClosing = false
     }
 
-    private let most: Int
+    private let limit: ConnectionLimit
     private let state = Mutex(State())
 
     init(most: Int) {
-        self.most = most
+        limit = ConnectionLimit(most: most, limit: most)
     }
 
-    /// Takes a connection in; false where there are enough.
-    func add(_ channel: any Channel) -> Bool {
+    /// Takes a connection in; nil where there are enough, and none without a request under way.
+    func add(_ channel: any Channel, logger: Logger) -> ConnectionLimit.Seat? {
         let key = ObjectIdentifier(channel)
         let isTaken = state.withLock { state in
-            guard !state.isClosing, state.channels.count < most else { return false }
-            state.channels[key] = channel
-            return true
+            if !state.isClosing { state.channels[key] = channel }
+            return !state.isClosing
         }
-        if isTaken { channel.closeFuture.whenComplete { _ in self.remove(key) } }
-        return isTaken
+        guard isTaken else { return nil }
+        let address = channel.clientAddress
+        let seat = limit.add(from: ClientAddress.network(address)) {
+            logger.info(
+                "a Kafka connection without a request gave way to a new one: there are too many",
+                metadata: ["peer": "\(address)"]
+            )
+            channel.close(promise: nil)
+        }
+        channel.closeFuture.whenComplete { _ in
+            self.remove(key)
+            seat?.leave()
+        }
+        return seat
     }
 
     private func remove(_ key: ObjectIdentifier) {

@@ -33,6 +33,8 @@ package struct APIConfiguration: Sendable {
     /// Most bytes of bodies held at once; a request beyond is answered 503.
     package var bodyBytesMax = 1536 << 20
     /// Most connections open at once; others wait in the listening queue.
+    ///
+    /// From seven eighths of them on, that one gives way to a further one which has had no request for the longest.
     package var connectionsMax = 512
     /// Seconds a connection may rest between requests, before its first request is read whole, or inside a body without progress.
     package var idleSeconds = 60

@@ -53,11 +53,16 @@ package struct APIServer: Service {
     /// - Throws: `ServiceError` `.failedPrecondition` where the address cannot be listened on.
     package func run() async throws {
         let stall = TimeAmount.seconds(Int64(configuration.stallSeconds))
+        let connections = ConnectionLimit(
+            // Nobody new is let in at the limit, so that one has to go before.
+            most: configuration.connectionsMax - max(1, configuration.connectionsMax / 8),
+            limit: configuration.connectionsMax
+        )
         let application = Application(
             responder: RESTResponder(table: table, configuration: configuration),
             server: .http1(
                 configuration: HTTP1Channel.Configuration(
-                    additionalChannelHandlers: [ConnectionGuardInstaller(stall: stall)],
+                    additionalChannelHandlers: [ConnectionGuardInstaller(stall: stall, connections: connections)],
                     idleTimeout: .seconds(Int64(configuration.idleSeconds)),
                     httpDecoderConfiguration: .init(
                         maxHeaderFieldSize: 256 << 10,

@@ -7,7 +7,7 @@ import NIOCore
 import NIOHTTP1
 
 /// Sits at the HTTP decoder of each connection: closes it when its client leaves answers unread, answers `Expect: 100-continue`,
-/// and answers what is no HTTP with a problem.
+/// answers what is no HTTP with a problem, and says when the connection could give way to another.
 final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler {
     typealias InboundIn = HTTPServerRequestPart
     typealias InboundOut = HTTPServerRequestPart
@@ -15,15 +15,29 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler {
     typealias OutboundOut = HTTPServerResponsePart
 
     private let stall: TimeAmount
+    private let seat: ConnectionLimit.Seat
     private var stalled: Scheduled<Void>?
     private var requestsInProgress = 0
+    /// Whether a request is not here as a whole yet: then the client is waited for.
+    private var isReading = false
+    /// Answers that are not wholly handed to the system.
+    private var unsentAnswers = 0
 
-    init(stall: TimeAmount) {
+    init(stall: TimeAmount, seat: ConnectionLimit.Seat) {
         self.stall = stall
+        self.seat = seat
+    }
+
+    private func tellSeat() {
+        if requestsInProgress + unsentAnswers > (isReading ? 1 : 0) { seat.works() } else { seat.rests() }
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        if case .head(let head) = unwrapInboundIn(data) {
+        let part = unwrapInboundIn(data)
+        defer { tellSeat() }
+        if case .end = part { isReading = false }
+        if case .head(let head) = part {
+            isReading = true
             requestsInProgress += 1
             if head.version == .http1_1, head.headers["expect"].contains(where: { $0.lowercased() == "100-continue" }) {
                 context.writeAndFlush(
@@ -36,8 +50,16 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
-        if case .end = unwrapOutboundIn(data) { requestsInProgress -= 1 }
-        context.write(data, promise: promise)
+        guard case .end = unwrapOutboundIn(data) else { return context.write(data, promise: promise) }
+        requestsInProgress -= 1
+        unsentAnswers += 1
+        let sent = promise ?? context.eventLoop.makePromise()
+        let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
+        sent.futureResult.whenComplete { _ in
+            bound.value.unsentAnswers -= 1
+            bound.value.tellSeat()
+        }
+        context.write(data, promise: sent)
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
@@ -88,16 +110,24 @@ final class ConnectionGuardInstaller: ChannelInboundHandler, RemovableChannelHan
     typealias InboundIn = NIOAny
 
     private let stall: TimeAmount
+    private let connections: ConnectionLimit
 
-    init(stall: TimeAmount) {
+    init(stall: TimeAmount, connections: ConnectionLimit) {
         self.stall = stall
+        self.connections = connections
     }
 
     func handlerAdded(context: ChannelHandlerContext) {
         do {
             let operations = context.pipeline.syncOperations
             let decoder = try operations.handler(type: ByteToMessageHandler<HTTPRequestDecoder>.self)
-            try operations.addHandler(ConnectionGuard(stall: stall), position: .after(decoder))
+            let channel = context.channel
+            let address = channel.remoteAddress?.ipAddress ?? ""
+            guard let seat = connections.add(from: address, close: { channel.close(promise: nil) }) else {
+                throw ChannelError.eof
+            }
+            channel.closeFuture.whenComplete { _ in seat.leave() }
+            try operations.addHandler(ConnectionGuard(stall: stall, seat: seat), position: .after(decoder))
         } catch {
             // Serving without the guard would be unsafe.
             context.fireErrorCaught(error)
