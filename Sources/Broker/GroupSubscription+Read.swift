@@ -97,6 +97,14 @@ extension GroupSubscription {
                 backlog.drop(taken)
                 if taken == count { continue }
             } catch {
+                guard error.code != .noMemory else {
+                    logger.warning(
+                        "subscribers wait for a batch until there is memory to decompress it",
+                        metadata: ["partition": "\(partition)", "group": "\(group)", "error": "\(error)"]
+                    )
+                    do { try await Task.sleep(for: Self.retryPause) } catch { return nil }
+                    return max(backlog.nextOffset, error.baseOffset ?? 0)
+                }
                 noteUnreadable(error, partition)
                 continue
             }
@@ -219,7 +227,7 @@ extension GroupSubscription {
                     rest = rest.dropFirst()
                     continue
                 }
-                let (records, next) = decode(found, from: first.offset, of: partition)
+                let (records, next) = try decode(found, from: first.offset, of: partition)
                 let held = records.reduce(found.bytes.count) { $0 + $1.deliveryByteCount }
                 claim.resize(to: max(Self.redeliveryClaim, held))
                 let end = max(next, first.offset + 1)
@@ -254,9 +262,13 @@ extension GroupSubscription {
     }
 
     /// The records from an offset on, and where to read next.
-    private func decode(_ found: ReadResult, from position: Int64, of partition: TopicPartition) -> (
-        [RecordView], Int64
-    ) {
+    ///
+    /// - Throws: where there is no memory, which passes.
+    private func decode(
+        _ found: ReadResult,
+        from position: Int64,
+        of partition: TopicPartition
+    ) throws(RecordBatchError) -> ([RecordView], Int64) {
         var walk = RecordBatches(
             found.bytes,
             verifiesChecksums: false,
@@ -268,6 +280,7 @@ extension GroupSubscription {
                 guard let record = try walk.nextRecord() else { break }
                 if record.offset >= position { records.append(record) }
             } catch {
+                if error.code == .noMemory { throw error }
                 noteUnreadable(error, partition)
             }
         }

@@ -9,6 +9,8 @@
 #include <snappy-c.h>
 #include <stdlib.h>
 #include <string.h>
+/* For ZSTD_decompressBound, which every libzstd since 1.4 exports. */
+#define ZSTD_STATIC_LINKING_ONLY
 #include <zstd.h>
 #include <zstd_errors.h>
 
@@ -226,6 +228,24 @@ static int unsnap_framed(martlet_decompressor *d, const uint8_t *input, size_t c
         position += length;
     }
     return MARTLET_DECOMPRESSED;
+}
+
+int martlet_may_exceed(int codec, const uint8_t *input, size_t count, size_t limit) {
+    switch (codec) {
+    case MARTLET_GZIP: {
+        if (count < 4) return 0;
+        const uint8_t *size = input + count - 4;
+        return ((uint32_t)size[3] << 24 | (uint32_t)size[2] << 16 | (uint32_t)size[1] << 8 | size[0]) > limit;
+    }
+    /* Neither makes more of a byte. */
+    case MARTLET_SNAPPY: return count > limit / 24;
+    case MARTLET_LZ4: return count > limit / 255;
+    case MARTLET_ZSTD: {
+        unsigned long long bound = ZSTD_decompressBound(input, count);
+        return bound != ZSTD_CONTENTSIZE_ERROR && bound > limit;
+    }
+    default: return 0;
+    }
 }
 
 int martlet_decompress(martlet_decompressor *d, int codec, const uint8_t *input, size_t count, size_t limit) {

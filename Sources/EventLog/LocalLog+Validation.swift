@@ -36,7 +36,13 @@ extension LocalLog {
             header = try RecordBatchValidator.validate(batch, parsed)
         } catch {
             // Only what was damaged on its way can succeed when it is sent again.
-            let code: EventLogError.Code = error.code == .checksumMismatch ? .corruptBatch : .invalidRecord
+            let code: EventLogError.Code =
+                switch error.code {
+                case .checksumMismatch: .corruptBatch
+                // Clients of Kafka's own make smaller batches then.
+                case .decompressedTooLarge: .messageTooLarge
+                default: .invalidRecord
+                }
             var refusal = EventLogError(code, error.description).at(id)
             if let index = error.recordIndex { refusal.records = [RecordRefusal(index: index, message: error.message)] }
             throw refusal

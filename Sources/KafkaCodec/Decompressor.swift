@@ -24,7 +24,7 @@ final class Decompressor: @unchecked Sendable {
     /// Fills a decompressor's buffer with what `compressed` becomes, of at most `limit` bytes.
     ///
     /// 64 bytes in front belong to it and 32 zeros behind. ``giveBack()`` is due afterwards.
-    /// - Throws: `.damagedCompression`, `.decompressedTooLarge`, without a place.
+    /// - Throws: `.damagedCompression`, `.decompressedTooLarge`, `.noMemory`, without a place.
     static func decompress(
         _ compressed: UnsafeBufferPointer<UInt8>,
         _ codec: CompressionCodec,
@@ -65,7 +65,7 @@ final class Decompressor: @unchecked Sendable {
     }
 
     private static func noMemory(_ codec: CompressionCodec) -> RecordBatchError {
-        RecordBatchError(.decompressedTooLarge, "there is no memory to decompress them with \(codec)")
+        RecordBatchError(.noMemory, "there is no memory to decompress them with \(codec)")
     }
 }
 
@@ -107,9 +107,33 @@ extension RecordBatch {
         min(max(64 << 20, byteCount * 8), 1 << 30)
     }
 
+    /// Refuses a batch whose records have more bytes than may be once they are decompressed: Kafka's clients would read it, and the engine's
+    /// own readers would not.
+    ///
+    /// Only what may be too large by its format is decompressed. What cannot be decompressed for another reason passes.
+    /// - Throws: `.decompressedTooLarge`.
+    func checkSize(in bytes: [UInt8]) throws(RecordBatchError) {
+        guard let codec = header.codec, codec != .none else { return }
+        let records = range.lowerBound + RecordBatchHeader.byteCount..<range.upperBound
+        let mayExceed = bytes.withUnsafeBufferPointer { all in
+            martlet_may_exceed(
+                CInt(codec.rawValue),
+                UnsafeBufferPointer(rebasing: all[records]).baseAddress,
+                records.count,
+                Self.decompressedBytesMax(of: range.count)
+            ) != 0
+        }
+        guard mayExceed else { return }
+        do throws(RecordBatchError) {
+            _ = try plain(in: bytes)
+        } catch {
+            if error.code == .decompressedTooLarge { throw error }
+        }
+    }
+
     /// The batch as it would be without compression, of at most `bytesMax` bytes where that is less than may be; `bytes` are those the batch
     /// was found in.
-    /// - Throws: `.unsupportedCompression` for an unknown codec, `.damagedCompression`, `.decompressedTooLarge`.
+    /// - Throws: `.unsupportedCompression` for an unknown codec, `.damagedCompression`, `.decompressedTooLarge`, `.noMemory`.
     package func plain(in bytes: [UInt8], bytesMax: Int = .max) throws(RecordBatchError) -> PlainBatch {
         let records = range.lowerBound + RecordBatchHeader.byteCount..<range.upperBound
         do throws(RecordBatchError) {

@@ -21,6 +21,8 @@ package struct RecordBatchError: Error, Equatable, Sendable, CustomStringConvert
         case damagedCompression
         /// The records take more memory than is given once they are decompressed.
         case decompressedTooLarge
+        /// There is no memory now to decompress the records.
+        case noMemory
         /// A record inside the batch cannot be read.
         case malformedRecord
     }

@@ -10,7 +10,8 @@ package enum RecordBatchValidator {
     ///
     /// Length, magic, CRC-32C and count are checked, the checksum before anything it covers; the records of an uncompressed batch are
     /// also walked, so that no consumer meets one that cannot be read. The record count must be the last offset delta plus one, and of a
-    /// compressed batch no more than may come out of it: what it says decides how many offsets it gets.
+    /// compressed batch no more than may come out of it: what it says decides how many offsets it gets. A compressed batch whose format shows
+    /// that too much would come out of it is refused, too.
     ///
     /// Who has read the header gives it as `parsed`.
     package static func validate(
@@ -47,7 +48,10 @@ package enum RecordBatchValidator {
                 "\(header.recordCount) records do not fit what \(bytes.count) bytes may become"
             )
         }
-        guard codec == .none else { return header }
+        guard codec == .none else {
+            try RecordBatch(header: header, range: 0..<bytes.count).checkSize(in: bytes)
+            return header
+        }
         var cursor = RecordCursor(bytes: bytes, position: RecordBatchHeader.byteCount, end: bytes.count)
         for index in 0..<Int64(header.recordCount) {
             do throws(RecordBatchError) {

@@ -4,6 +4,7 @@
 """The Kafka door with real clients: kcat, confluent-kafka, kafka-python and aiokafka."""
 
 import contextlib
+import gzip
 import json
 import socket
 import struct
@@ -351,9 +352,11 @@ def test_a_batch_that_cannot_be_decompressed_is_a_reject_and_a_dead_letter(engin
 
     KafkaPython().produce(place, "compressed", events(readers, "before"))
     rejects, letters = count("told__rejected"), len(engine.dead_letters("listener"))
-    # Frames of zstd that repeat one byte until 1 GB is there, and bytes that are no frame.
+    # Frames of zstd that repeat one byte until 1 GB is there tell how large they are. Of several members of gzip the last one alone does.
     bomb = bytes.fromhex("28b52ffd0058") + bytes.fromhex("02001041") * 8000 + bytes.fromhex("03001041")
-    first = produce_raw(place, "compressed", batch(4, 10, bomb))
+    assert produce_raw(place, "compressed", batch(4, 10, bomb), wanted=10) == -1, "MESSAGE_TOO_LARGE"
+    first = produce_raw(place, "compressed", batch(1, 10, gzip.compress(bytes(80 << 20)) + gzip.compress(b"")))
+    # And bytes that are no frame.
     second = produce_raw(place, "compressed", batch(1, 7, b"not gzip"))
     assert second == first + 10
     KafkaPython().produce(place, "compressed", events(readers, "after"), compression="zstd")
@@ -380,7 +383,7 @@ def batch(codec, count, compressed):
     return struct.pack(">qiib", 0, 9 + len(body), -1, 2) + struct.pack(">I", crc32c(body)) + body
 
 
-def produce_raw(place, topic, records):
+def produce_raw(place, topic, records, wanted=0):
     """Sends one batch to partition 0; returns its offset."""
     with socket.create_connection(parse(place), timeout=30) as connection:
         body = struct.pack(">hhii", -1, -1, 10_000, 1) + struct.pack(">h", len(topic)) + topic.encode()
@@ -388,7 +391,7 @@ def produce_raw(place, topic, records):
         answer = request(connection, 0, 7, body)
     at = 4 + 4 + 2 + len(topic) + 4 + 4
     error, offset = struct.unpack_from(">hq", answer, at)
-    assert error == 0, error
+    assert error == wanted, error
     return offset
 
 

@@ -190,6 +190,30 @@ extension CompressionTests {
         }
     }
 
+    /// Kafka's clients would read it, and the engine's own readers would not.
+    @Test func whatTellsThatItBecomesTooLargeIsNotTaken() throws {
+        let original = try Self.compressed("zstd-sized")
+        func validate(_ records: [UInt8], _ codec: CompressionCodec) throws {
+            _ = try RecordBatchValidator.validate(Self.replacing(records, in: original, codec: codec))
+        }
+        func zstd(_ blocks: Int) -> [UInt8] {
+            var bytes: [UInt8] = [0x28, 0xB5, 0x2F, 0xFD, 0x00, 0x58]
+            for _ in 1..<blocks { bytes += [0x02, 0x00, 0x10, 0x41] }
+            return bytes + [0x03, 0x00, 0x10, 0x41]
+        }
+        for codec in [CompressionCodec.zstd, .snappy] {
+            let error = #expect(throws: RecordBatchError.self) {
+                _ = try RecordBatchValidator.validate(Self.bomb(codec))
+            }
+            #expect(error?.code == (codec == .zstd ? .decompressedTooLarge : nil) || codec == .snappy)
+        }
+        #expect(throws: RecordBatchError.self) { try validate(zstd(513), .zstd) }
+        try validate(zstd(512), .zstd)
+        // What is no stream at all has always been taken: nobody can read it.
+        try validate([UInt8](repeating: 0xFF, count: 500), .gzip)
+        for one in CompressedBatch.all { _ = try RecordBatchValidator.validate(Array(one.batch)) }
+    }
+
     @Test func largeBatchesMayBecomeLarger() {
         #expect(RecordBatch.decompressedBytesMax(of: 100) == 64 << 20)
         #expect(RecordBatch.decompressedBytesMax(of: 20 << 20) == 160 << 20)

@@ -39,6 +39,10 @@ void martlet_decompressor_free(martlet_decompressor *decompressor);
    xerial's Java library frames it. What is left over behind them is damage, as is an end that comes early. */
 int martlet_decompress(martlet_decompressor *decompressor, int codec, const uint8_t *input, size_t count, size_t limit);
 
+/* Whether the input may become more than `limit` bytes, judged by what its format says and without decompressing it. What says too little of
+   itself, such as all but the last of several gzip members, is not found out. */
+int martlet_may_exceed(int codec, const uint8_t *input, size_t count, size_t limit);
+
 /* What the last call decompressed; valid until the next one. */
 uint8_t *martlet_decompressed(martlet_decompressor *decompressor, size_t *count);
 /* What was wrong after MARTLET_DECOMPRESS_DAMAGED, a string that stays. */
