@@ -200,6 +200,52 @@ struct ServerSafetyTests {
         }
     }
 
+    /// A few bytes of JSON become many times as many in memory.
+    @Test func bodiesOfManyValuesAreCountedByWhatTheyBecome() async throws {
+        let many = "{\"records\":[" + String(repeating: "0,", count: 20_000) + "0]}"
+        let text = "{\"records\":[{\"value\":\"" + String(repeating: "[0,0]", count: 7_990) + "\"}]}"
+        #expect(many.utf8.count >= text.utf8.count)
+        try await Harness.run({ $0.bodyBytesMax = 2_000_000 }) { http in
+            let busy = try await http.send(.POST, "/api/v1/topics/t/records", many)
+            #expect(busy.status == 503)
+            #expect(try await http.send(.POST, "/api/v1/topics/t/records", text).status != 503)
+        }
+        try await Harness.run { http in
+            let tooMany = "{\"records\":[" + String(repeating: "0,", count: 4_000_000) + "0]}"
+            let refused = try await http.send(.POST, "/api/v1/topics/t/records", tooMany)
+            #expect(refused.status == 413)
+            #expect(refused.text.contains("values"))
+        }
+    }
+
+    /// Answers that their clients do not take are held in memory.
+    @Test func largeAnswersAreBounded() async throws {
+        try await Harness.run({ configuration in
+            configuration.answerBytesMax = 100_000
+            configuration.stallSeconds = 600
+        }) { http in
+            let size = try await http.send(.GET, "/openapi.json").body.count
+            #expect(size > 100_000)
+            let greedy = try RawConnection(port: http.port, receiveBytes: 4096)
+            let request = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            greedy.write(String(repeating: request, count: 200))
+            // Once the sockets' buffers are full one answer is held; until then each is taken at once.
+            var refused = false
+            for _ in 0..<3000 where !refused {
+                refused = try await http.send(.GET, "/openapi.json").status == 503
+                if !refused { try await Task.sleep(for: .milliseconds(10)) }
+            }
+            #expect(refused)
+            greedy.hangUp()
+            var isServed = false
+            for _ in 0..<3000 where !isServed {
+                isServed = try await http.send(.GET, "/openapi.json").status == 200
+                if !isServed { try await Task.sleep(for: .milliseconds(10)) }
+            }
+            #expect(isServed)
+        }
+    }
+
     @Test func answersWhatIsNoHTTPWithAProblem() async throws {
         try await Harness.run { http in
             for text in [

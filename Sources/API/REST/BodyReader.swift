@@ -6,7 +6,7 @@ import MartletCore
 import NIOCore
 import Synchronization
 
-/// How many bytes of request bodies are held at once, over all connections.
+/// How many bytes of request bodies and of what is made of them are held at once, over all connections.
 final class BodyBudget: Sendable {
     private let limit: Int
     private let used = Mutex(0)
@@ -33,6 +33,11 @@ final class BodyBudget: Sendable {
 
 /// Reads bodies whole, within their limit, the budget and a deadline.
 struct BodyReader: Sendable {
+    /// Bytes of memory that a value of a tree of JSON takes at the most, beside the text of strings.
+    private static let valueBytes = 128
+    /// Most values of a body of JSON.
+    private static let valuesMax = 4_000_000
+
     let budget: BodyBudget
     let configuration: APIConfiguration
 
@@ -46,12 +51,40 @@ struct BodyReader: Sendable {
         }
     }
 
-    /// Runs `use` with the whole body, whose bytes count against the budget until it returns.
+    /// What will be made of a body while it is answered, in bytes of memory, before any of it is made.
+    ///
+    /// - Throws: `Refusal` 413 where a body of JSON has more values than are taken.
+    func weight(_ bytes: [UInt8], _ body: Route.Body, isCompressed: Bool) throws -> Int {
+        switch body {
+        case .none, .archive: return 0
+        case .events: return bytes.count
+        case .otlp: return 4 * (isCompressed ? min(configuration.telemetryBytesMax, 16 * bytes.count) : bytes.count)
+        // Its parser has bounds of its own.
+        case .document: return 8 * bytes.count
+        case .json, .records:
+            let count = JSONCursor.valueCountMax(bytes)
+            guard count <= Self.valuesMax else {
+                throw Refusal(
+                    .contentTooLarge,
+                    code: ServiceError.Code.tooLarge.rawValue,
+                    ServiceError(
+                        .tooLarge,
+                        "the body has \(count) values; at most \(Self.valuesMax) are taken",
+                        fix: "send less at once"
+                    )
+                )
+            }
+            return bytes.count + count * Self.valueBytes
+        }
+    }
+
+    /// Runs `use` with the whole body; its bytes, and those that `weigh` says of it, count against the budget until it returns.
     func withBody<T: Sendable>(
         of request: Request,
         from source: RequestBody,
         limit: Int,
         channel: any Channel,
+        weigh: ([UInt8]) throws -> Int = { _ in 0 },
         _ use: ([UInt8]) async throws -> T
     ) async throws -> T {
         let length = request.headers[.contentLength].flatMap { Int($0) }
@@ -77,6 +110,9 @@ struct BodyReader: Sendable {
                 fix: "send as many bytes as Content-Length says"
             )
         }
+        let weight = try weigh(bytes)
+        guard budget.take(weight) else { throw Self.busy() }
+        taken += weight
         return try await use(bytes)
     }
 

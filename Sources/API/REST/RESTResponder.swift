@@ -31,12 +31,14 @@ struct RESTResponder: HTTPResponder {
     let configuration: APIConfiguration
     let bodies: BodyReader
     let callers: CallerCheck
+    private let answers: AnswerBudget
 
     init(table: RouteTable, configuration: APIConfiguration) {
         self.table = table
         self.configuration = configuration
         bodies = BodyReader(budget: BodyBudget(limit: configuration.bodyBytesMax), configuration: configuration)
         callers = CallerCheck(configuration: configuration)
+        answers = AnswerBudget(limit: configuration.answerBytesMax)
     }
 
     func respond(to request: Request, context: APIContext) async throws -> Response {
@@ -107,7 +109,11 @@ struct RESTResponder: HTTPResponder {
                 of: request,
                 from: source,
                 limit: bodies.limit(route.body),
-                channel: context.channel
+                channel: context.channel,
+                weigh: { body in
+                    let isCompressed = request.headers[.contentEncoding] != nil
+                    return try bodies.weight(body, route.body, isCompressed: isCompressed)
+                }
             ) { body in
                 try checkContentType(route, contentType, body)
                 let call = Call(
@@ -123,7 +129,7 @@ struct RESTResponder: HTTPResponder {
                     logger: logger,
                     configuration: configuration
                 )
-                return Self.response(try await route.handle(call), route)
+                return try response(try await route.handle(call), route, mayBeRefused: request.method == .get)
             }
         }
         guard route.endsWithCaller else { return try await perform(request.body) }
@@ -216,7 +222,7 @@ struct RESTResponder: HTTPResponder {
         )
     }
 
-    private static func response(_ reply: Reply, _ route: Route) -> Response {
+    private func response(_ reply: Reply, _ route: Route, mayBeRefused: Bool) throws -> Response {
         switch reply {
         case .response(let response): return response
         case .empty: return Response(status: .init(code: route.status))
@@ -226,7 +232,7 @@ struct RESTResponder: HTTPResponder {
             return Response(
                 status: status ?? .init(code: route.status),
                 headers: headers,
-                body: ResponseBody(byteBuffer: ByteBuffer(bytes: bytes))
+                body: try answers.body(bytes, mayBeRefused: mayBeRefused)
             )
         }
     }
