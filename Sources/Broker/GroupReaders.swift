@@ -32,8 +32,15 @@ package final class GroupReaders: GroupReaderServices {
             self.topic = topic
         }
 
-        func acknowledge(through mark: UInt64) {
+        func acknowledge(through mark: UInt64) throws(ServiceError) {
             guard mark > 0 else { return }
+            guard mark <= sink.given() else {
+                throw ServiceError.invalid(
+                    field: "acknowledge",
+                    "\(mark) is no mark this reader was given: the last one is \(sink.given())",
+                    fix: "send the mark of the last answer whose records are done with"
+                )
+            }
             handle.acknowledge(ids: [], through: mark)
             sink.forget(through: mark)
         }
@@ -153,7 +160,7 @@ package final class GroupReaders: GroupReaderServices {
             reader.used.withLock { $0 = .now }
             reader.isBusy.store(false, ordering: .releasing)
         }
-        reader.acknowledge(through: next.mark)
+        try reader.acknowledge(through: next.mark)
         reader.sink.limit(to: min(next.limit, GroupReaderLimits.recordsMax))
         let end = ContinuousClock.now + next.wait
         while true {
@@ -177,7 +184,7 @@ package final class GroupReaders: GroupReaderServices {
 
     package func end(_ group: String, _ id: String, through mark: UInt64) async throws {
         let reader = try find(group, id)
-        reader.acknowledge(through: mark)
+        try reader.acknowledge(through: mark)
         // Where that fails the reader stays for a while, so that it can be ended again.
         do throws(ServiceError) { try await store(reader) } catch { throw ended(reader, id) ?? error }
         _ = state.withLock { $0.readers.removeValue(forKey: id) }
@@ -303,6 +310,9 @@ private final class ReaderSink: DeliverySink {
             return state.taken
         }
     }
+
+    /// The last id the reader was given.
+    func given() -> UInt64 { state.withLock(\.givenThrough) }
 
     func failure() -> ServiceError? { state.withLock { $0.failure } }
 

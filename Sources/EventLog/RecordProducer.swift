@@ -121,8 +121,7 @@ package final class RecordProducer: Sendable {
             guard size > limit else { continue }
             throw EventLogError(
                 .messageTooLarge,
-                "record \(index) needs a batch of \(size) bytes, topic \(topic.name) takes up to \(limit); "
-                    + "put large data into a file and send its path",
+                "records[\(index)] needs a batch of \(size) bytes, topic \(topic.name) takes up to \(limit)",
                 topic: topic.name
             )
         }

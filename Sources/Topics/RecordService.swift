@@ -134,7 +134,7 @@ package struct RecordService: RecordServices {
         throw .invalid(
             field: "offset",
             "\(offset) is beyond the end of partition \(partition.partition) of topic '\(partition.topic)', which is \(end)",
-            fix: "use an offset up to \(end), earliest or latest"
+            fix: "use an offset up to \(end), earliest or latest, or name the partition that has this one"
         )
     }
 

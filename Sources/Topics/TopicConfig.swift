@@ -73,7 +73,6 @@ package struct TopicConfig: Sendable {
             .only(["producer"]),
             "Batches are kept as they were sent."
         ),
-        TopicConfig("compression.zstd.level", .integer(-131_072...22), "3", .kept, "Batches are kept as they were sent."),
         TopicConfig(
             "compression.zstd.level",
             .integer(-131_072...22),

@@ -194,7 +194,7 @@ def test_requests_of_readers_are_checked(engine):
         engine.http("POST", "/api/v1/groups/g/readers", body).problem(422)
     reader = begin(engine, "gr-ch", topic)
     path = f"/api/v1/groups/gr-ch/readers/{reader}"
-    for body in [{"acknowledge": -1}, {"limit": 0}, {"limit": 5001}, {"wait": 30_001}, {"stop_at_end": "yes"}, {"x": 1}]:
+    for body in [{"acknowledge": -1}, {"acknowledge": 999}, {"limit": 0}, {"limit": 5001}, {"wait": 30_001}, {"stop_at_end": "yes"}, {"x": 1}]:
         engine.http("POST", f"{path}/records", body).problem(422)
     engine.http("PUT", f"/api/v1/groups/other/readers/{reader}").problem(404)
     assert engine.http("PUT", path).status == 204

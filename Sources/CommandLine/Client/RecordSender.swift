@@ -111,6 +111,9 @@ final class RecordSender {
         return failure
     }
 
+    /// Whether no record was written, and none tried.
+    var isUnused: Bool { count == 0 && isUnknown == 0 }
+
     func clear() throws { try progress.clear() }
 
     /// Says how much was written before something went wrong.

@@ -47,8 +47,8 @@ struct EngineStatus: ClientCommand {
         guard damage.isEmpty else {
             throw CommandFailure(
                 .failure,
-                "the engine found \(damage.count) \(damage.count == 1 ? "place" : "places") in its data that are damaged or cannot be written",
-                fix: "nothing was deleted; the places are listed above"
+                "the engine has \(damage.count == 1 ? "a problem" : "\(damage.count) problems") with its data or its disk",
+                fix: "see what is listed above, and the table of damage in docs/operations.md; nothing was deleted"
             )
         }
     }

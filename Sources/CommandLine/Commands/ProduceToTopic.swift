@@ -73,6 +73,8 @@ struct ProduceToTopic: ClientCommand {
                     if InterruptFlag.isRaised { break }
                 }
                 try await sender.flush()
+                // Where nothing was sent nobody has found out whether there is such a topic.
+                if sender.isUnused { _ = try await client.send(APIRequest("GET", ["topics", id])) }
             } catch {
                 try sender.reportFailure()
                 throw error

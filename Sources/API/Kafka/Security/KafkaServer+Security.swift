@@ -28,7 +28,8 @@ extension KafkaServer {
             } catch {
                 door.logger.error(
                     "the Kafka certificate has changed and cannot be used; the one before stays",
-                    metadata: ["error": "\(error)"]
+                    // What it says and what to do about it, in one line.
+                    metadata: ["error": "\("\(error)".split(separator: "\n").joined(separator: ";"))"]
                 )
             }
         }
