@@ -57,7 +57,7 @@ extension LakeError {
 extension EventLogError {
     fileprivate var fix: String? {
         switch code {
-        case .messageTooLarge: "send less at once, raise the topic's max.message.bytes, or put the data into a file of a view and send its path"
+        case .messageTooLarge: "send less at once, raise the topic's max.message.bytes, or send the path of a file"
         case .diskFull: "make room on the disk of the data directory; nothing was stored of this request"
         case .overloaded: "try again in a moment, or send fewer events at once"
         case .partitionStopped: "look at the disk and the engine's log, then restart the engine"

@@ -62,7 +62,9 @@ extension ElementState {
         )
     }
 
-    /// Nanoseconds since 1970. Whoever owns a file gives it any time: years before 1843 and after 2255 are taken for these, so that
+    /// Nanoseconds since 1970.
+    ///
+    /// Whoever owns a file gives it any time: years before 1843 and after 2255 are taken for these, so that
     /// times can be subtracted from each other.
     private static func nanos(_ time: timespec) -> Int64 {
         let seconds = min(max(Int64(time.tv_sec), -4_000_000_000), 9_000_000_000)
