@@ -32,8 +32,6 @@ package struct APIConfiguration: Sendable {
     package var telemetryBytesMax = 20 << 20
     /// Most bytes of bodies, and of what is made of them, held at once; a request beyond is answered 503.
     package var bodyBytesMax = 1536 << 20
-    /// Most bytes of large answers held at once until their clients have taken them; a GET beyond is answered 503.
-    package var answerBytesMax = 512 << 20
     /// Most connections open at once; others wait in the listening queue.
     ///
     /// From seven eighths of them on, that one gives way to a further one which has had no request for the longest.

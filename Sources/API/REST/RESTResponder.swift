@@ -31,14 +31,12 @@ struct RESTResponder: HTTPResponder {
     let configuration: APIConfiguration
     let bodies: BodyReader
     let callers: CallerCheck
-    private let answers: AnswerBudget
 
     init(table: RouteTable, configuration: APIConfiguration) {
         self.table = table
         self.configuration = configuration
         bodies = BodyReader(budget: BodyBudget(limit: configuration.bodyBytesMax), configuration: configuration)
         callers = CallerCheck(configuration: configuration)
-        answers = AnswerBudget(limit: configuration.answerBytesMax)
     }
 
     func respond(to request: Request, context: APIContext) async throws -> Response {
@@ -129,7 +127,7 @@ struct RESTResponder: HTTPResponder {
                     logger: logger,
                     configuration: configuration
                 )
-                return try response(try await route.handle(call), route, mayBeRefused: request.method == .get)
+                return Self.response(try await route.handle(call), route)
             }
         }
         guard route.endsWithCaller else { return try await perform(request.body) }
@@ -222,7 +220,7 @@ struct RESTResponder: HTTPResponder {
         )
     }
 
-    private func response(_ reply: Reply, _ route: Route, mayBeRefused: Bool) throws -> Response {
+    private static func response(_ reply: Reply, _ route: Route) -> Response {
         switch reply {
         case .response(let response): return response
         case .empty: return Response(status: .init(code: route.status))
@@ -232,7 +230,7 @@ struct RESTResponder: HTTPResponder {
             return Response(
                 status: status ?? .init(code: route.status),
                 headers: headers,
-                body: try answers.body(bytes, mayBeRefused: mayBeRefused)
+                body: ResponseBody(byteBuffer: ByteBuffer(bytes: bytes))
             )
         }
     }
