@@ -237,7 +237,7 @@ let package = Package(
         ),
         .testTarget(
             name: "GRPCAPITests",
-            dependencies: ["GRPCAPI", logging, nioCore, nioEmbedded, nioHPACK, nioHTTP2]
+            dependencies: ["GRPCAPI", "RequestLimits", logging, nioCore, nioEmbedded, nioHPACK, nioHTTP2]
         ),
         .testTarget(
             name: "BrokerTests",

@@ -7,6 +7,7 @@ import NIOCore
 import NIOEmbedded
 import NIOHPACK
 import NIOHTTP2
+import RequestLimits
 import Testing
 
 /// A call as HTTP/2 gives it, without a connection.
