@@ -29,9 +29,15 @@ package struct TopicService: TopicServices {
 
     /// Makes sure the engine's own topics exist, and that catalog and log agree where an earlier process was stopped in the middle of a change.
     package func prepare(defaultTopic: String, deadLetterTopic: String) async throws {
-        for (key, id) in try await catalog.state.all(prefix: Self.deletingPrefix) {
-            // The log has told of what keeps it from being deleted; the next start tries again, and so does who makes one of the name.
-            try? await finishDeletion(of: String(key.dropFirst(Self.deletingPrefix.count)), id)
+        for (key, state) in try await catalog.state.all(prefix: Self.deletingPrefix) {
+            let name = String(key.dropFirst(Self.deletingPrefix.count))
+            if let held = try await log.topic(name), Self.deletingState(held, try end(of: held)) != state {
+                // Another one, or its deletion was refused, by a catalog that could not be flushed, and it was written to since.
+                try await catalog.state.set(key, nil)
+            } else {
+                // The log has told of what keeps it from being deleted; the next start tries again, and so does who makes one of the name.
+                try? await finishDeletion(of: name)
+            }
         }
         for (name, isDeadLetter) in [(defaultTopic, false), (deadLetterTopic, true)] {
             if try await catalog.topics.find(name) == nil {
@@ -166,30 +172,43 @@ package struct TopicService: TopicServices {
 
     /// Makes room for a topic where the log has one of the name from before: one that was deleted goes.
     private func clear(_ name: String, of held: String) async throws {
-        guard try await catalog.state.get(Self.deletingPrefix + name) == held else {
+        guard try await catalog.state.get(Self.deletingPrefix + name)?.hasPrefix(held) == true else {
             throw ServiceError(
                 .alreadyExists,
                 "topic '\(name)' is in the log, with records that no topic of the catalog has",
                 fix: "choose another name; or delete it with its records: martlet topics delete \(name)"
             )
         }
-        try await finishDeletion(of: name, held)
+        try await finishDeletion(of: name)
     }
 
     /// Takes a topic out of the catalog, then out of the log; a crash in between is made good by ``prepare(defaultTopic:deadLetterTopic:)``.
     private func remove(_ topic: Resource<TopicSpec>) async throws {
-        let held = try await log.topic(topic.name)?.id.uuidString
-        let state: [String: String?] = [Self.madeKey(topic): nil, Self.deletingPrefix + topic.name: held]
+        let held = try await log.topic(topic.name)
+        let deleting = try held.map { Self.deletingState($0, try end(of: $0)) }
+        let state: [String: String?] = [Self.madeKey(topic): nil, Self.deletingPrefix + topic.name: deleting]
         try await catalog.transaction { tx in
             try tx.delete(TopicSpec.self, topic.guid)
             try tx.setState(state)
         }
-        if let held { try await finishDeletion(of: topic.name, held) }
+        if held != nil { try await finishDeletion(of: topic.name) }
     }
 
-    /// Deletes the log's topic of this name and id, if it is still there, and forgets that it was to be deleted.
-    private func finishDeletion(of name: String, _ id: String) async throws {
-        if try await log.topic(name)?.id.uuidString == id { try await log.deleteTopic(name) }
+    /// What is noted of a topic that is about to be deleted: which one it is, and how far it was written.
+    private static func deletingState(_ held: TopicDescription, _ end: Int64) -> String {
+        "\(held.id.uuidString) \(end)"
+    }
+
+    /// The ends of all its partitions together, which grow with every record.
+    private func end(of held: TopicDescription) throws -> Int64 {
+        try (0..<held.partitions).reduce(0) { sum, partition in
+            try sum + local.bounds(TopicPartition(topic: held.name, partition: partition)).end
+        }
+    }
+
+    /// Deletes the log's topic of this name, if it is still there, and forgets that it was to be deleted.
+    private func finishDeletion(of name: String) async throws {
+        if try await log.topic(name) != nil { try await log.deleteTopic(name) }
         try await catalog.state.set(Self.deletingPrefix + name, nil)
     }
 
@@ -288,10 +307,10 @@ package struct TopicService: TopicServices {
         try await changes.exclusively {
             guard let topic = try await catalog.topics.find(name) else {
                 // The log has one still where a deletion failed after its first step, and it would be in the way for ever.
-                guard !EngineTopic.isOne(name), let held = try await log.topic(name) else {
+                guard !EngineTopic.isOne(name), try await log.topic(name) != nil else {
                     throw ServiceError.notFound(.topics, name)
                 }
-                return try await finishDeletion(of: name, held.id.uuidString)
+                return try await finishDeletion(of: name)
             }
             try EngineTopic.refuseChanges(topic.name)
             guard !topic.spec.isDefault, !topic.spec.isDeadLetter else {
