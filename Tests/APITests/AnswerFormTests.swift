@@ -7,7 +7,7 @@ import MartletCore
 import NIOHTTP1
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct AnswerFormTests {
     @Test func answersQueriesAsJSONAndCSV() async throws {
         try await Harness.run { http in

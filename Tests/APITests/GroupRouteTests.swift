@@ -53,7 +53,7 @@ final class TestGroups: GroupServices {
     }
 }
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct GroupRouteTests {
     @Test func groupsAreListedAndShown() async throws {
         try await Harness.run { http in

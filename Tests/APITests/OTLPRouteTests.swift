@@ -5,7 +5,7 @@ import API
 import NIOHTTP1
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct OTLPRouteTests {
     @Test func bodiesReachTheReceiverAsTheyAre() async throws {
         try await Harness.run { harness in

@@ -74,7 +74,7 @@ final class TestRecords: RecordServices {
     func wait(_ topic: String, behind position: TopicPosition, atMost duration: Duration) async throws -> Bool { false }
 }
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct RecordRouteTests {
     @Test func recordsAreWrittenAndReadPageByPage() async throws {
         try await Harness.run { http in

@@ -7,7 +7,7 @@ import MartletCore
 import NIOHTTP1
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct RefusalTests {
     struct Case: Sendable {
         let method: HTTPMethod

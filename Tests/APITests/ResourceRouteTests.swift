@@ -8,7 +8,7 @@ import MartletCore
 import NIOHTTP1
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct ResourceRouteTests {
     @Test func aResourceLivesItsLife() async throws {
         try await Harness.run { http in

@@ -7,7 +7,7 @@ import MartletCore
 import NIOHTTP1
 import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct StatementRouteTests {
+@Suite(.timeLimit(.minutes(5))) struct StatementRouteTests {
     @Test func theBodyReachesTheServiceWhole() async throws {
         let statements = TestStatements()
         try await Harness.run(replacing: { $0.statements = statements }) { http in

@@ -7,7 +7,7 @@ import MartletCore
 import NIOHTTP1
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct TableRouteTests {
     private static let document = "name: trips\ntopic: default\ncolumns:\n  - {name: fare, type: DOUBLE}\n"
 

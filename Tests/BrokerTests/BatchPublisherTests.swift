@@ -9,7 +9,7 @@ import Logging
 import MartletCore
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct BatchPublisherTests {
     /// Gives a log with topics `one` (1 partition) and `four` (4) to the body.
     private func withPublisher(

@@ -5,7 +5,7 @@ import Broker
 import Synchronization
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct ReadMemoryTests {
     private typealias Memory = ReadMemory<String>
 

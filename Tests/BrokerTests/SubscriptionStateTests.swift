@@ -313,7 +313,7 @@ import Testing
 
     /// Random subscribers that acknowledge, reject, forget, come and go: every record is acknowledged in the end, none before it was
     /// delivered, and the committed offset never passes an unacknowledged record.
-    @Test(.timeLimit(.minutes(1)), arguments: 0..<40)
+    @Test(.timeLimit(.minutes(5)), arguments: 0..<40)
     func nothingIsLostUnderChurn(seed: Int) {
         var churn = Churn(seed: UInt64(seed), start: now)
         for _ in 0..<200_000 where !churn.isDone { churn.step() }

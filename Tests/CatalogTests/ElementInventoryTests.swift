@@ -7,7 +7,7 @@ import MartletCore
 import Synchronization
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct ElementInventoryTests {
     private final class Fixture: Sendable {
         let directory: String

@@ -5,7 +5,7 @@ import Catalog
 import MartletCore
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct ReferenceTests {
     @Test func refusesToDeleteWhatIsUsedAndListsTheUsers() async throws {
         let fixture = try CatalogFixture()

@@ -7,7 +7,7 @@ import MartletCore
 import Synchronization
 import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct ResourceChangeTests {
+@Suite(.timeLimit(.minutes(5))) struct ResourceChangeTests {
     private final class Seen: Sendable {
         private let changes = Mutex<[String]>([])
         var all: [String] { changes.withLock { $0 } }

@@ -6,7 +6,7 @@ import Foundation
 import MartletCore
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct ResourceRepositoryTests {
     @Test func storesWhatWasGiven() async throws {
         let fixture = try CatalogFixture()

@@ -6,7 +6,7 @@ import Foundation
 import MartletCore
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct SecretTests {
     private let fixture: CatalogFixture
     private let keyPath: String

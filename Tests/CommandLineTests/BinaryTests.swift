@@ -32,7 +32,7 @@ import Testing
     }
 
     @Test(
-        .timeLimit(.minutes(1)),
+        .timeLimit(.minutes(5)),
         arguments: [(["--help"], 0), (["views", "list"], 5), (["nonsense"], 2)] as [([String], Int32)]
     )
     func exitCodeReachesTheShell(_ arguments: [String], _ code: Int32) async throws {
@@ -42,7 +42,7 @@ import Testing
         #expect(process.terminationStatus == code)
     }
 
-    @Test(.timeLimit(.minutes(1))) func readerThatWentAwayIsNoCrash() async throws {
+    @Test(.timeLimit(.minutes(5))) func readerThatWentAwayIsNoCrash() async throws {
         let process = process(["--help"])
         let pipe = Pipe()
         try pipe.fileHandleForReading.close()
@@ -52,7 +52,7 @@ import Testing
         #expect(process.terminationStatus == 141)
     }
 
-    @Test(.timeLimit(.minutes(1))) func interruptEndsATail() async throws {
+    @Test(.timeLimit(.minutes(5))) func interruptEndsATail() async throws {
         try await CannedServer.with({ _ in .json(#"{"data":[]}"#) }) { server in
             let process = process(["logs", "tail", "p", "-i", "10ms"], server: server.address)
             try await withThrowingTaskGroup(of: Void.self) { group in

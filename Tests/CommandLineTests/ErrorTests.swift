@@ -144,7 +144,7 @@ import Testing
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func aTailSaysThatItsPipelineIsMissing() async throws {
+    @Test(.timeLimit(.minutes(5))) func aTailSaysThatItsPipelineIsMissing() async throws {
         try await CannedServer.with({ request in
             request.target.hasPrefix("/api/v1/pipelines/")
                 ? .problem(#"{"code":"notFound","detail":"no pipeline"}"#, status: 404) : .json(#"{"data":[]}"#)
@@ -278,14 +278,14 @@ import Testing
         #expect(run.errors.contains("not JSON"))
     }
 
-    @Test(.timeLimit(.minutes(1))) func muteServerTimesOut() async throws {
+    @Test(.timeLimit(.minutes(5))) func muteServerTimesOut() async throws {
         let run = try await CommandRun.run(["views", "list", "--timeout", "0.2"], answer: .init(isMute: true))
         #expect(run.status == .timeout)
         #expect(run.errors.contains("within 0.2 s"))
         #expect(run.errors.contains("--timeout"))
     }
 
-    @Test(.timeLimit(.minutes(1))) func bodyThatStopsTimesOut() async throws {
+    @Test(.timeLimit(.minutes(5))) func bodyThatStopsTimesOut() async throws {
         var answer = CannedServer.Answer.json(#"{"data":["#)
         answer.ending = .hang
         let run = try await CommandRun.run(["views", "list", "--timeout", "0.2"], answer: answer)
@@ -361,7 +361,7 @@ import Testing
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func failedDeployPrintsTheReason() async throws {
+    @Test(.timeLimit(.minutes(5))) func failedDeployPrintsTheReason() async throws {
         try await CannedServer.with({ request in
             request.method == "POST"
                 ? .json(#"{"name":"p","status":"InProgress"}"#)
@@ -375,7 +375,7 @@ import Testing
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func deployThatNeverEndsTimesOut() async throws {
+    @Test(.timeLimit(.minutes(5))) func deployThatNeverEndsTimesOut() async throws {
         let run = try await CommandRun.run(
             ["pipelines", "deploy", "p", "--wait-timeout", "0.2"],
             answer: .json(#"{"name":"p","status":"InProgress","reason":"starting workers"}"#)
@@ -384,7 +384,7 @@ import Testing
         #expect(run.errors.contains("starting workers"))
     }
 
-    @Test(.timeLimit(.minutes(1))) func deployWaitsForReady() async throws {
+    @Test(.timeLimit(.minutes(5))) func deployWaitsForReady() async throws {
         try await CannedServer.with({ request in
             request.method == "POST"
                 ? .json(#"{"name":"p","status":"InProgress"}"#) : .json(#"{"name":"p","status":"Ready"}"#)
@@ -406,7 +406,7 @@ import Testing
         #expect(run.output.contains("topic frames, partition 0"))
     }
 
-    @Test(.timeLimit(.minutes(1)), arguments: [true, false])
+    @Test(.timeLimit(.minutes(5)), arguments: [true, false])
     func tailAsksForWhatCameSince(_ hasCursor: Bool) async throws {
         let cursor = hasCursor ? "\"c9\"" : "null"
         let first = #"""
@@ -432,7 +432,7 @@ import Testing
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func cancellingIsInterruption() async throws {
+    @Test(.timeLimit(.minutes(5))) func cancellingIsInterruption() async throws {
         try await CannedServer.with({ _ in .json(#"{"data":[]}"#) }) { server in
             let address = server.address
             let status = try await withThrowingTaskGroup(of: CommandStatus.self) { group in

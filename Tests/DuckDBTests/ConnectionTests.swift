@@ -103,7 +103,7 @@ import Testing
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func interruptStopsARunningStatement() async throws {
+    @Test(.timeLimit(.minutes(5))) func interruptStopsARunningStatement() async throws {
         let thread = DatabaseThread(name: "test")
         defer { thread.stop() }
         let library = try DuckDBFixture.library()

@@ -18,7 +18,7 @@ import Testing
         deinit { if thread.submit(done) != nil { done() } }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(5)))
     func workCanSubmitMoreWhenItsObjectsGo() async {
         let thread = DatabaseThread(name: "release")
         for _ in 0..<600 {

@@ -5,7 +5,7 @@ import DuckDB
 import Synchronization
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct DatabaseThreadTests {
     /// Says when it is freed by submitting work to the thread that held it.
     private final class Held: Sendable {

@@ -5,7 +5,7 @@ import EventLog
 import KafkaCodec
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct AppendTimeTests {
     @Test func recordsGetTheTimeOfTheLogWhereTheTopicSaysSo() async throws {
         let directory = try TemporaryDirectory()

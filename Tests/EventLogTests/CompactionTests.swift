@@ -31,7 +31,7 @@ private struct Model {
     }
 }
 
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(5)))
 struct CompactionTests {
     private static func settings(
         segmentBytes: Int64 = 2048,
@@ -324,7 +324,7 @@ struct CompactionTests {
     }
 }
 
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(5)))
 struct CompactionPropertyTests {
     /// The records as a Snappy block of literals.
     private static func snappy(_ batch: [UInt8]) -> [UInt8] {

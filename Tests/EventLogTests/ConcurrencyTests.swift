@@ -5,7 +5,7 @@ import EventLog
 import KafkaCodec
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct ConcurrencyTests {
     /// Producers, tailing readers and housekeeping at once: every reader sees every record once, in order, and each
     /// producer's records in the order it sent them.

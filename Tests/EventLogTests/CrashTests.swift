@@ -73,7 +73,7 @@ struct CrashWriter {
     }
 }
 
-@Suite(.timeLimit(.minutes(2)), .serialized)
+@Suite(.timeLimit(.minutes(5)), .serialized)
 struct CrashTests {
     @Test func losesNothingAcknowledgedWhenKilled() async throws {
         var generator = SeededGenerator.announced("losesNothingAcknowledgedWhenKilled")

@@ -6,7 +6,7 @@ import Glibc
 import KafkaCodec
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct DeleteRecordsTests {
     /// 20 records of about 300 bytes, three or so a segment.
     private static func fill(_ log: LocalLog) async throws {

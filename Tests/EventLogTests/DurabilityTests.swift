@@ -7,7 +7,7 @@ import KafkaCodec
 import Synchronization
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct DurabilityTests {
     @Test func flushesBeforeItAcknowledges() async throws {
         let directory = try TemporaryDirectory()

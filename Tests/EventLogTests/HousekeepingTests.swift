@@ -6,7 +6,7 @@ import KafkaCodec
 import Testing
 
 /// What stays true of housekeeping where something in a partition's folder is not as it should be.
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(5)))
 struct HousekeepingTests {
     private static func settings(bytes: Int64?, milliseconds: Int64?) -> TopicSettings {
         TopicSettings(

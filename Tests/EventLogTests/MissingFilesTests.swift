@@ -6,7 +6,7 @@ import Foundation
 import KafkaCodec
 import Testing
 
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(5)))
 struct MissingFilesTests {
     private static let folder = "log/topics/t/0"
 

@@ -8,7 +8,7 @@ import KafkaCodec
 import Testing
 
 /// How many files partitions keep open.
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(5)))
 struct OpenFilesTests {
     /// How many files below a directory this process has open.
     private static func open(below directory: TemporaryDirectory) throws -> Int {

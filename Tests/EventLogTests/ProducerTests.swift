@@ -39,7 +39,7 @@ extension LocalLog {
     }
 }
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct ProducerTests {
     private static let settings = TopicSettings(retentionMilliseconds: nil, segmentBytes: 4096)
 

@@ -6,7 +6,7 @@ import KafkaCodec
 import Testing
 
 /// Batches that are refused for single records.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct RecordRefusalTests {
     private static func refusal(_ log: LocalLog, _ bytes: [UInt8]) async throws -> EventLogError? {
         if case .failure(let error) = try await log.outcome(bytes) { return error }

@@ -6,7 +6,7 @@ import FoundationEssentials
 import KafkaCodec
 import Testing
 
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(5)))
 struct RecoveryTests {
     static let segment = "log/topics/t/0/00000000000000000000.log"
 

@@ -48,7 +48,7 @@ final class Answers: Sendable {
     }
 }
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct SubmitTests {
     @Test func keepsTheOrderOfCalls() async throws {
         let directory = try TemporaryDirectory()

@@ -6,7 +6,7 @@ import Foundation
 import KafkaCodec
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct TopicTests {
     @Test func keepsSettingsAndPartitions() async throws {
         let directory = try TemporaryDirectory()

@@ -5,7 +5,7 @@ import EventLog
 import KafkaCodec
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct TransactionTests {
     /// Appends one record in a transaction of `producer` and returns its offset.
     private static func put(

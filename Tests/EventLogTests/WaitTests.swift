@@ -4,7 +4,7 @@
 import EventLog
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct WaitTests {
     private static func ends(_ offset: Int64 = 0) -> [(TopicPartition, Int64)] {
         // The first one twice.

@@ -8,7 +8,7 @@ import Functions
 import MartletCore
 import Testing
 
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(5)))
 struct FunctionServiceTests {
     private let bench: FunctionBench
     private let catalog: Catalog

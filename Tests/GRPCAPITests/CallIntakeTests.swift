@@ -122,7 +122,7 @@ private func gzip(zeros count: Int) -> [UInt8] {
     return bytes
 }
 
-@Suite(.timeLimit(.minutes(1))) struct CallIntakeTests {
+@Suite(.timeLimit(.minutes(5))) struct CallIntakeTests {
     @Test func messagesInPiecesArriveWholeAndInOrder() async throws {
         let call = try await Call()
         _ = try await call.begin()

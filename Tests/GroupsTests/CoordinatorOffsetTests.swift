@@ -5,7 +5,7 @@ import EventLog
 import Groups
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct CoordinatorOffsetTests {
     private let p0 = CoordinatorTests.p0
     private let p1 = CoordinatorTests.p1

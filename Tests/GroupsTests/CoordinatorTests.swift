@@ -5,7 +5,7 @@ import EventLog
 import Groups
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct CoordinatorTests {
     static let p0 = TopicPartition(topic: "t", partition: 0)
     static let p1 = TopicPartition(topic: "t", partition: 1)

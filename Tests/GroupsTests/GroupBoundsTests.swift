@@ -6,7 +6,7 @@ import Groups
 import Testing
 
 /// What all groups together may take.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct GroupBoundsTests {
     private static let p0 = CoordinatorTests.p0
     private static let p1 = CoordinatorTests.p1

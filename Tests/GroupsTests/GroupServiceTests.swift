@@ -9,7 +9,7 @@ import MartletCore
 import Testing
 
 /// The coordinator and the service over the real log.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct GroupServiceTests {
     private let p0 = TopicPartition(topic: "t", partition: 0)
     private let p1 = TopicPartition(topic: "t", partition: 1)

@@ -11,7 +11,7 @@ import NIOPosix
 import Testing
 
 /// Users and rules over a real catalog.
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(5)))
 struct KafkaUsersTests {
     private struct Stand {
         let directory: String

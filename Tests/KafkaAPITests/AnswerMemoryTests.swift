@@ -16,7 +16,7 @@ import Testing
         for _ in 0..<48 { try await stand.expectProduced("t", bytes: 1 << 20) }
     }
 
-    @Test(.timeLimit(.minutes(1))) func whoTakesATrickleIsClosed() async throws {
+    @Test(.timeLimit(.minutes(5))) func whoTakesATrickleIsClosed() async throws {
         try await DoorStand.with { configuration in
             configuration.stallSeconds = 2
             configuration.answerBytesPerSecondMin = 16 << 20
@@ -36,7 +36,7 @@ import Testing
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func aSteadyReaderIsServedToTheEnd() async throws {
+    @Test(.timeLimit(.minutes(5))) func aSteadyReaderIsServedToTheEnd() async throws {
         try await DoorStand.with { configuration in
             configuration.stallSeconds = 1
             configuration.answerBytesPerSecondMin = 64 << 10
@@ -55,7 +55,7 @@ import Testing
     }
 
     /// Records that memory has go out from their file where there is no memory for answers.
-    @Test(.timeLimit(.minutes(1))) func recordsComeFromTheFileWhereMemoryIsShort() async throws {
+    @Test(.timeLimit(.minutes(5))) func recordsComeFromTheFileWhereMemoryIsShort() async throws {
         try await DoorStand.with { configuration in
             configuration.answerMemoryBytes = 64 << 10
         } _: { stand in
@@ -68,7 +68,7 @@ import Testing
     }
 
     /// Memory held by who does not read makes others wait, not fail, and becomes free when that one is closed.
-    @Test(.timeLimit(.minutes(1))) func whoNeverReadsGivesItsMemoryBack() async throws {
+    @Test(.timeLimit(.minutes(5))) func whoNeverReadsGivesItsMemoryBack() async throws {
         try await DoorStand.with { configuration in
             configuration.answerMemoryBytes = 64 << 10
             configuration.stallSeconds = 600
@@ -87,7 +87,7 @@ import Testing
     }
 
     /// Who waits for more than there is holds nothing meanwhile, and gets what there is in the end.
-    @Test(.timeLimit(.minutes(1))) func whoWaitsHoldsNoMemory() async throws {
+    @Test(.timeLimit(.minutes(5))) func whoWaitsHoldsNoMemory() async throws {
         let batch = Requests.batch(bytes: 4000)
         try await DoorStand.with { configuration in
             // As much as one waiting client would hold.
@@ -116,7 +116,7 @@ import Testing
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func whatIsAskedForTwiceIsAnsweredOnce() async throws {
+    @Test(.timeLimit(.minutes(5))) func whatIsAskedForTwiceIsAnsweredOnce() async throws {
         try await DoorStand.with { stand in
             try await stand.makeTopic("t", messageBytesMax: 1 << 20)
             try await stand.expectProduced("t", bytes: 1000)
@@ -149,7 +149,7 @@ import Testing
     }
 
     /// Of two changes nobody can say which is meant.
-    @Test(.timeLimit(.minutes(1))) func whatIsToBeChangedTwiceIsRefused() async throws {
+    @Test(.timeLimit(.minutes(5))) func whatIsToBeChangedTwiceIsRefused() async throws {
         try await DoorStand.with { stand in
             try await stand.makeTopic("t", messageBytesMax: 1 << 20)
             let wire = try await stand.connect()

@@ -13,7 +13,7 @@ import Testing
 import X509
 
 /// Only the time in which the client itself is waited for counts against it.
-@Suite(.timeLimit(.minutes(2)), .serialized) struct ClientTimeTests {
+@Suite(.timeLimit(.minutes(5)), .serialized) struct ClientTimeTests {
     private static let mebibyte = 1 << 20
 
     /// A client that waits for memory makes it scarce itself; that must not shorten the time it has afterwards.

@@ -17,7 +17,7 @@ import Testing
         configuration.requestBytesInline = 64 << 10
     }
 
-    @Test(.timeLimit(.minutes(1))) func aRequestThatIsOnlyAnnouncedHoldsNothingUp() async throws {
+    @Test(.timeLimit(.minutes(5))) func aRequestThatIsOnlyAnnouncedHoldsNothingUp() async throws {
         try await DoorStand.with(Self.small) { stand in
             try await stand.makeTopic("t", messageBytesMax: 4 << 20)
             var idle: [Wire] = []
@@ -33,7 +33,7 @@ import Testing
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func requestsThatTogetherDoNotFitAreAllAnswered() async throws {
+    @Test(.timeLimit(.minutes(5))) func requestsThatTogetherDoNotFitAreAllAnswered() async throws {
         try await DoorStand.with(Self.small) { stand in
             try await stand.makeTopic("t", messageBytesMax: 4 << 20)
             try await withThrowingTaskGroup(of: Void.self) { group in
@@ -46,7 +46,7 @@ import Testing
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func whoStallsWithMemoryThatOthersWaitForIsClosed() async throws {
+    @Test(.timeLimit(.minutes(5))) func whoStallsWithMemoryThatOthersWaitForIsClosed() async throws {
         try await DoorStand.with { configuration in
             Self.small(&configuration)
             configuration.stallSeconds = 600
@@ -67,7 +67,7 @@ import Testing
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func aRequestBehindOneThatWaitsTakesNoMemory() async throws {
+    @Test(.timeLimit(.minutes(5))) func aRequestBehindOneThatWaitsTakesNoMemory() async throws {
         try await DoorStand.with { configuration in
             Self.small(&configuration)
             configuration.stallSeconds = 600
@@ -88,7 +88,7 @@ import Testing
     }
 
     /// Requests that are checked beside the loop keep their order.
-    @Test(.timeLimit(.minutes(1))) func largeRequestsSentAheadKeepTheirOrder() async throws {
+    @Test(.timeLimit(.minutes(5))) func largeRequestsSentAheadKeepTheirOrder() async throws {
         try await DoorStand.with { configuration in
             configuration.requestBytesInline = 64 << 10
         } _: { stand in
@@ -128,7 +128,7 @@ import Testing
         configuration.requestBytesPerSecondMin = 128 << 10
     }
 
-    @Test(.timeLimit(.minutes(1))) func timeInWhichTheEngineDoesNotReadDoesNotCount() async throws {
+    @Test(.timeLimit(.minutes(5))) func timeInWhichTheEngineDoesNotReadDoesNotCount() async throws {
         try await DoorStand.with(Self.impatient) { stand in
             try await stand.makeTopic("t", messageBytesMax: 4 << 20)
             let wire = try await stand.connect()
@@ -143,7 +143,7 @@ import Testing
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func aLargeRequestHasTheTimeItsSizeNeedsFromItsFirstByte() async throws {
+    @Test(.timeLimit(.minutes(5))) func aLargeRequestHasTheTimeItsSizeNeedsFromItsFirstByte() async throws {
         let rate = 32 << 10  // So low that a machine that does other things too sends faster.
         try await DoorStand.with({
             Self.impatient(&$0); $0.requestBytesPerSecondMin = rate
@@ -161,7 +161,7 @@ import Testing
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func oneByteNowAndThenDoesNotKeepARequestAlive() async throws {
+    @Test(.timeLimit(.minutes(5))) func oneByteNowAndThenDoesNotKeepARequestAlive() async throws {
         try await DoorStand.with(Self.impatient) { stand in
             let wire = try await stand.connect()
             let began = ContinuousClock.now

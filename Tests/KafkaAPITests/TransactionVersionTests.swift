@@ -74,7 +74,7 @@ import Testing
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func eachTransactionRaisesTheEpochAndAddsWhatItHas() async throws {
+    @Test(.timeLimit(.minutes(5))) func eachTransactionRaisesTheEpochAndAddsWhatItHas() async throws {
         try await DoorStand.with { stand in
             try await stand.makeTopic("t", messageBytesMax: 1 << 20, partitions: 2)
             let p0 = TopicPartition(topic: "t", partition: 0)
@@ -109,7 +109,7 @@ import Testing
     }
 
     /// Batches sent ahead keep their order though the first of them waits for its transaction.
-    @Test(.timeLimit(.minutes(1))) func batchesSentAheadKeepTheirOrder() async throws {
+    @Test(.timeLimit(.minutes(5))) func batchesSentAheadKeepTheirOrder() async throws {
         try await DoorStand.with { stand in
             try await stand.makeTopic("t", messageBytesMax: 1 << 20)
             let producer = try await Producer.begin(stand)
@@ -132,7 +132,7 @@ import Testing
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func aProducerThatWasShutOutIsTold() async throws {
+    @Test(.timeLimit(.minutes(5))) func aProducerThatWasShutOutIsTold() async throws {
         try await DoorStand.with { stand in
             try await stand.makeTopic("t", messageBytesMax: 1 << 20)
             let first = try await Producer.begin(stand)
@@ -143,7 +143,7 @@ import Testing
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func brokersMayAskWhetherAPartitionIsPartOfATransaction() async throws {
+    @Test(.timeLimit(.minutes(5))) func brokersMayAskWhetherAPartitionIsPartOfATransaction() async throws {
         try await DoorStand.with { stand in
             try await stand.makeTopic("t", messageBytesMax: 1 << 20)
             let producer = try await Producer.begin(stand)

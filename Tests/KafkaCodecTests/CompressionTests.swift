@@ -28,7 +28,7 @@ struct CompressedBatch: Decodable, CustomTestStringConvertible {
     static let small = all.filter { $0.batch.count < 2000 }
 }
 
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(5)))
 struct CompressionTests {
     /// CRC-32 of zlib and Python, bit by bit.
     private static func crc32(_ bytes: [UInt8]) -> UInt32 {

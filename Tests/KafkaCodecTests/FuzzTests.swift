@@ -29,7 +29,7 @@ struct SeededGenerator: RandomNumberGenerator {
     }
 }
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct FuzzTests {
     /// Walks everything there is; returns normally or with a typed error, or the process traps.
     static func exhaust(_ bytes: [UInt8], verifiesChecksums: Bool) {

@@ -16,7 +16,7 @@ extension KafkaFrame {
     }
 }
 
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(5)))
 struct MessageTests {
     /// A message that was read, and as it is written again.
     struct Exchange {

@@ -5,7 +5,7 @@ import DuckDB
 import Lake
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct LakeCommitTests {
+@Suite(.timeLimit(.minutes(5))) struct LakeCommitTests {
     @Test func upsertsInsertAndReplaceAndDeletesRemove() async throws {
         try await LakeFixture.with { lake in
             let first = try await lake.commit(

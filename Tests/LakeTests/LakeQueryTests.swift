@@ -6,7 +6,7 @@ import Foundation
 import Lake
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct LakeQueryTests {
+@Suite(.timeLimit(.minutes(5))) struct LakeQueryTests {
     private static let endless = "SELECT count(*) FROM range(1000000000) a, range(1000000000) b"
 
     private func code(_ body: () async throws -> Void) async -> LakeError.Code? {

@@ -20,7 +20,7 @@ private final class Meanwhile: QueryNames {
     }
 }
 
-@Suite(.timeLimit(.minutes(2))) struct ReservedNamesTests {
+@Suite(.timeLimit(.minutes(5))) struct ReservedNamesTests {
     private static let trips = FileTable(name: "trips", topic: "rides", rejects: "trips__rejected")
     private static let logs = FileTable(
         name: "system.logs",

@@ -8,7 +8,7 @@ import Logging
 import MartletCore
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct StatementBoardTests {
+@Suite(.timeLimit(.minutes(5))) struct StatementBoardTests {
     private static let endless = "SELECT sum(a.range * b.range) FROM range(1000000000) a, range(1000000000) b"
     private let caller = Caller(name: "local")
 

@@ -4,7 +4,7 @@
 import MartletCore
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct CloudEventJSONTests {
     private static let start = #"{"specversion":"1.0","id":"1","source":"s","type":"t""#
 

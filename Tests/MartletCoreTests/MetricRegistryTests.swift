@@ -5,7 +5,7 @@ import Foundation
 import MartletCore
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct MetricRegistryTests {
     private static let counter = MetricDefinition("test.counter", .counter, unit: "{thing}", "Things.")
     private static let gauge = MetricDefinition("test.gauge", .gauge, unit: "By", "Bytes.")

@@ -32,7 +32,7 @@ private struct SomeTables: ManifestTables {
     func delete(_ name: String, by caller: Caller) async throws {}
 }
 
-@Suite(.timeLimit(.minutes(1))) struct ManifestTablesTests {
+@Suite(.timeLimit(.minutes(5))) struct ManifestTablesTests {
     private static func read(_ text: String) throws -> (manifest: PipelineManifest, references: ManifestReferences) {
         let read = try PipelineManifestReader.read(try DocumentParser.parse(text), tables: SomeTables())
         return (read.manifest, read.references)

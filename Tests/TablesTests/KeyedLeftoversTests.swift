@@ -8,7 +8,7 @@ import Logging
 import Tables
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct KeyedLeftoversTests {
+@Suite(.timeLimit(.minutes(5))) struct KeyedLeftoversTests {
     private static func with(_ body: (Lake) async throws -> Void) async throws {
         let directory = FileManager.default.temporaryDirectory.appending(path: "martlet-left-\(UUID().uuidString)")
         defer { try? FileManager.default.removeItem(at: directory) }

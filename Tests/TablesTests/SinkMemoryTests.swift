@@ -7,7 +7,7 @@ import Tables
 import Testing
 
 /// What sinks share: nothing is forgotten that waits, and nothing is taken that is not there.
-@Suite(.timeLimit(.minutes(1))) struct SinkMemoryTests {
+@Suite(.timeLimit(.minutes(5))) struct SinkMemoryTests {
     /// A sink as the memory knows it: it is told things, and asked to commit what it holds.
     private final class Holder: Sendable {
         let account: SinkMemory.Account

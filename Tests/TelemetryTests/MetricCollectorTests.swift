@@ -7,7 +7,7 @@ import Synchronization
 import Telemetry
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct MetricCollectorTests {
     private final class Points: TelemetrySink {
         private let list = Mutex<[MetricPoint]>([])

@@ -6,7 +6,7 @@ import MartletCore
 import Telemetry
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct MetricQueryTests {
     /// A full hour, so that buckets are easy to see.
     private static let start: Int64 = 1_700_002_800

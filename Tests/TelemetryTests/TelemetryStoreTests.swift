@@ -9,7 +9,7 @@ import MartletCore
 import Telemetry
 import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct TelemetryStoreTests {
+@Suite(.timeLimit(.minutes(5))) struct TelemetryStoreTests {
     private static let start = 1_700_000_000.0
 
     private func withStore(_ body: (TelemetryStore) async throws -> Void) async throws {

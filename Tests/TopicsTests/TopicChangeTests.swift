@@ -13,7 +13,7 @@ import Topics
 private let quietLogger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
 /// What becomes of the two steps of a change, one in the catalog and one in the log.
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(5)))
 struct TopicChangeTests {
     private struct Stand {
         let path: String

@@ -7,7 +7,7 @@ import KafkaCodec
 import Testing
 import Transactions
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct TransactionCoordinatorTests {
     private static let partitions = [p(0), p(1)]
     private static let timeout: Int32 = 60_000

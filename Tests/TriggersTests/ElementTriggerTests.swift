@@ -8,7 +8,7 @@ import MartletCore
 import Testing
 import Triggers
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct ElementTriggerTests {
     private static let element = """
         {"name":"e","type":"Element","source_bucket":"v","events":["ObjectCreated:*","ObjectRemoved:*","ElementTagCreated",

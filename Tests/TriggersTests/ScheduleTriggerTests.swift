@@ -7,7 +7,7 @@ import MartletCore
 import Testing
 import Triggers
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct ScheduleTriggerTests {
     private func json(_ cron: String, _ more: String = "") -> String {
         #"{"name":"s","type":"Schedule","cron_schedule":"\#(cron)","topic":"t"\#(more)}"#

@@ -6,7 +6,7 @@ import MartletCore
 import Testing
 import Triggers
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct ServiceTests {
     private func document(_ json: String) throws -> Document {
         Document(value: try JSONValue(parsing: json), lines: ["": 1])

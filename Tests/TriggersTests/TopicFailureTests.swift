@@ -12,7 +12,7 @@ import Testing
 import Triggers
 import Views
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct TopicFailureTests {
     /// One partition takes what it gets and the other refuses, so that sends fail in part.
     @Test func eventsWaitForAFullDiskAndNoneIsLostOrRepeated() async throws {

@@ -6,7 +6,7 @@ import Foundation
 import Testing
 import Views
 
-@Suite(.serialized, .timeLimit(.minutes(2)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct ManyFilesTests {
     /// Four writers fill 100 directories as fast as the system lets them; the kernel's queue overflows on the way.
     @Test func hundredThousandFilesAtOnceLoseNoneAndRepeatNone() async throws {

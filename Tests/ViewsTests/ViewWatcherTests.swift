@@ -6,7 +6,7 @@ import Synchronization
 import Testing
 import Views
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct ViewWatcherTests {
     @Test func reportsCreatedRewrittenAndRemoved() async throws {
         try await WatchedDirectory.with { directory async throws in

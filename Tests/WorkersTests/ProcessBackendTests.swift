@@ -6,7 +6,7 @@ import Logging
 import Testing
 import Workers
 
-@Suite(.timeLimit(.minutes(1))) struct ProcessBackendTests {
+@Suite(.timeLimit(.minutes(5))) struct ProcessBackendTests {
     private func spec(_ script: String, memory: Int64? = nil, grace: Duration = .seconds(10)) -> WorkerSpec {
         WorkerSpec(
             id: "w",
