@@ -211,7 +211,7 @@ def test_a_reader_goes_on_when_the_engine_was_restarted(make_engine):
     try:
         until(lambda: len(command.lines) == 10, "the first ten", 60)
         engine.kill()
-        engine.start("--port", f"{port}")
+        engine.start("--port", f"{port}", "--grpc-port", "0", "--kafka-port", "0")
         write(engine, topic, range(10, 20))
         until(lambda: set(command.lines) >= {f"{number}" for number in range(20)}, "the next ten", 120)
     finally:
@@ -235,7 +235,7 @@ def test_a_producer_goes_on_when_the_engine_was_restarted(make_engine):
         engine.kill()
         process.stdin.write("while\n")
         process.stdin.flush()
-        engine.start("--port", f"{port}")
+        engine.start("--port", f"{port}", "--grpc-port", "0", "--kafka-port", "0")
         process.stdin.write("after\n")
         process.stdin.close()
         assert process.wait(120) == 0, process.stderr.read()
