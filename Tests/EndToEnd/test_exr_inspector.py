@@ -105,7 +105,8 @@ def test_exported_tables_hold_the_same_rows(deployment):
         target = deployment.directory / f"{table}.parquet"
         result = deployment.engine.run("tables", "export", table, "--file", target)
         assert result.returncode == 0, result.stderr
-        assert pyarrow.parquet.read_table(target).num_rows == rows
+        # A table that follows a topic may have got further meanwhile.
+        assert rows <= pyarrow.parquet.read_table(target).num_rows <= deployment.engine.table_rows()[table]
 
 
 def test_a_second_engine_on_the_directory_is_refused(deployment):
