@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import confluent_kafka.admin
+import grpc_client
 import harness
 import pytest
 
@@ -154,6 +155,14 @@ def shared(request):
 def place(engine):
     """Where Kafka's clients find the engine; for files whose `engine` is one for all of their tests."""
     return engine.get("engine")["kafka_address"]
+
+
+@pytest.fixture(scope="module")
+def client(engine):
+    """gRPC's stubs for it."""
+    client = grpc_client.Client(engine)
+    yield client
+    client.close()
 
 
 @pytest.fixture(scope="module")

@@ -25,13 +25,6 @@ def engine(shared):
     return shared
 
 
-@pytest.fixture(scope="module")
-def client(engine):
-    client = Client(engine)
-    yield client
-    client.close()
-
-
 @pytest.fixture
 def topic(client, request):
     """A topic of the test's own, of one partition."""

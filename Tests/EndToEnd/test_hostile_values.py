@@ -10,7 +10,7 @@ import time
 import confluent_kafka
 import grpc
 import pytest
-from grpc_client import Client, events_pb2, record
+from grpc_client import events_pb2, record
 from harness import crc32c, until
 from kafka_wire import Wire, header
 from martlet.v1 import groups_pb2
@@ -26,13 +26,6 @@ def handler(ctx, event):
 @pytest.fixture(scope="module")
 def engine(shared):
     return shared
-
-
-@pytest.fixture(scope="module")
-def client(engine):
-    client = Client(engine)
-    yield client
-    client.close()
 
 
 @pytest.fixture(autouse=True)
